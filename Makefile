@@ -1,0 +1,31 @@
+# make demo [DATA=folder in LEVIR's layout]   make test   make check
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: venv demo test check clean
+
+venv: $(STAMP)
+
+# Pinned to the version the tests ran with; set TORCH for another, such as one for your CUDA.
+TORCH ?= torch==2.13.0
+
+$(STAMP): setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[mmseg,dev]"
+	touch $@
+
+demo: venv
+	$(BIN)/python -m ifn_plugin.tools.demo $(if $(DATA),--data "$(DATA)")
+
+test: venv
+	$(BIN)/python -m pytest tests --ignore=tests/opencd
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info

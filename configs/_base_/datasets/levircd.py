@@ -1,0 +1,34 @@
+# LEVIR-CD as it is distributed: {train,val,test}/{A,B,label}, 1024×1024 PNG. The pipelines are each stack's own.
+dataset_type = 'ifn_plugin.LEVIRCDDataset'
+data_root = 'data/LEVIR-CD'
+crop_size = (256, 256)
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label')))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label')))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label')))
+val_evaluator = dict(type='ifn_plugin.ChangeMetric')
+test_evaluator = dict(type='ifn_plugin.ChangeMetric')

@@ -1,0 +1,16 @@
+"""IFN, the deeply supervised image fusion network for change detection, as a plugin for open-cd and mmsegmentation.
+
+``custom_imports = dict(imports=['ifn_plugin'])`` in a configuration makes ``ifn_plugin.IFN``, ``ifn_plugin.IFNHead``
+and the rest available under their scope, and lets checkpoints that mmengine wrote be loaded safely.
+"""
+
+from ._stack import StackError, check_stack
+from .version import __version__
+
+check_stack()
+
+from . import checkpoint, data, evaluation, models, optim, visualization  # noqa: E402
+
+checkpoint.allow_mmengine_checkpoints()
+
+__all__ = ['StackError', '__version__', 'checkpoint', 'data', 'evaluation', 'models', 'optim', 'visualization']

@@ -1,0 +1,6 @@
+"""From the files of a change detection data set to pairs."""
+
+from .dataset import LEVIRCDDataset
+from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair
+
+__all__ = ['ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadChangeLabel', 'LoadPair']

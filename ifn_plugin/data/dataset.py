@@ -1,0 +1,97 @@
+"""Data sets in the layout of LEVIR-CD."""
+
+from pathlib import Path
+from typing import Any
+
+from mmseg.datasets import BaseSegDataset
+
+from ..registry import DATASETS
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+
+
+@DATASETS.register_module()
+class LEVIRCDDataset(BaseSegDataset):
+    """Pairs of images with a change label, named alike in three folders.
+
+    ``A`` holds date 1, ``B`` date 2, ``label`` the change maps, 0 and 255 (or 1). The suffixes of the three may differ.
+    Its items are those of open-cd's data sets, so the transforms of open-cd and of ifn_plugin both take them.
+
+    LEVIR-CD: Chen and Shi, https://doi.org/10.3390/rs12101662.
+
+    Args:
+        data_prefix: The folders below ``data_root``: ``img_path_from``, ``img_path_to`` and ``seg_map_path``, as in
+            open-cd.
+        img_suffix: Take the images of this suffix alone; by default all of PNG, JPEG, TIFF and BMP.
+        seg_map_suffix: Likewise for the labels.
+        kwargs: ``BaseSegDataset``'s.
+
+    Raises:
+        FileNotFoundError: If a folder is missing or empty, or a pair is not complete; the files are named.
+    """
+
+    METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])
+
+    def __init__(self,
+                 data_prefix: dict[str, str] | None = None,
+                 img_suffix: str | None = None,
+                 seg_map_suffix: str | None = None,
+                 **kwargs: Any) -> None:
+        prefix = data_prefix or dict(img_path_from='A', img_path_to='B', seg_map_path='label')
+        super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+    def _files(self, prefix: str, suffix: str | None) -> dict[str, Path]:
+        """Files of a folder, by their path below it without suffix."""
+        folder = Path(self.data_prefix[prefix])
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'{folder}: no such folder. Set data_root and data_prefix.{prefix} to where the data set lies: it needs '
+                'the folders A, B and label.')
+        suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
+        files: dict[str, Path] = {}
+        for path in sorted(folder.rglob('*')):
+            if path.name.lower().endswith(suffixes) and not path.name.startswith('.') and path.is_file():
+                name = path.relative_to(folder).with_suffix('').as_posix()
+                if name in files:
+                    raise ValueError(f'{files[name]} and {path} have the same name: remove one of them, or choose by '
+                                     'img_suffix and seg_map_suffix.')
+                files[name] = path
+        if not files:
+            raise FileNotFoundError(
+                f'{folder}: no image with suffix {", ".join(suffixes)}. Put the images there or set data_root and '
+                f'data_prefix.{prefix} to where they are.')
+        return files
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the pairs, those of ``ann_file`` (one name a line) or all."""
+        date1 = self._files('img_path_from', self.img_suffix)
+        date2 = self._files('img_path_to', self.img_suffix)
+        labels = self._files('seg_map_path', self.seg_map_suffix)
+        names = sorted(date1)
+        if self.ann_file:
+            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+            listed = [line.strip() for line in lines if line.strip()]
+            # lists of LEVIR-CD exist with and without suffix
+            names = [name if name in date1 else Path(name).with_suffix('').as_posix() for name in listed]
+        self._check_complete(names, date1=date1, date2=date2, labels=labels)
+        return [
+            dict(
+                img_path=[str(date1[name]), str(date2[name])],
+                seg_map_path=str(labels[name]),
+                label_map=self.label_map,
+                format_seg_map='to_binary',
+                reduce_zero_label=False,
+                seg_fields=[]) for name in names
+        ]
+
+    def _check_complete(self, names: list[str], **kinds: dict[str, Path]) -> None:
+        prefixes = dict(date1='img_path_from', date2='img_path_to', labels='seg_map_path')
+        everything = set(names) if self.ann_file else set().union(*kinds.values())
+        for kind, files in kinds.items():
+            missing = sorted(everything - files.keys())
+            if missing:
+                folder = self.data_prefix[prefixes[kind]]
+                shown = ', '.join(f'{folder}/{name}.*' for name in missing[:5])
+                more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+                raise FileNotFoundError(f'{len(missing)} of {len(everything)} pairs are not complete. Missing: '
+                                        f'{shown}{more}. Add these files, or remove their partners.')

@@ -1,0 +1,189 @@
+"""Loading a pair, and applying the transforms of mmseg to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms.utils import cache_random_params
+from mmengine import fileio
+
+from ..registry import TRANSFORMS
+
+
+class _Loader(BaseTransform):
+    """What loads from files.
+
+    Args:
+        backend_args: mmengine's file backend, where the files do not lie on disk.
+    """
+
+    def __init__(self, backend_args: dict[str, Any] | None = None) -> None:
+        self.backend_args = backend_args
+
+    def _read(self, path: str) -> np.ndarray:
+        """The image as it is in the file, (H, W) or (H, W, C), colours in BGR order."""
+        if not fileio.exists(path, backend_args=self.backend_args):
+            raise FileNotFoundError(f'{path}: no such file.')
+        content = fileio.get(path, backend_args=self.backend_args)
+        image: np.ndarray | None = None
+        if content:
+            image = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
+        if image is None:
+            raise ValueError(
+                f'{path} is no image that can be read, or it is damaged ({len(content)} bytes). Replace it, or remove '
+                'it and its partners.')
+        return image
+
+
+@TRANSFORMS.register_module()
+class LoadPair(_Loader):
+    """Load both dates of a pair as 8-bit colour images.
+
+    Grey images become three equal channels; an alpha channel is dropped where it hides nothing.
+
+    Required key: ``img_path``, the two files. Added keys: ``img``, the list of both images, each (H, W, 3), BGR, uint8;
+    ``img_shape`` and ``ori_shape``, (H, W).
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is no image, not 8-bit, partly transparent, or the two sizes differ; the file is named.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the pair."""
+        paths = results['img_path']
+        images = [self._colour(path) for path in paths]
+        shapes = [image.shape[:2] for image in images]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f'The dates of a pair differ in size (height, width): {paths[0]} is {shapes[0]}, {paths[1]} is '
+                f'{shapes[1]}. Bring both to the same grid.')
+        results['img'] = images
+        results['img_shape'] = results['ori_shape'] = shapes[0]
+        return results
+
+    def _colour(self, path: str) -> np.ndarray:
+        image = self._read(path)
+        if image.dtype != np.uint8:
+            raise ValueError(
+                f'{path} has {image.dtype} values, but 8-bit images are needed. Convert it with one scaling for all '
+                'images of the data set.')
+        if image.ndim == 2:
+            image = image[..., None]
+        channels = image.shape[2]
+        if channels == 4:
+            if (image[..., 3] != 255).any():
+                raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha.')
+            image = image[..., :3]
+        elif channels == 1:
+            image = image.repeat(3, axis=2)
+        elif channels != 3:
+            raise ValueError(f'{path} has {channels} channels, but 3 are needed.')
+        return np.ascontiguousarray(image)
+
+
+@TRANSFORMS.register_module()
+class LoadChangeLabel(_Loader):
+    """Load a change label: 0 is unchanged, 255 (LEVIR-CD) or 1 is changed.
+
+    Required keys: ``seg_map_path`` and, where the images are loaded, ``ori_shape``. Added key: ``gt_seg_map``, (H, W),
+    uint8 of 0, 1 and 255 (ignored), entered in ``seg_fields``.
+
+    Args:
+        changed: The value that means "changed": 255; or 1, and then 255 is ignored. ``None`` takes both for changed and
+            refuses a file that has both.
+        backend_args: mmengine's file backend, where the files do not lie on disk.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no image, of another size than the pair, or has other values; the file is named.
+    """
+
+    def __init__(self, changed: int | None = None, backend_args: dict[str, Any] | None = None) -> None:
+        super().__init__(backend_args)
+        if changed not in (None, 1, 255):
+            raise ValueError(f'changed={changed!r}, but it is one of 255, 1 and None.')
+        self.changed = changed
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Load the label."""
+        path = results['seg_map_path']
+        label = self._read(path)
+        if label.ndim == 3:
+            if (label[..., :3] != label[..., :1]).any():
+                raise ValueError(f'{path} is a colour image, but a change label has one grey channel of 0 and 255.')
+            label = label[..., 0]
+        shape = tuple(results.get('ori_shape', label.shape)[:2])
+        if label.shape != shape:
+            raise ValueError(
+                f'{path} is {label.shape} (height, width), but its pair {results["img_path"][0]} is {shape}. A label '
+                'has the size of its images.')
+        values = set(np.unique(label).tolist())
+        odd = sorted(values - ({0, 255} if self.changed == 255 else {0, 1, 255}))
+        if odd:
+            shown = ', '.join(map(str, odd[:6])) + (', …' if len(odd) > 6 else '')
+            raise ValueError(
+                f'{path} has the values {shown}, but a change label has 0 for unchanged and 255 or 1 for changed. '
+                'Threshold it and save it without loss (PNG, not JPEG).')
+        if self.changed is None and {1, 255} <= values:
+            raise ValueError(
+                f'{path} has both 1 and 255. Set changed=1 in LoadChangeLabel if 255 is to be ignored there.')
+        changed = (label == 1) | ((label == 255) if self.changed != 1 else False)
+        ignored = (label == 255) & ~changed
+        results['gt_seg_map'] = np.where(ignored, 255, changed).astype(np.uint8)
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results
+
+
+@TRANSFORMS.register_module()
+class EachDate(BaseTransform):
+    """Apply transforms that are made for one image to each date of a pair.
+
+    Required key: ``img``, the list of images. Whatever else the transforms change is taken from the first date.
+
+    Args:
+        transforms: Transforms for one image, mmseg's or mmcv's.
+        share_random_params: Draw their random parameters once for both dates, as geometry needs it; otherwise for each
+            date on its own.
+    """
+
+    def __init__(self, transforms: Sequence[dict], share_random_params: bool = True) -> None:
+        self.transforms = Compose(transforms)
+        self.share_random_params = share_random_params
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Apply the transforms."""
+        if self.share_random_params:
+            with cache_random_params(self.transforms.transforms):
+                return self._apply(results)
+        return self._apply(results)
+
+    def _apply(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        images = results['img']
+        outputs = []
+        for number, image in enumerate(images):
+            # the label, and what else is common to both dates, is transformed along with the first
+            fields = dict(results) if number == 0 else dict(results, seg_fields=[])
+            output = self.transforms(dict(fields, img=image))
+            if output is None:
+                return None  # mmengine's sign to draw another sample
+            outputs.append(output)
+        return dict(outputs[0], img=[output['img'] for output in outputs])
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(transforms={self.transforms}, share_random_params={self.share_random_params})'
+
+
+@TRANSFORMS.register_module()
+class ConcatDates(BaseTransform):
+    """Make one image of a pair, date 1's channels first, for mmseg's ``PackSegInputs``.
+
+    Required key: ``img``, the list of two images, (H, W, C); it becomes one, (H, W, 2·C).
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Concatenate the dates."""
+        results['img'] = np.concatenate(results['img'], axis=2)
+        return results

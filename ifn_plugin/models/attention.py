@@ -1,0 +1,45 @@
+"""Channel and spatial attention of CBAM (Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelAttention(nn.Module):
+    """Scale every channel by a weight in (0, 1) that is computed from its mean and its maximum over the image.
+
+    Args:
+        channels: Number of channels of the input.
+        reduction: Factor by which the two 1×1 convolutions narrow the channels in between.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+
+    def _bottleneck(self, pooled: Tensor) -> Tensor:
+        squeezed: Tensor = self.fc2(self.fc1(pooled).relu())
+        return squeezed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return x * (self._bottleneck(mean) + self._bottleneck(maximum)).sigmoid()
+
+
+class SpatialAttention(nn.Module):
+    """Scale every pixel by a weight in (0, 1) that is computed from the mean and maximum over the channels around it.
+
+    Args:
+        kernel_size: Side of the convolution's window, odd, in pixels.
+    """
+
+    def __init__(self, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+        scale: Tensor = self.conv(pooled)
+        return x * scale.sigmoid()

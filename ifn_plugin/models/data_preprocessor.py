@@ -1,0 +1,46 @@
+"""From a batch of uint8 pairs to the network's normalized input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmseg.models import SegDataPreProcessor
+
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class PairDataPreprocessor(SegDataPreProcessor):
+    """mmseg's preprocessor for both dates of a pair, stacked as one image of (2·C, H, W), date 1's channels first.
+
+    Args:
+        mean: Mean of each channel of one date, in the order after the channel conversion, in grey levels.
+        std: Standard deviation of each channel of one date, likewise.
+        bgr_to_rgb: Reverse the channels of each date.
+        kwargs: mmseg's ``SegDataPreProcessor``'s.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False, **kwargs: Any) -> None:
+        super().__init__(mean=mean, std=std, **kwargs)
+        self.channels = len(mean)
+        self.reverse_channels = bgr_to_rgb
+        for name in ('mean', 'std'):
+            self.register_buffer(name, getattr(self, name).repeat(2, 1, 1), persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Convert, normalize, pad and stack.
+
+        Args:
+            data: ``inputs``, a sequence of (2·C, H, W), and ``data_samples``.
+            training: Whether the padding is training's or, from ``test_cfg``, testing's.
+
+        Returns:
+            ``inputs``, (N, 2·C, H, W), float32, and ``data_samples``.
+        """
+        for image in data['inputs']:
+            if len(image) != 2 * self.channels:
+                raise ValueError(f'A pair of {2 * self.channels} channels is needed, {self.channels} a date, but the '
+                                 f'pipeline gives {len(image)}.')
+        if self.reverse_channels:
+            inputs = [x.unflatten(0, (2, self.channels)).flip(1).flatten(0, 1) for x in data['inputs']]
+            data = dict(data, inputs=inputs)
+        return super().forward(data, training)  # type: ignore[no-any-return]

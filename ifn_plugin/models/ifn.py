@@ -1,0 +1,125 @@
+"""IFN's encoder of a bi-temporal pair (the paper's DFEN: deep feature extraction network)."""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..checkpoint import load_encoder_weights
+from ..registry import MODELS
+
+# Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
+VGG16_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+def _vgg16_layers(in_channels: int) -> Iterator[nn.Module]:
+    """VGG16's layers in torchvision's order, so that its weights fit by name, without the last pooling."""
+    for group, widths in enumerate(VGG16_GROUPS):
+        if group > 0:
+            # ceil_mode keeps the last row and column of odd sizes; even sizes are the same without it
+            yield nn.MaxPool2d(2, ceil_mode=True)
+        for width in widths:
+            yield nn.Conv2d(in_channels, width, 3, padding=1)
+            yield nn.ReLU(inplace=True)
+            in_channels = width
+
+
+@MODELS.register_module()
+class IFN(BaseModule):
+    """Encode both dates of a pair with one VGG16 and give their features side by side.
+
+    Zhang et al., *A deeply supervised image fusion network for change detection in high resolution bi-temporal remote
+    sensing images*, ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003.
+
+    Both dates pass the encoder as one batch. The features are taken after the last ReLU of each of its five groups.
+
+    Args:
+        in_channels: Channels of one date.
+        frozen: Keep the encoder as it was loaded, as in the paper: no gradient, no autograd graph, evaluation mode,
+            no entry in an optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. ``False`` trains it.
+        init_cfg: Where the encoder's weights come from when training starts: ``dict(type='Pretrained',
+            checkpoint=...)`` with ``'torchvision://vgg16'`` (ImageNet; the default; torchvision itself is not needed)
+            or a file that holds a VGG16 of torchvision or a change detector with this encoder; ``None`` for a random
+            start. Nothing is read or downloaded before ``init_weights()``.
+
+    Raises:
+        ValueError: From ``forward``, for dates that differ in shape or do not have ``in_channels`` channels; from
+            ``init_weights()``, for a file that does not hold every weight of the encoder, with the keys named.
+    """
+
+    def __init__(self,
+                 in_channels: int = 3,
+                 frozen: bool = True,
+                 init_cfg: dict | list | None = dict(type='Pretrained', checkpoint='torchvision://vgg16')) -> None:
+        super().__init__(init_cfg)
+        self.init_cfg: dict | list | None
+        self.in_channels = in_channels
+        self.frozen = frozen
+        self.features = nn.Sequential(*_vgg16_layers(in_channels))
+        self.taps = [i - 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        self.taps.append(len(self.features) - 1)
+        # torchvision's initialization of VGG: without normalization layers, torch's default fades out in 13 layers
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    def init_weights(self) -> None:
+        """Load what ``init_cfg`` names; other kinds of ``init_cfg`` are mmengine's.
+
+        Raises:
+            ValueError: For a file that does not hold every weight of the encoder.
+        """
+        configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
+        pretrained = [cfg for cfg in configs if cfg['type'] == 'Pretrained']
+        if self.frozen and not configs:
+            print_log(
+                'The encoder of IFN is frozen and init_cfg is None: unless a checkpoint is loaded next, the frozen '
+                "weights are random. Set backbone.frozen=False or backbone.init_cfg=dict(type='Pretrained', "
+                "checkpoint='torchvision://vgg16').", 'current', logging.WARNING)
+        self.init_cfg = [cfg for cfg in configs if cfg['type'] != 'Pretrained'] or None
+        super().init_weights()
+        self.init_cfg = configs or None
+        for cfg in pretrained:
+            # mmengine's own PretrainedInit would pass over missing and misshapen keys
+            load_encoder_weights(self, cfg['checkpoint'], cfg.get('prefix'), cfg.get('map_location', 'cpu'))
+
+    def train(self, mode: bool = True) -> 'IFN':
+        """Set training mode, which a frozen encoder does not follow."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def forward(self, t1: Tensor, t2: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode a pair.
+
+        Args:
+            t1: Date 1, (N, C, H, W), normalized; or, without ``t2``, both dates, (N, 2·C, H, W), date 1's channels
+                first.
+            t2: Date 2, (N, C, H, W).
+
+        Returns:
+            Five maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F = 64, 128, 256, 512, 512 features a date, date 1's
+            first, and s = 1, 2, 4, 8, 16.
+        """
+        if t2 is not None and t1.shape != t2.shape:
+            raise ValueError(f'The two dates differ in shape: {tuple(t1.shape)} and {tuple(t2.shape)}. '
+                             'Bring both to the same size and number of channels.')
+        pair = t1 if t2 is None else torch.cat((t1, t2), dim=1)
+        n, channels, height, width = pair.shape
+        if channels != 2 * self.in_channels:
+            raise ValueError(f'IFN(in_channels={self.in_channels}) needs {self.in_channels} channels for each date, so '
+                             f'{2 * self.in_channels} for the pair, but got {channels}.')
+        outputs = []
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            x = pair.reshape(n * 2, self.in_channels, height, width)
+            for index, layer in enumerate(self.features):
+                x = layer(x)
+                if index in self.taps:
+                    outputs.append(x.reshape(n, -1, *x.shape[2:]))
+        return tuple(outputs)

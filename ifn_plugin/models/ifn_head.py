@@ -1,0 +1,206 @@
+"""IFN's decoder with deep supervision (the paper's DDN: difference discrimination network)."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss, DiceLoss, accuracy
+from mmseg.models.utils import resize
+from mmseg.utils import SampleList
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .attention import ChannelAttention, SpatialAttention
+
+# Output channels of each level's blocks, coarse to fine
+BLOCKS = ((512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64), (64, 32, 16))
+
+
+def _block(in_channels: int, out_channels: int, dropout_ratio: float) -> nn.Sequential:
+    """Convolution, activation, normalization: in this order, unlike the usual one."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.PReLU(),
+        nn.BatchNorm2d(out_channels),
+    ]
+    if dropout_ratio > 0:
+        layers.append(nn.Dropout(dropout_ratio))
+    return nn.Sequential(*layers)
+
+
+class DecoderLevel(nn.Module):
+    """One level of the decoder: the coarser level's features and the pair's become finer features and a logit map.
+
+    Args:
+        coarse_channels: Channels of the level below, 0 where there is none.
+        pair_channels: Channels of the pair's features, both dates together.
+        widths: Output channels of the blocks.
+        dropout_ratio: Probability to drop a value after each block.
+    """
+
+    def __init__(self, coarse_channels: int, pair_channels: int, widths: Sequence[int], dropout_ratio: float) -> None:
+        super().__init__()
+        channels = [coarse_channels + pair_channels, *widths]
+        if coarse_channels:
+            self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
+            self.channel_attention = ChannelAttention(channels[0])
+        self.blocks = nn.Sequential(*(_block(a, b, dropout_ratio) for a, b in zip(channels, widths)))
+        self.spatial_attention = SpatialAttention()
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.logit = nn.Conv2d(widths[-1], 1, 1)
+
+    def forward(self, pair: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Decode one level.
+
+        Args:
+            pair: The pair's features, (N, P, H, W).
+            coarse: The level below, (N, C, ⌈H/2⌉, ⌈W/2⌉).
+
+        Returns:
+            Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
+        """
+        x = pair
+        if coarse is not None:
+            height, width = pair.shape[2:]
+            # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
+            x = torch.cat((self.upsample(coarse)[..., :height, :width], pair), dim=1)
+            x = self.channel_attention(x)
+        x = self.norm(self.spatial_attention(self.blocks(x)))
+        return x, self.logit(x)
+
+
+@MODELS.register_module()
+class IFNHead(BaseDecodeHead):
+    """Decode IFN's pair features into change logits at five scales, and supervise every one of them.
+
+    Zhang et al., ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003. The logits of every level
+    are upsampled bilinearly to the label; the loss is the weighted sum of the five levels' losses.
+
+    Args:
+        in_channels: Channels of the pair's features, fine to coarse, both dates together.
+        dropout_ratio: Probability to drop a value after each block: 0.6 in the paper.
+        loss_weights: Weight of each level's losses, coarse to fine. A weight of 0 leaves the level out.
+        loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss`` with
+            ``use_sigmoid=True`` and ``DiceLoss``, in which pixels of ``ignore_index`` do not count; or one of your own,
+            called like mmseg's with logits (N, 1, H, W) and label (N, H, W).
+        threshold: A pixel is "changed" where the sigmoid of its logit is above this.
+        ignore_index: The label's value for pixels that are not to be learnt.
+        kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
+
+    Raises:
+        ValueError: For a number of levels or weights other than five, or a loss that cannot see one-channel logits.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int] = (128, 256, 512, 1024, 1024),
+                 dropout_ratio: float = 0.,
+                 loss_weights: Sequence[float] = (1., 1., 1., 1., 1.),
+                 loss_decode: dict | Sequence[dict] = dict(
+                     type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
+                 threshold: float = 0.5,
+                 ignore_index: int = 255,
+                 **kwargs: Any) -> None:
+        for name, values in (('in_channels', in_channels), ('loss_weights', loss_weights)):
+            if len(values) != len(BLOCKS):
+                raise ValueError(f'IFNHead has {len(BLOCKS)} levels, but {name} has {len(values)} values: {values}.')
+        kwargs = dict(num_classes=2, out_channels=1, channels=BLOCKS[-1][-1], init_cfg=None) | kwargs
+        super().__init__(
+            in_channels=list(in_channels),
+            in_index=list(range(len(in_channels))),
+            input_transform='multiple_select',
+            dropout_ratio=0,
+            loss_decode=loss_decode,
+            threshold=threshold,
+            ignore_index=ignore_index,
+            **kwargs)
+        del self.conv_seg  # every level has a logit of its own
+        self.loss_weights = tuple(loss_weights)
+        self.losses = [self.loss_decode] if not isinstance(self.loss_decode, nn.ModuleList) else list(self.loss_decode)
+        for loss in self.losses:
+            _check_loss(loss)
+        coarse_channels = [0] + [widths[-1] for widths in BLOCKS[:-1]]
+        self.levels = nn.ModuleList(
+            DecoderLevel(coarse, pair, widths, dropout_ratio)
+            for coarse, pair, widths in zip(coarse_channels, reversed(in_channels), BLOCKS))
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Decode.
+
+        Args:
+            inputs: The pair's features, fine to coarse, (N, C_i, H/s, W/s) with s = 1, 2, 4, 8, 16.
+
+        Returns:
+            Five logit maps, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
+        """
+        features, logits = None, []
+        for level, pair in zip(self.levels, reversed(self._transform_inputs(inputs))):
+            features, logit = level(pair, features)
+            logits.append(logit)
+        return tuple(logits)
+
+    def predict(self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
+        """Logits of the last level, at the size of the images: (N, 1, H, W)."""
+        return self.predict_by_feat(self.forward(inputs)[-1], batch_img_metas)
+
+    def loss_by_feat(self, seg_logits: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of all levels.
+
+        Args:
+            seg_logits: Five logit maps, coarse to fine.
+            batch_data_samples: Samples with ``gt_sem_seg``, (1, H, W), of 0, 1 and ``ignore_index``.
+
+        Returns:
+            ``level1.loss_ce`` … ``level5.loss_ce``, one for each level, coarse to fine, and kind of loss, already
+            weighted; ``acc_seg``, the percentage of labelled pixels that the last level gets right at ``threshold``.
+        """
+        label = self._stack_batch_gt(batch_data_samples)
+        losses: dict[str, Tensor] = {}
+        for number, (logit, level_weight) in enumerate(zip(seg_logits, self.loss_weights), 1):
+            logit = resize(logit, size=label.shape[2:], mode='bilinear', align_corners=self.align_corners)
+            if level_weight == 0:
+                # keeps the level's own layers in the graph, which distributed training insists on
+                losses[f'level{number}.loss_off'] = 0 * logit.sum()
+                continue
+            for loss in self.losses:
+                name = f'level{number}.{loss.loss_name}'
+                value = level_weight * self._one_channel_loss(loss, logit, label)
+                losses[name] = losses[name] + value if name in losses else value
+        losses['acc_seg'] = self._accuracy(logit, label)
+        return losses
+
+    def _one_channel_loss(self, loss: nn.Module, logit: Tensor, label: Tensor) -> Tensor:
+        """One of mmseg's losses between logits and label, both (N, 1, H, W)."""
+        weight = self.sampler.sample(logit, label) if self.sampler is not None else None
+        ignored = label == self.ignore_index
+        if ignored.all():
+            return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
+        value: Tensor
+        if isinstance(loss, DiceLoss):
+            # From (N, H, W) labels, mmseg's one-hot encoding would take class 0 for the only channel. And it would
+            # count ignored pixels as predicted: a logit of -inf counts as nothing.
+            value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0), weight)
+        else:
+            value = loss(logit, label.squeeze(1), weight=weight, ignore_index=self.ignore_index)
+        return value
+
+    def _accuracy(self, logit: Tensor, label: Tensor) -> Tensor:
+        at_threshold = torch.full_like(logit, self.threshold).logit()
+        value: Tensor = accuracy(
+            torch.cat((at_threshold, logit), dim=1), label.squeeze(1), ignore_index=self.ignore_index)
+        return value
+
+
+def _check_loss(loss: nn.Module) -> None:
+    """Refuse mmseg's losses that fail, or mean something else, on one-channel logits."""
+    if type(loss).__module__.startswith('mmseg.'):
+        if not isinstance(loss, (CrossEntropyLoss, DiceLoss)):
+            raise ValueError(f'IFNHead predicts one channel, which {type(loss).__name__} does not know. Use '
+                             'CrossEntropyLoss(use_sigmoid=True) or DiceLoss(use_sigmoid=True).')
+        if not loss.use_sigmoid:
+            raise ValueError(f'IFNHead predicts one channel: {type(loss).__name__} needs use_sigmoid=True.')
+    if 'loss' not in str(loss.loss_name):
+        warnings.warn(
+            f'loss_name={loss.loss_name!r} does not contain "loss": mmengine will log it but not train on it.',
+            stacklevel=2)

@@ -1,0 +1,42 @@
+"""Optimizers that know what is frozen, and autocast on devices where mmengine has none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.runner import autocast
+from torch import nn
+
+from .registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's constructor, without the parameters that need no gradient.
+
+    mmengine hands every parameter to the optimizer, frozen or not. They would not change, but they would stand in every
+    checkpoint's optimizer and in every count of what is trained.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        wrapper = super().__call__(model)
+        groups = wrapper.optimizer.param_groups
+        for group in groups:
+            group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
+        groups[:] = [group for group in groups if group['params']]
+        return wrapper
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Train under bfloat16 autocast on any device, CPU included, where mmengine's ``AmpOptimWrapper`` needs a GPU.
+
+    bfloat16 has float32's range, so there is no loss scaling.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[Any]:
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield

@@ -1,0 +1,21 @@
+"""Registries of the scope ``ifn_plugin``, children of mmengine's roots.
+
+A scope of its own keeps open-cd's ``IFN`` what it is, and lets ``type='ifn_plugin.IFN'`` be built from any scope.
+"""
+
+from mmengine import registry as root
+
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
+
+
+def _child(parent: root.Registry, location: str) -> root.Registry:
+    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=[f'ifn_plugin.{location}'])
+
+
+DATASETS = _child(root.DATASETS, 'data')
+HOOKS = _child(root.HOOKS, 'visualization')
+METRICS = _child(root.METRICS, 'evaluation')
+MODELS = _child(root.MODELS, 'models')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'optim')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'optim')
+TRANSFORMS = _child(root.TRANSFORMS, 'data')

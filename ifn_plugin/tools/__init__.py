@@ -1,0 +1,1 @@
+"""Commands: ``python -m ifn_plugin.tools.NAME``."""

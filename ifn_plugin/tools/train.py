@@ -1,0 +1,36 @@
+"""Train a change detector: ``python -m ifn_plugin.tools.train CONFIG``. The arguments are those of open-cd's script."""
+
+import argparse
+
+import torch
+from mmengine.runner import Runner
+
+from ifn_plugin.tools._common import add_arguments, load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a change detector')
+    parser.add_argument('config', help='configuration file')
+    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser.add_argument(
+        '--amp', action='store_true', help="automatic mixed precision: mmengine's on a GPU, bfloat16 on a CPU")
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args)
+    cfg.resume = args.resume
+    if args.amp:
+        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if kind == 'OptimWrapper':
+            gpu = torch.cuda.is_available()
+            cfg.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'ifn_plugin.AutocastOptimWrapper'
+        elif kind not in ('AmpOptimWrapper', 'ifn_plugin.AutocastOptimWrapper'):
+            raise SystemExit(f'--amp works with optim_wrapper.type=OptimWrapper, but {args.config} has {kind}.')
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()

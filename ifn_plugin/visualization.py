@@ -1,0 +1,158 @@
+"""Change panels: pictures in which a person can judge a change map."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from .data.transforms import LoadPair
+from .registry import HOOKS
+
+# RGB, distinguishable for colour-blind readers too (Okabe and Ito, https://jfly.uni-koeln.de/color/)
+HIT = (255, 255, 255)
+FALSE_ALARM = (213, 94, 0)
+MISS = (86, 180, 233)
+IGNORED = (128, 128, 128)
+
+
+def draw_errors(change_map: np.ndarray, label: np.ndarray, ignore_index: int = 255) -> np.ndarray:
+    """Colour a change map by what is right and wrong in it.
+
+    Args:
+        change_map: (H, W), 1 is "changed".
+        label: (H, W), likewise.
+        ignore_index: The label's value for pixels that do not count.
+
+    Returns:
+        (H, W, 3), RGB: hits white, false alarms vermilion, misses blue, ignored pixels grey, the rest black.
+    """
+    errors = np.zeros((*label.shape, 3), np.uint8)
+    found, changed = change_map == 1, label == 1
+    errors[found & changed] = HIT
+    errors[found & ~changed] = FALSE_ALARM
+    errors[~found & changed] = MISS
+    errors[label == ignore_index] = IGNORED
+    return errors
+
+
+def draw_panel(date1: np.ndarray,
+               date2: np.ndarray,
+               change_map: np.ndarray,
+               label: np.ndarray | None = None,
+               max_side: int = 512) -> np.ndarray:
+    """Draw date 1, date 2, label, change map and errors side by side under their names.
+
+    Args:
+        date1: (H, W, 3), RGB, uint8.
+        date2: Likewise.
+        change_map: (H, W), 1 is "changed".
+        label: (H, W), 0, 1 and 255 (ignored); without it, label and errors are left out.
+        max_side: Larger images are shrunk to this, in pixels.
+
+    Returns:
+        The panel, RGB, uint8.
+    """
+
+    def mask(array: np.ndarray) -> np.ndarray:
+        grey = np.where(array == 255, IGNORED[0], (array == 1) * 255)
+        return grey.astype(np.uint8)[..., None].repeat(3, axis=2)
+
+    pictures = {'date 1': date1, 'date 2': date2}
+    if label is not None:
+        pictures['label'] = mask(label)
+    pictures['change map'] = mask(change_map)
+    if label is not None:
+        pictures['errors'] = draw_errors(change_map, label)
+    scale = min(1., max_side / max(date1.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in date1.shape[:2])
+    gap, band = 4, 24
+    columns = []
+    for name, picture in pictures.items():
+        tile = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        cell = np.full((height + band, max(width, 110) + gap, 3), 255, np.uint8)
+        cell[band:, :width] = tile
+        cv2.putText(cell, name, (2, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        if name == 'errors':
+            x = 60
+            for word, colour in (('hit', (0, 0, 0)), ('false', FALSE_ALARM), ('miss', MISS)):
+                if x + 40 <= width:
+                    cv2.putText(cell, word, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+                x += 12 * len(word)
+        columns.append(cell)
+    return np.concatenate(columns, axis=1)
+
+
+@HOOKS.register_module()
+class ChangePanelHook(Hook):
+    """Write change panels while testing, on request, through the runner's visualizer.
+
+    It stands at ``default_hooks.visualization``, where the test commands of open-cd and mmseg turn it on by
+    ``--show-dir`` or ``--show``.
+
+    Args:
+        draw: Whether to do anything.
+        interval: Draw every so many batches.
+        max_side: Larger images are shrunk to this, in pixels.
+        show: Show the panels in a window too.
+        wait_time: Seconds for which a window stays.
+        backend_args: mmengine's file backend, where the images do not lie on disk.
+    """
+
+    def __init__(self,
+                 draw: bool = False,
+                 interval: int = 1,
+                 max_side: int = 512,
+                 show: bool = False,
+                 wait_time: float = 0.,
+                 backend_args: dict[str, Any] | None = None) -> None:
+        self.draw = draw
+        self.interval = interval
+        self.max_side = max_side
+        self.show = show
+        self.wait_time = wait_time
+        self.loader = LoadPair(backend_args)
+        self._names: dict[str, int] = {}
+
+    def before_test(self, runner: Runner) -> None:
+        """Start the count of equal names anew."""
+        self._names.clear()
+
+    @master_only
+    def after_test_iter(self,
+                        runner: Runner,
+                        batch_idx: int,
+                        data_batch: Any = None,
+                        outputs: Sequence[Any] | None = None) -> None:
+        """Draw a panel for each sample of the batch."""
+        if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        visualizer: Visualizer = runner.visualizer
+        for sample in outputs or ():
+            name = Path(sample.img_path[0]).stem
+            # images of the same name in two folders must not overwrite each other
+            self._names[name] = self._names.get(name, 0) + 1
+            if self._names[name] > 1:
+                name = f'{name}_{self._names[name]}'
+            panel = self._panel(sample)
+            visualizer.add_image(name, panel, step=0)
+            if self.show:
+                visualizer.show(panel, win_name=name, wait_time=self.wait_time)
+
+    def _panel(self, sample: Any) -> np.ndarray:
+        images = self.loader.transform(dict(img_path=sample.img_path))['img']
+        label = sample.gt_sem_seg.data if 'gt_sem_seg' in sample else None
+        date1, date2 = (image[..., ::-1] for image in images)
+        change_map = _as_array(sample.pred_sem_seg.data)
+        return draw_panel(date1, date2, change_map, None if label is None else _as_array(label), self.max_side)
+
+
+def _as_array(mask: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = mask.squeeze(0).cpu().numpy()
+    return array

@@ -1,0 +1,207 @@
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+from torch.nn import functional as F
+
+from ifn_plugin.models import IFN, IFNHead
+
+BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
+DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
+
+
+def pair_features(n=2, height=32, width=32, scale=1.):
+    strides = (1, 2, 4, 8, 16)
+    channels = (128, 256, 512, 1024, 1024)
+    return [scale * torch.randn(n, c, -(-height // s), -(-width // s)) for c, s in zip(channels, strides)]
+
+
+def samples(label):
+    return [SegDataSample(gt_sem_seg=PixelData(data=x[None])) for x in label]
+
+
+def label_with_ignored(n=2, size=32):
+    label = (torch.rand(n, size, size) > 0.7).long()
+    label[:, :5, :7] = 255
+    return label
+
+
+@pytest.fixture(scope='module')
+def head():
+    torch.manual_seed(0)
+    return IFNHead()
+
+
+def test_parameters_all_get_a_gradient():
+    head = IFNHead()
+    assert sum(p.numel() for p in head.parameters()) == 21_012_861
+    losses = head.loss(pair_features(), samples(label_with_ignored()), {})
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
+@pytest.mark.parametrize('height, width', [(64, 32), (17, 16), (50, 33), (2, 3)])
+def test_any_size(head, height, width):
+    head.eval()
+    logits = head(pair_features(1, height, width))
+    assert [tuple(x.shape) for x in logits] == [(1, 1, -(-height // s), -(-width // s)) for s in (16, 8, 4, 2, 1)]
+    change_logits = head.predict(pair_features(1, height, width), [dict(img_shape=(height, width))], {})
+    assert change_logits.shape[2:] == (height, width)
+
+
+@pytest.mark.parametrize('height, width', [(250, 333), (17, 16)])
+def test_detector_gives_maps_of_the_images_size(height, width):
+    register_all_modules(init_default_scope=True)
+    detector = MODELS.build(ConfigDict(
+        type='mmseg.EncoderDecoder',
+        data_preprocessor=dict(
+            type='ifn_plugin.PairDataPreprocessor', mean=[127.] * 3, std=[60.] * 3, size_divisor=16),
+        backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+        decode_head=dict(type='ifn_plugin.IFNHead'),
+        test_cfg=dict(mode='whole'))).eval()
+    image = torch.randint(0, 256, (6, height, width), dtype=torch.uint8)
+    meta = dict(ori_shape=(height, width), img_shape=(height, width))
+    output = detector.test_step(dict(inputs=[image], data_samples=[SegDataSample(metainfo=meta)]))[0]
+    assert output.pred_sem_seg.data.shape == (1, height, width)
+    assert set(output.pred_sem_seg.data.unique().tolist()) <= {0, 1}
+
+
+def test_predict_is_the_last_level(head):
+    head.eval()
+    features = pair_features()
+    assert torch.equal(head.predict(features, [dict(img_shape=(32, 32))], {}), head(features)[-1])
+
+
+def test_losses_by_hand():
+    head = IFNHead(loss_decode=[BCE, dict(DICE, loss_weight=3.)], loss_weights=(1, 2, 0.5, 4, 1))
+    features, label = pair_features(), label_with_ignored()
+    logits = head(features)
+    losses = head.loss_by_feat(logits, samples(label))
+    kept = label != 255
+    target = (label == 1).float()
+    for number, (logit, weight) in enumerate(zip(logits, (1, 2, 0.5, 4, 1)), 1):
+        x = F.interpolate(logit, size=(32, 32), mode='bilinear', align_corners=False)[:, 0]
+        bce = F.binary_cross_entropy_with_logits(x[kept], target[kept])
+        torch.testing.assert_close(losses[f'level{number}.loss_ce'], weight * bce)
+        p = x.sigmoid() * kept
+        dice = [1 - 2 * (a * b).sum() / ((a * a).sum() + (b * b).sum() + 2e-3) for a, b in zip(p, target)]
+        torch.testing.assert_close(losses[f'level{number}.loss_dice'], weight * 3 * torch.stack(dice).mean())
+    right = ((logits[-1][:, 0].sigmoid() > 0.5) == (label == 1))[kept].float().mean()
+    torch.testing.assert_close(losses['acc_seg'].squeeze(), 100 * right)
+
+
+def test_dice_wants_the_changed_class():
+    """mmseg's Dice, given (N, H, W) labels, would reward the opposite."""
+    head = IFNHead(loss_decode=DICE)
+    label = label_with_ignored()
+    right = torch.where(label == 1, 20., -20.)[:, None]
+    losses = [head.loss_by_feat([logit] * 5, samples(label))['level5.loss_dice'].item() for logit in (right, -right)]
+    assert losses[0] < 0.01 < 0.9 < losses[1]
+
+
+def test_loss_of_ones_own():
+    class Hinge(torch.nn.Module):
+        loss_name = 'loss_hinge'
+
+        def forward(self, pred, target, weight=None, ignore_index=255):
+            assert pred.shape == (2, 1, 32, 32) and target.shape == (2, 32, 32) and ignore_index == 255
+            return pred.relu().mean()
+
+    MODELS.register_module(name='TestHinge', module=Hinge, force=True)
+    logit = torch.randn(2, 1, 32, 32)
+    head = IFNHead(loss_decode=dict(type='mmseg.TestHinge'))
+    losses = head.loss_by_feat([logit] * 5, samples(label_with_ignored()))
+    torch.testing.assert_close(losses['level1.loss_hinge'], logit.relu().mean())
+
+
+@pytest.mark.parametrize('loss', [BCE, DICE])
+def test_ignored_pixels_count_in_no_loss(loss):
+    head = IFNHead(loss_decode=loss)
+    label, logit = label_with_ignored(), torch.randn(2, 1, 32, 32)
+    logit.requires_grad_()
+    value = head.loss_by_feat([logit] * 5, samples(label))
+    value = value[next(key for key in value if key.startswith('level5'))]
+    value.backward()
+    assert (logit.grad[:, 0][label == 255] == 0).all() and (logit.grad[:, 0][label != 255] != 0).any()
+
+
+@pytest.mark.parametrize('loss', [BCE, DICE])
+def test_nothing_labelled(loss):
+    head = IFNHead(loss_decode=loss)
+    losses = head.loss(pair_features(), samples(torch.full((2, 32, 32), 255)), {})
+    total = sum(value for key, value in losses.items() if 'loss' in key)
+    total.backward()
+    assert total == 0 and all(p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_two_losses_of_one_name_add_up(head):
+    label, logits = label_with_ignored(), [torch.randn(2, 1, 32, 32)] * 5
+    one = head.loss_by_feat(logits, samples(label))['level3.loss_ce']
+    two = IFNHead(loss_decode=[BCE, BCE]).loss_by_feat(logits, samples(label))['level3.loss_ce']
+    torch.testing.assert_close(two, 2 * one)
+
+
+def test_accuracy_tells_a_good_map_from_an_empty_one():
+    head = IFNHead(threshold=0.3)
+    label = label_with_ignored()
+    share = (label == 0).sum() / (label != 255).sum()
+
+    def accuracy(logit):
+        return head.loss_by_feat([logit[:, None]] * 5, samples(label))['acc_seg'].item()
+
+    assert accuracy(torch.where(label == 1, 9., -9.)) == pytest.approx(100, abs=1e-3)
+    assert accuracy(torch.full((2, 32, 32), -9.)) == pytest.approx(100 * share.item(), abs=1e-3)
+    # 0.4 is above the threshold
+    assert accuracy(torch.full((2, 32, 32), 0.4).logit()) == pytest.approx(100 * (1 - share.item()), abs=1e-3)
+
+
+def test_level_left_out_keeps_its_layers_in_the_graph():
+    head = IFNHead(loss_weights=(0, 0, 0, 0, 1))
+    losses = head.loss(pair_features(), samples(label_with_ignored()), {})
+    assert [key for key in losses if key.endswith('loss_ce')] == ['level5.loss_ce']
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_dropout_drops_in_training_only():
+    head = IFNHead(dropout_ratio=0.6)
+    features = pair_features()
+    head.train()
+    assert not torch.equal(head(features)[-1], head(features)[-1])
+    head.eval()
+    assert torch.equal(head(features)[-1], head(features)[-1])
+    dropouts = [module for module in head.modules() if isinstance(module, torch.nn.Dropout)]
+    assert len(dropouts) == 14 and all(module.p == 0.6 for module in dropouts)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(in_channels=(1, 2)), 'in_channels has 2 values'),
+    (dict(loss_weights=(1, 1)), 'loss_weights has 2 values'),
+    (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
+    (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
+    (dict(loss_decode=dict(type='mmseg.TverskyLoss')), 'predicts one channel, which TverskyLoss'),
+])
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        IFNHead(**arguments)
+
+
+def test_loss_name_that_mmengine_would_not_train_on():
+    with pytest.warns(UserWarning, match='does not contain "loss"'):
+        IFNHead(loss_decode=dict(BCE, loss_name='bce'))
+
+
+@pytest.mark.parametrize('decode_head', [
+    dict(type='mmseg.FCNHead', in_channels=1024, in_index=4, channels=16, num_convs=1),
+    dict(type='mmseg.UPerHead', in_channels=[128, 256, 512, 1024, 1024], in_index=[0, 1, 2, 3, 4], channels=16),
+])
+def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
+    register_all_modules(init_default_scope=True)
+    head = MODELS.build(dict(
+        decode_head, num_classes=2, out_channels=1, threshold=0.5, loss_decode=BCE, norm_cfg=dict(type='BN')))
+    losses = head.loss(IFN(init_cfg=None)(torch.randn(2, 6, 64, 64)), samples(label_with_ignored(size=64)), {})
+    losses['loss_ce'].backward()
+    assert all(p.grad is not None for p in head.parameters())

@@ -1,0 +1,106 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+from ifn_plugin.checkpoint import convert_state_dict, get_state_dict, load_checkpoint_file
+from ifn_plugin.models import IFN, IFNHead
+
+
+def detector():
+    return torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead()))
+
+
+def test_what_mmengine_writes_is_read_safely(tmp_path):
+    hub = MessageHub('name')
+    for step in range(3):
+        hub.update_scalar('train/loss', 1. / (step + 1))
+        hub.update_scalar('train/lr', np.float64(0.1))
+    hub.update_info('iter', np.int64(3))
+    hub.update_info('best', np.array([1.5, 2.5], np.float32))
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), message_hub=hub.state_dict()), tmp_path / 'checkpoint.pth')
+    content = torch.load(tmp_path / 'checkpoint.pth', weights_only=True)
+    log = content['message_hub']['log_scalars']['train/loss']
+    assert isinstance(log, HistoryBuffer)
+    assert log.statistics('mean', 3) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3) and log.current() == pytest.approx(1 / 3)
+
+
+class Payload:
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('payload', [
+    Payload(os.system, 'true'),
+    Payload(eval, '1 + 1'),
+    Payload(getattr, HistoryBuffer, '__init__'),
+    Payload(getattr, HistoryBuffer, '__globals__'),
+    Payload(getattr, np.ndarray, 'tofile'),
+    Payload(getattr, Payload(getattr, HistoryBuffer, 'mean'), '__globals__'),
+    Payload(np.load, 'file'),
+], ids=['system', 'eval', 'init', 'globals', 'other-owner', 'chain', 'numpy'])
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_other_pickles_are_refused(tmp_path, payload, protocol):
+    torch.save(dict(state_dict={}, extra=payload), tmp_path / 'evil.pth', pickle_protocol=protocol)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely'):
+        load_checkpoint_file(tmp_path / 'evil.pth')
+
+
+@pytest.mark.parametrize('content, message', [(b'', 'no checkpoint'), (b'no checkpoint', 'no checkpoint'),
+                                              (b'PK\x03\x04', 'no checkpoint')])
+def test_damaged_files(tmp_path, content, message):
+    (tmp_path / 'bad.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=rf'bad\.pth is {message}'):
+        load_checkpoint_file(tmp_path / 'bad.pth')
+
+
+def test_truncated_file(tmp_path):
+    torch.save(dict(a=torch.randn(1000)), tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
+    with pytest.raises(ValueError, match=r'cut\.pth is no checkpoint'):
+        load_checkpoint_file(tmp_path / 'cut.pth')
+
+
+def test_not_a_dictionary(tmp_path):
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match=r'list\.pth holds a list'):
+        load_checkpoint_file(tmp_path / 'list.pth')
+
+
+def test_own_keys_pass_as_they_are():
+    state_dict = detector().state_dict()
+    converted = convert_state_dict(dict(state_dict=state_dict, meta={}))
+    assert converted.keys() == state_dict.keys()
+    assert all(torch.equal(converted[key], state_dict[key]) for key in state_dict)
+    wrapped = {f'module.{key}': value for key, value in state_dict.items()}
+    assert convert_state_dict(wrapped).keys() == state_dict.keys()
+    assert get_state_dict(wrapped).keys() == state_dict.keys()
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda s: s.pop('decode_head.levels.2.norm.weight'), r'Missing: decode_head\.levels\.2\.norm\.weight'),
+    (lambda s: s.update({'decode_head.levels.7.norm.weight': torch.zeros(1)}), r'Unknown: decode_head\.levels\.7'),
+    (lambda s: s.update({'backbone.conv1.weight': torch.zeros(1)}), r'Unknown: backbone\.conv1\.weight'),
+    (dict.clear, r'Missing: backbone\.features\.0\.bias.* and \d+ more'),
+])
+def test_weights_of_something_else_are_refused(change, message):
+    state_dict = dict(detector().state_dict())
+    change(state_dict)
+    with pytest.raises(ValueError, match=message):
+        convert_state_dict(state_dict)
+
+
+def test_two_encoders_that_differ_are_refused():
+    state_dict = {'t1_base.features.0.bias': torch.zeros(64), 't2_base.features.0.bias': torch.ones(64)}
+    with pytest.raises(ValueError, match=r't2_base\.features\.0\.bias differs'):
+        convert_state_dict(state_dict)
