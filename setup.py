@@ -47,7 +47,7 @@ setup(
     install_requires=['packaging'],
     extras_require={
         'mmseg': ['torch', 'mmengine>=0.10.4,<1', 'mmcv-lite>=2.1,<3', 'onedl-mmsegmentation>=1.4,<2'],
-        'dev': ['pytest', 'hypothesis', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build'],
+        'dev': ['setuptools', 'pytest', 'hypothesis', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

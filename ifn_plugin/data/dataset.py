@@ -45,8 +45,8 @@ class LEVIRCDDataset(BaseSegDataset):
         folder = Path(self.data_prefix[prefix])
         if not folder.is_dir():
             raise FileNotFoundError(
-                f'{folder}: no such folder. Set data_root and data_prefix.{prefix} to where the data set lies: it needs '
-                'the folders A, B and label.')
+                f'{folder}: no such folder. Set data_root and data_prefix.{prefix} to where the data set lies: it '
+                'needs the folders A, B and label.')
         suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
         files: dict[str, Path] = {}
         for path in sorted(folder.rglob('*')):

@@ -32,3 +32,18 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def find_config(name: str) -> Path:
+    """Find a configuration of the plugin's own by its file name, in an installed package or in a source checkout.
+
+    Raises:
+        FileNotFoundError: If it is in neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    # an installed package first: what lies beside it in site-packages is not the plugin's
+    folders = (package / '.mim' / 'configs', package.parent / 'configs')
+    for folder in folders:
+        for path in sorted(folder.rglob(name)):
+            return path
+    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}. Install the plugin anew.')

@@ -1,0 +1,137 @@
+"""See IFN learn: ``python -m ifn_plugin.tools.demo``. Draws pairs, trains, tests and compares, without a network."""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from ifn_plugin.baseline import difference_otsu
+from ifn_plugin.data import LEVIRCDDataset
+from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.tools._common import find_config
+
+COUNTS = {'train': 96, 'val': 8, 'test': 16}
+VALIDATION_PIXELS = COUNTS['val'] * 256**2
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train and test IFN on drawn pairs, or on yours, in a few minutes')
+    parser.add_argument('--data', type=Path, help="your pairs, in LEVIR-CD's layout: {train,val,test}/{A,B,label}")
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for everything written')
+    parser.add_argument('--seed', type=int, default=0, help='of the drawing and the training')
+    parser.add_argument('--max-iters', type=_positive, help="training iterations; default: the configuration's")
+    return parser.parse_args(argv)
+
+
+class _Progress(Hook):
+    """Print one line every so often, where mmengine's log would fill the screen."""
+
+    def __init__(self, interval: int = 20) -> None:
+        self.interval = interval
+        self.begin = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        self.begin = time.monotonic()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        done, total = runner.iter + 1, runner.max_iters
+        if done % self.interval == 0 or done == total:
+            passed = time.monotonic() - self.begin
+            print(f'  iteration {done}/{total}  loss {float((outputs or {})["loss"]):.2f}  {passed:.0f} s, about '
+                  f'{passed / done * (total - done):.0f} s to go', flush=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        print(f'  validation: F1 {(metrics or {})["F1"]:.1f}', flush=True)
+
+
+def _draw_once(folder: Path, seed: int) -> None:
+    if folder.is_dir():
+        print(f'Pairs drawn earlier, in {folder} (remove the folder to draw them anew)')
+        return
+    print(f'Drawing {sum(COUNTS.values())} pairs into {folder}', flush=True)
+    # a run that is interrupted here must not leave half a data set behind
+    unfinished = folder.with_name(folder.name + '.unfinished')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_dataset(unfinished, COUNTS, seed=seed)
+    unfinished.rename(folder)
+
+
+def _check_splits(folder: Path) -> None:
+    missing = [split for split in COUNTS if not (folder / split).is_dir()]
+    if missing:
+        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demonstration needs train, val and test there, '
+                         'each with the folders A, B and label.')
+
+
+def _settings(data: Path, args: argparse.Namespace) -> Config:
+    cfg = Config.fromfile(find_config('ifn_mmseg_demo.py'))
+    cfg.work_dir = cfg.visualizer.save_dir = str(args.work_dir)
+    cfg.randomness.seed = args.seed
+    for split in COUNTS:
+        cfg[f'{split}_dataloader'].dataset.data_root = str(data)
+    if args.max_iters is not None:
+        cfg.train_cfg.update(max_iters=args.max_iters, val_interval=max(1, args.max_iters // 2))
+        cfg.param_scheduler[0].total_steps = cfg.default_hooks.checkpoint.interval = args.max_iters
+    settings = {key: value for key, value in cfg.val_dataloader.dataset.items() if key != 'type'}
+    pairs = LEVIRCDDataset(**settings | dict(pipeline=[dict(type='ifn_plugin.LoadPair')]))
+    height, width = pairs[0]['ori_shape']
+    # whole large images would take minutes
+    count = min(len(pairs), max(1, VALIDATION_PIXELS // (height * width)))
+    cfg.val_dataloader.dataset.indices = [number * len(pairs) // count for number in range(count)]
+    return cfg
+
+
+def _test_baseline(pairs: Dataset) -> dict[str, float]:
+    metric = ChangeMetric()
+    for pair in pairs:
+        inputs = pair['inputs'].permute(1, 2, 0).numpy()
+        date1, date2 = inputs[..., :3], inputs[..., 3:]
+        change_map = torch.from_numpy(difference_otsu(date1, date2))
+        sample = pair['data_samples']
+        metric.process(None, [dict(sample.to_dict(), pred_sem_seg=dict(data=change_map[None]))])
+    return metric.compute_metrics(metric.results)
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """Run the demonstration.
+
+    Returns:
+        Of each method the metrics of :class:`ifn_plugin.evaluation.ChangeMetric` on the test split.
+    """
+    begin = time.monotonic()
+    args = parse_args(argv)
+    data = args.data or args.work_dir / 'data'
+    if args.data is None:
+        _draw_once(data, args.seed)
+    _check_splits(data)
+    runner = Runner.from_cfg(_settings(data, args))
+    runner.register_hook(_Progress())
+    print('Training IFN from random weights, encoder included, so that no download is needed. For results that count, '
+          "start from ImageNet's weights and train longer: configs/ifn_mmseg/ifn_mmseg_256x256_40k_levircd.py")
+    runner.train()
+    print('Testing', flush=True)
+    results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}
+    names = ('Precision', 'Recall', 'F1', 'IoU')
+    print(f'\n{len(runner.test_dataloader.dataset)} test pairs, percent'.ljust(25) + ''.join(f'{n:>11}' for n in names))
+    for method, metrics in results.items():
+        print(method.ljust(24) + ''.join(f'{metrics[name]:11.1f}' for name in names))
+    print(f'\nChange panels: {args.work_dir / "vis_data" / "panels"}\nTime: {time.monotonic() - begin:.0f} s')
+    return results
+
+
+if __name__ == '__main__':
+    main()

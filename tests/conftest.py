@@ -1,0 +1,48 @@
+"""Fixtures of all tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ifn_plugin.data.drawn import write_dataset
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='session')
+def levir_like(tmp_path_factory):
+    """A small drawn data set in LEVIR-CD's layout: 64×64, 4 + 2 + 2 pairs."""
+    folder = tmp_path_factory.mktemp('levir-like')
+    write_dataset(folder, dict(train=4, val=2, test=2), size=64)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def python():
+    """A function that runs this Python with arguments in a process of its own and gives what it printed."""
+
+    def run(*arguments, fails=False, path=REPOSITORY, cwd=None):
+        environment = dict(os.environ, PYTHONPATH=str(path), PYTHONWARNINGS='ignore')
+        process = subprocess.run([sys.executable, *map(str, arguments)], env=environment, cwd=cwd, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+        assert (process.returncode != 0) == fails, process.stdout
+        return process.stdout
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def wheel(tmp_path_factory, python):
+    """The plugin's wheel, built from a copy, since setuptools leaves its work in the source."""
+    pytest.importorskip('setuptools', reason='building the wheel needs setuptools')
+    source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    for name in ('ifn_plugin', 'configs'):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE'):
+        shutil.copy(REPOSITORY / name, source / name)
+    python('-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--wheel-dir', target, source)
+    return next(target.glob('*.whl'))

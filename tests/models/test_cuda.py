@@ -1,0 +1,47 @@
+"""The network on a GPU."""
+
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from ifn_plugin.models import IFN, IFNHead
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU'),
+]
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """The same network on both devices."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', False)
+    torch.manual_seed(0)
+    cpu = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead())).eval()
+    gpu = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead())).cuda().eval()
+    gpu.load_state_dict(cpu.state_dict())
+    return cpu, gpu
+
+
+def test_logits_agree_with_the_cpu(networks):
+    pair = torch.randn(2, 6, 250, 130)
+    outputs = []
+    for network, x in zip(networks, (pair, pair.cuda())):
+        with torch.no_grad():
+            outputs.append(network['decode_head'](network['backbone'](x)))
+    for a, b in zip(*outputs):
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_trains_under_autocast(networks, dtype):
+    network = networks[1].train()
+    label = (torch.rand(2, 1, 64, 64, device='cuda') > 0.7).long()
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=x)) for x in label]
+    with torch.autocast('cuda', dtype=dtype):
+        losses = network['decode_head'].loss(network['backbone'](torch.randn(2, 6, 64, 64, device='cuda')), samples, {})
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert all(p.grad.isfinite().all() for p in network['decode_head'].parameters())
+    assert all(p.grad is None for p in network['backbone'].parameters())

@@ -1,0 +1,252 @@
+"""The plugin inside open-cd: the same network, the same samples, and open-cd's own runners."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.structures import PixelData
+
+opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
+
+from mmseg.structures import SegDataSample  # noqa: E402
+from opencd.registry import DATASETS, MODELS  # noqa: E402
+
+from ifn_plugin.checkpoint import convert_state_dict  # noqa: E402
+from ifn_plugin.models import IFN  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = REPOSITORY / 'configs' / 'ifn' / 'ifn_256x256_40k_levircd.py'
+MMSEG_CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+OPENCD = Path(opencd.__file__).parents[1]
+STOCK = OPENCD / 'configs' / 'common' / 'standard_256x256_40k_levircd.py'
+
+init_default_scope('opencd')
+
+
+def build_detector():
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.init_cfg = None
+    return MODELS.build(cfg.model)
+
+
+@pytest.fixture
+def stock(monkeypatch):
+    """open-cd's own IFN from its own configuration, with random weights instead of a download."""
+    import torchvision
+    monkeypatch.setattr('opencd.models.backbones.ifn.vgg16', lambda pretrained: torchvision.models.vgg16(weights=None))
+    cfg = Config.fromfile(OPENCD / 'configs' / '_base_' / 'models' / 'ifn.py')
+    cfg.model.data_preprocessor.test_cfg.size_divisor = 16
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+def random_batch(n=2, size=64):
+    label = (torch.rand(n, 1, size, size) > 0.8).long()
+    label[..., :9, :5] = 255
+    samples = [
+        SegDataSample(gt_sem_seg=PixelData(data=x), metainfo=dict(ori_shape=(size, size), img_shape=(size, size)))
+        for x in label
+    ]
+    return dict(inputs=list(torch.randint(0, 256, (n, 6, size, size), dtype=torch.uint8)), data_samples=samples)
+
+
+def test_opencds_own_ifn_stays_what_it_is():
+    from opencd.models.backbones.ifn import IFN as OpenCDIFN
+    with DefaultScope.overwrite_default_scope('opencd'):
+        assert MODELS.get('IFN') is OpenCDIFN
+        assert MODELS.get('ifn_plugin.IFN') is IFN
+        assert isinstance(ROOT.build(dict(type='ifn_plugin.IFN', init_cfg=None)), IFN)
+
+
+def test_same_weights_give_the_same_maps_and_the_same_loss(stock):
+    ours = build_detector()
+    ours.load_state_dict(convert_state_dict(stock.state_dict()))
+    batch = random_batch()
+    inputs = [model.data_preprocessor(random_copy(batch), True) for model in (stock, ours)]
+    assert torch.equal(inputs[0]['inputs'], inputs[1]['inputs'])
+    losses = []
+    for model, data in zip((stock.double().train(), ours.double().train()), inputs):
+        losses.append(model.loss(data['inputs'].double(), data['data_samples']))
+    theirs = [losses[0][f'aux.aux_{i}_loss_ce'] for i in range(4)] + [losses[0]['decode.loss_ce']]
+    for number, value in enumerate(theirs, 1):
+        torch.testing.assert_close(losses[1][f'decode.level{number}.loss_ce'], value, rtol=1e-6, atol=0)
+    # one training step of statistics later, in evaluation mode
+    x = inputs[0]['inputs'].double()
+    with torch.no_grad():
+        maps = stock.eval().backbone(*x.split(3, 1))
+        for a, b in zip(maps, ours.eval().decode_head(ours.backbone(*x.split(3, 1)))):
+            torch.testing.assert_close(b, a, rtol=0, atol=1e-8)
+
+
+def random_copy(batch):
+    return dict(inputs=[x.clone() for x in batch['inputs']], data_samples=[x.clone() for x in batch['data_samples']])
+
+
+def test_prediction_through_the_detector(stock):
+    ours = build_detector()
+    ours.load_state_dict(convert_state_dict(stock.state_dict()))
+    assert ours.decode_head.threshold == stock.decode_head.threshold
+    batch = random_batch(1)
+    results = [model.eval().test_step(random_copy(batch))[0] for model in (stock, ours)]
+    torch.testing.assert_close(results[1].seg_logits.data, results[0].seg_logits.data, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('height, width', [(250, 333), (17, 16)])
+def test_any_size(height, width):
+    detector = build_detector().eval()
+    sample = SegDataSample(metainfo=dict(ori_shape=(height, width), img_shape=(height, width)))
+    image = torch.randint(0, 256, (6, height, width), dtype=torch.uint8)
+    output = detector.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+    assert output.pred_sem_seg.data.shape == (1, height, width)
+
+
+@pytest.fixture
+def pipelines(levir_like):
+    """A function that gives the sample that a configuration draws with a seed."""
+
+    def draw(config, seed, stack='opencd', split='train'):
+        cfg = Config.fromfile(config)
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.data_root = str(levir_like)
+        for transform in dataset.pipeline:
+            shrink_crop(transform)
+        with DefaultScope.overwrite_default_scope(stack):
+            built = DATASETS.build(dataset)
+            np.random.seed(seed)
+            return built[0]
+
+    def shrink_crop(transform):
+        for inner in [transform, *transform.get('transforms', [])]:
+            if 'crop_size' in inner:
+                inner['crop_size'] = (48, 48)
+
+    return draw
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_training_samples_are_open_cds_to_the_bit(pipelines, seed):
+    """From open-cd's data set and pipeline, from the plugin's in open-cd, and from the plugin's in mmseg."""
+    stock, ours, in_mmseg = pipelines(STOCK, seed), pipelines(CONFIG, seed), pipelines(MMSEG_CONFIG, seed, 'mmseg')
+    for sample in (ours, in_mmseg):
+        assert torch.equal(sample['inputs'], stock['inputs'])
+        assert torch.equal(sample['data_samples'].gt_sem_seg.data, stock['data_samples'].gt_sem_seg.data)
+        assert sample['data_samples'].img_path == stock['data_samples'].img_path
+    assert stock['inputs'].shape == (6, 48, 48)
+
+
+@pytest.fixture(scope='module')
+def options(levir_like):
+    return [
+        'model.backbone.init_cfg=None', 'randomness.seed=0', 'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False', 'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1', 'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2'
+    ] + [f'{split}_dataloader.dataset.data_root={levir_like}' for split in ('train', 'val', 'test')]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, python, options):
+    """Work dir of two iterations of open-cd's own script with the 40k configuration."""
+    work_dir = tmp_path_factory.mktemp('run')
+    python(OPENCD / 'tools' / 'train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options,
+           'train_cfg.max_iters=2')
+    return work_dir
+
+
+def scalars(work_dir):
+    return [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+            for line in path.read_text().splitlines()]
+
+
+def test_opencds_script_trains(trained):
+    log = scalars(trained)
+    assert {f'decode.level{number}.loss_ce' for number in range(1, 6)} <= log[0].keys()
+    assert log[-1].keys() >= {'Precision', 'Recall', 'F1', 'IoU'}
+    checkpoint = torch.load(trained / 'best_F1_iter_2.pth', weights_only=True)
+    assert convert_state_dict(checkpoint).keys() == build_detector().state_dict().keys()
+
+
+def test_opencds_script_resumes(trained, python, options, tmp_path):
+    shutil.copytree(trained, tmp_path / 'resumed')
+    (tmp_path / 'resumed' / 'last_checkpoint').write_text(str(tmp_path / 'resumed' / 'iter_2.pth'))
+    python(OPENCD / 'tools' / 'train.py', CONFIG, '--work-dir', tmp_path / 'resumed', '--resume', '--cfg-options',
+           *options, 'train_cfg.max_iters=3')
+    assert [entry['iter'] for entry in scalars(tmp_path / 'resumed') if 'loss' in entry] == [1, 2, 3]
+
+
+def test_opencds_script_tests_and_draws(trained, python, options, tmp_path):
+    output = python(OPENCD / 'tools' / 'test.py', CONFIG, trained / 'best_F1_iter_2.pth', '--work-dir', tmp_path,
+                    '--show-dir', tmp_path / 'panels', '--cfg-options', *options)
+    assert re.search(r' F1: [\d.]+', output)
+    assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
+
+
+def test_plugins_command_does_what_opencds_does(trained, python, options, tmp_path):
+    theirs, ours = (python(*command, CONFIG, trained / 'iter_2.pth', '--work-dir', tmp_path, '--cfg-options', *options)
+                    for command in ([OPENCD / 'tools' / 'test.py'], ['-m', 'ifn_plugin.tools.test']))
+    figures = [re.findall(r'(?:Precision|Recall|F1|IoU): ([\d.]+)', output)[-4:] for output in (theirs, ours)]
+    assert len(figures[0]) == 4 and figures[0] == figures[1]
+
+
+def test_tta(trained, python, options, tmp_path):
+    output = python(OPENCD / 'tools' / 'test.py', CONFIG, trained / 'iter_2.pth', '--tta', '--work-dir', tmp_path,
+                    '--cfg-options', *options)
+    assert re.search(r' F1: [\d.]+', output)
+
+
+def test_ones_own_open_cd_configuration(python, levir_like, tmp_path):
+    """The way of the README: open-cd's data and schedule as they are, the plugin's model."""
+    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+    block = next(block for block in blocks if 'DIEncoderDecoder' in block)
+    config = tmp_path / 'own.py'
+    config.write_text(re.sub(r"'[^']*standard_256x256_40k_levircd.py'", repr(str(STOCK)), block))
+    assert str(STOCK) in config.read_text()
+    options = [
+        'model.backbone.init_cfg=None', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1'
+    ] + [f'{split}_dataloader.dataset.data_root={levir_like}' for split in ('train', 'val', 'test')]
+    python(OPENCD / 'tools' / 'train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+    assert {'Precision', 'Recall', 'F1', 'IoU'} <= scalars(tmp_path / 'run')[-1].keys()
+
+
+mim = pytest.mark.skipif(
+    not (Path(sys.executable).parent / 'mim').exists(), reason='mim is not installed in this environment')
+
+
+@mim
+def test_mim_train_opencd(python, options, tmp_path):
+    python('-m', 'mim', 'train', 'opencd', CONFIG, '--work-dir', tmp_path, '--cfg-options', *options,
+           'train_cfg.max_iters=1', 'default_hooks.checkpoint=None')
+    assert scalars(tmp_path)[0]['loss'] > 0
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory, python, wheel):
+    """A folder into which the wheel is installed."""
+    target = tmp_path_factory.mktemp('site')
+    python('-m', 'pip', 'install', '--quiet', '--no-deps', '--target', target, wheel)
+    return target
+
+
+@mim
+@pytest.mark.parametrize('config', ['ifn_mmseg_256x256_40k_levircd.py', 'ifn_256x256_40k_levircd.py'])
+def test_mim_train_and_test_ifn_plugin_from_the_wheel(installed, python, options, tmp_path, config):
+    """By the configuration's name alone, from another folder."""
+    python('-m', 'mim', 'train', 'ifn_plugin', config, '--work-dir', tmp_path, '--cfg-options', *options,
+           'train_cfg.max_iters=1', 'train_cfg.val_interval=9', 'default_hooks.checkpoint.interval=1', path=installed,
+           cwd=tmp_path)
+    assert scalars(tmp_path)[0]['loss'] > 0
+    output = python('-m', 'mim', 'test', 'ifn_plugin', config, '--checkpoint', tmp_path / 'iter_1.pth', '--work-dir',
+                    tmp_path / 'test', '--cfg-options', *options, path=installed, cwd=tmp_path)
+    assert re.search(r' F1: [\d.]+', output)

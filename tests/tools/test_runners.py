@@ -1,0 +1,122 @@
+"""Training, resuming and testing through the commands, in processes of their own."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+
+
+@pytest.fixture(scope='module')
+def options(levir_like):
+    """Settings that make the 40k configuration a matter of seconds."""
+    return [
+        'model.backbone.init_cfg=None', 'randomness.seed=0', 'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False', 'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1', 'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2'
+    ] + [f'{split}_dataloader.dataset.data_root={levir_like}' for split in ('train', 'val', 'test')]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, python, options):
+    """Work dir of a run of two iterations."""
+    work_dir = tmp_path_factory.mktemp('run')
+    python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--cfg-options', *options,
+           'train_cfg.max_iters=2')
+    return work_dir
+
+
+def scalars(work_dir):
+    """Everything that the runs in a work dir logged, in order."""
+    return [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+            for line in path.read_text().splitlines()]
+
+
+def test_training_logs_and_keeps_the_best(trained):
+    log = scalars(trained)
+    names = {f'decode.level{number}.loss_ce' for number in range(1, 6)}
+    assert names <= log[0].keys() and 'decode.acc_seg' in log[0]
+    assert log[0]['loss'] == pytest.approx(sum(log[0][name] for name in names), rel=1e-4)
+    assert {'Precision', 'Recall', 'F1', 'IoU'} <= log[-1].keys()
+    assert (trained / 'best_F1_iter_2.pth').is_file()
+
+
+def test_checkpoint_has_one_encoder_and_an_optimizer_without_it(trained):
+    checkpoint = torch.load(trained / 'iter_2.pth', weights_only=True)
+    weights = checkpoint['state_dict']
+    assert sum(value.numel() for key, value in weights.items() if key.startswith('backbone.')) == 14_714_688
+    assert all(key.startswith(('backbone.features.', 'decode_head.levels.')) for key in weights)
+    state = checkpoint['optimizer']
+    assert len(state['param_groups'][0]['params']) == len(state['state']) == 111
+
+
+def test_resume_goes_on(trained, python, options, tmp_path):
+    work_dir = tmp_path / 'resumed'
+    work_dir.mkdir()
+    for path in trained.glob('*.pth'):
+        os.link(path, work_dir / path.name)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_2.pth'))
+    python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--resume', '--cfg-options', *options,
+           'train_cfg.max_iters=3')
+    assert [entry['iter'] for entry in scalars(work_dir) if 'loss' in entry] == [3]
+
+
+def test_testing_gives_the_validations_figures_and_panels(trained, python, options, tmp_path):
+    output = python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'best_F1_iter_2.pth', '--work-dir', tmp_path,
+                    '--show-dir', tmp_path / 'panels', '--cfg-options', *options,
+                    'test_dataloader.dataset.data_prefix.img_path_from=val/A',
+                    'test_dataloader.dataset.data_prefix.img_path_to=val/B',
+                    'test_dataloader.dataset.data_prefix.seg_map_path=val/label')
+    assert float(re.findall(r' F1: ([\d.]+)', output)[-1]) == pytest.approx(scalars(trained)[-1]['F1'], abs=1e-3)
+    panels = sorted((tmp_path / 'panels').rglob('*.png'))
+    assert len(panels) == 2
+    image = cv2.imread(str(panels[0]))
+    assert image.shape[1] > 5 * 64 and image.std() > 10
+
+
+def test_tta(trained, python, options, tmp_path):
+    output = python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'iter_2.pth', '--tta', '--work-dir', tmp_path,
+                    '--cfg-options', *options)
+    assert re.search(r' F1: [\d.]+', output)
+
+
+def test_amp_trains_in_bfloat16_without_a_gpu(python, options, tmp_path):
+    python('-m', 'ifn_plugin.tools.train', CONFIG, '--amp', '--work-dir', tmp_path, '--cfg-options', *options,
+           'train_cfg.max_iters=1', 'default_hooks.checkpoint=None')
+    assert scalars(tmp_path)[0]['loss'] > 0
+    dumped = next(tmp_path.glob('*.py')).read_text()
+    assert 'AutocastOptimWrapper' in dumped or 'AmpOptimWrapper' in dumped
+
+
+def test_a_checkpoint_that_runs_code_is_refused(python, options, tmp_path):
+    class Payload:
+
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path}/executed', )
+
+    torch.save(dict(state_dict={}, message_hub=Payload()), tmp_path / 'evil.pth')
+    output = python('-m', 'ifn_plugin.tools.test', CONFIG, tmp_path / 'evil.pth', '--work-dir', tmp_path,
+                    '--cfg-options', *options, fails=True)
+    assert 'Weights only load failed' in output and not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (('train', 'none.py'), 'none.py: no such configuration'),
+    (('test', CONFIG, 'none.pth'), 'none.pth: no such checkpoint'),
+])
+def test_missing_files(python, arguments, message):
+    output = python('-m', f'ifn_plugin.tools.{arguments[0]}', *arguments[1:], fails=True)
+    assert message in output and 'Traceback' not in output
+
+
+def test_configuration_that_does_not_fit(python, options, tmp_path):
+    output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *options,
+                    'model.backbone.in_channels=4', fails=True)
+    assert 'needs 4 channels for each date, so 8 for the pair, but got 6' in output
