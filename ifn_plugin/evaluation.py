@@ -50,7 +50,7 @@ class ChangeMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """``Precision``, ``Recall``, ``F1``, ``IoU`` in percent; 0 where there is nothing to divide by."""
-        hits, false_alarms, misses = (sum(column) for column in zip(*results))
+        hits, false_alarms, misses = (sum(result[i] for result in results) for i in range(3))
         if hits + misses == 0:
             print_log('ChangeMetric: no label has a changed pixel, so precision, recall, F1 and IoU mean nothing.',
                       'current', logging.WARNING)

@@ -16,16 +16,19 @@ from .registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, without the parameters that need no gradient.
 
-    mmengine hands every parameter to the optimizer, frozen or not. They would not change, but they would stand in every
-    checkpoint's optimizer and in every count of what is trained.
+    Without ``paramwise_cfg``, mmengine hands every parameter to the optimizer, frozen or not. The frozen ones would not
+    change, but they would stand in every checkpoint's optimizer and in every count of what is trained.
+
+    Raises:
+        ValueError: If nothing is left to train.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         wrapper = super().__call__(model)
-        groups = wrapper.optimizer.param_groups
-        for group in groups:
+        for group in wrapper.optimizer.param_groups:
             group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
-        groups[:] = [group for group in groups if group['params']]
+        if not any(group['params'] for group in wrapper.optimizer.param_groups):
+            raise ValueError(f'Every parameter of {type(model).__name__} is frozen: there is nothing to train.')
         return wrapper
 
 

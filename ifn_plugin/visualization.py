@@ -1,6 +1,7 @@
 """Change panels: pictures in which a person can judge a change map."""
 
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ HIT = (255, 255, 255)
 FALSE_ALARM = (213, 94, 0)
 MISS = (86, 180, 233)
 IGNORED = (128, 128, 128)
+TITLE_BACKGROUND = (32, 32, 32)
 
 
 def draw_errors(change_map: np.ndarray, label: np.ndarray, ignore_index: int = 255) -> np.ndarray:
@@ -77,13 +79,14 @@ def draw_panel(date1: np.ndarray,
     for name, picture in pictures.items():
         tile = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         cell = np.full((height + band, max(width, 110) + gap, 3), 255, np.uint8)
+        cell[:band] = TITLE_BACKGROUND
         cell[band:, :width] = tile
-        cv2.putText(cell, name, (2, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(cell, name, (2, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
         if name == 'errors':
             x = 60
-            for word, colour in (('hit', (0, 0, 0)), ('false', FALSE_ALARM), ('miss', MISS)):
-                if x + 40 <= width:
-                    cv2.putText(cell, word, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+            legend = (('hit', HIT), ('false', FALSE_ALARM), ('miss', MISS)) if width >= 200 else ()
+            for word, colour in legend:
+                cv2.putText(cell, word, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
                 x += 12 * len(word)
         columns.append(cell)
     return np.concatenate(columns, axis=1)
@@ -118,7 +121,7 @@ class ChangePanelHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.loader = LoadPair(backend_args)
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set()
 
     def before_test(self, runner: Runner) -> None:
         """Start the count of equal names anew."""
@@ -135,11 +138,10 @@ class ChangePanelHook(Hook):
             return
         visualizer: Visualizer = runner.visualizer
         for sample in outputs or ():
-            name = Path(sample.img_path[0]).stem
+            stem = Path(sample.img_path[0]).stem
             # images of the same name in two folders must not overwrite each other
-            self._names[name] = self._names.get(name, 0) + 1
-            if self._names[name] > 1:
-                name = f'{name}_{self._names[name]}'
+            name = next(name for name in chain((stem, ), (f'{stem}_{i}' for i in count(2))) if name not in self._names)
+            self._names.add(name)
             panel = self._panel(sample)
             visualizer.add_image(name, panel, step=0)
             if self.show:

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ifn_plugin.data.drawn import write_dataset
 
 REPOSITORY = Path(__file__).parents[1]
+torch.set_num_threads(2)
 
 
 @pytest.fixture(scope='session')
@@ -19,6 +21,18 @@ def levir_like(tmp_path_factory):
     folder = tmp_path_factory.mktemp('levir-like')
     write_dataset(folder, dict(train=4, val=2, test=2), size=64)
     return folder
+
+
+@pytest.fixture
+def levir_root(levir_like, tmp_path):
+    """A copy of ``levir_like`` that a test may change."""
+    return Path(shutil.copytree(levir_like, tmp_path / 'levir'))
+
+
+@pytest.fixture
+def real_data(levir_like):
+    """Data set, {train,val,test}/{A,B,label}, that the environment variable IFN_PLUGIN_LEVIR names, or the drawn."""
+    return Path(os.environ.get('IFN_PLUGIN_LEVIR') or levir_like)
 
 
 @pytest.fixture(scope='session')

@@ -2,7 +2,7 @@
 # it has to work without a network, so the encoder is trained too. Small crops buy many iterations.
 _base_ = 'ifn_mmseg_256x256_40k_levircd.py'
 data_root = 'work_dirs/demo/data'
-max_iters = 320
+max_iters = 240
 model = dict(
     backbone=dict(frozen=False, init_cfg=None),
     decode_head=dict(
@@ -43,4 +43,4 @@ default_hooks = dict(
     visualization=dict(draw=True))
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend', img_save_dir='panels')])
 randomness = dict(seed=0)
-log_level = 'WARNING'
+log_level = 'ERROR'

@@ -1,6 +1,8 @@
 """From the files of a change detection data set to pairs."""
 
+from .augment import PairPhotoMetricDistortion, RandomRotateCropFlip
 from .dataset import LEVIRCDDataset
 from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair
 
-__all__ = ['ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadChangeLabel', 'LoadPair']
+__all__ = ['ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadChangeLabel', 'LoadPair',
+           'PairPhotoMetricDistortion', 'RandomRotateCropFlip']

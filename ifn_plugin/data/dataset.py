@@ -1,5 +1,6 @@
 """Data sets in the layout of LEVIR-CD."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ class LEVIRCDDataset(BaseSegDataset):
     Args:
         data_prefix: The folders below ``data_root``: ``img_path_from``, ``img_path_to`` and ``seg_map_path``, as in
             open-cd.
-        img_suffix: Take the images of this suffix alone; by default all of PNG, JPEG, TIFF and BMP.
-        seg_map_suffix: Likewise for the labels.
+        img_suffix: Take the images whose names end so; by default all of PNG, JPEG, TIFF and BMP.
+        seg_map_suffix: Likewise for the labels, ``_label.png`` for instance.
         kwargs: ``BaseSegDataset``'s.
 
     Raises:
@@ -50,8 +51,11 @@ class LEVIRCDDataset(BaseSegDataset):
         suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
         files: dict[str, Path] = {}
         for path in sorted(folder.rglob('*')):
-            if path.name.lower().endswith(suffixes) and not path.name.startswith('.') and path.is_file():
-                name = path.relative_to(folder).with_suffix('').as_posix()
+            below = path.relative_to(folder)
+            hidden = any(part.startswith('.') for part in below.parts)
+            ending = next((ending for ending in suffixes if path.name.lower().endswith(ending)), None)
+            if ending and not hidden and path.is_file():
+                name = below.as_posix()[:-len(ending)]
                 if name in files:
                     raise ValueError(f'{files[name]} and {path} have the same name: remove one of them, or choose by '
                                      'img_suffix and seg_map_suffix.')
@@ -72,7 +76,8 @@ class LEVIRCDDataset(BaseSegDataset):
             lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
             listed = [line.strip() for line in lines if line.strip()]
             # lists of LEVIR-CD exist with and without suffix
-            names = [name if name in date1 else Path(name).with_suffix('').as_posix() for name in listed]
+            endings = '|'.join(map(re.escape, IMAGE_SUFFIXES))
+            names = [name if name in date1 else re.sub(f'({endings})$', '', name, flags=re.I) for name in listed]
         self._check_complete(names, date1=date1, date2=date2, labels=labels)
         return [
             dict(

@@ -1,12 +1,12 @@
 """Loading a pair, and applying the transforms of mmseg to it."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
-from mmcv.transforms.utils import cache_random_params
 from mmengine import fileio
 
 from ..registry import TRANSFORMS
@@ -145,8 +145,8 @@ class EachDate(BaseTransform):
 
     Args:
         transforms: Transforms for one image, mmseg's or mmcv's.
-        share_random_params: Draw their random parameters once for both dates, as geometry needs it; otherwise for each
-            date on its own.
+        share_random_params: Let both dates see the same random numbers of ``random`` and ``numpy.random``, as geometry
+            needs it; otherwise each date has its own.
     """
 
     def __init__(self, transforms: Sequence[dict], share_random_params: bool = True) -> None:
@@ -155,18 +155,13 @@ class EachDate(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Apply the transforms."""
-        if self.share_random_params:
-            with cache_random_params(self.transforms.transforms):
-                return self._apply(results)
-        return self._apply(results)
-
-    def _apply(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        images = results['img']
+        states = random.getstate(), np.random.get_state()
         outputs = []
-        for number, image in enumerate(images):
-            # the label, and what else is common to both dates, is transformed along with the first
-            fields = dict(results) if number == 0 else dict(results, seg_fields=[])
-            output = self.transforms(dict(fields, img=image))
+        for image in results['img']:
+            if self.share_random_params:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+            output = self.transforms(dict(results, img=image))
             if output is None:
                 return None  # mmengine's sign to draw another sample
             outputs.append(output)

@@ -19,10 +19,11 @@ class PairDataPreprocessor(SegDataPreProcessor):
         kwargs: mmseg's ``SegDataPreProcessor``'s.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False, **kwargs: Any) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False,
+                 rgb_to_bgr: bool = False, **kwargs: Any) -> None:
         super().__init__(mean=mean, std=std, **kwargs)
         self.channels = len(mean)
-        self.reverse_channels = bgr_to_rgb
+        self.reverse_channels = bgr_to_rgb or rgb_to_bgr
         for name in ('mean', 'std'):
             self.register_buffer(name, getattr(self, name).repeat(2, 1, 1), persistent=False)
 

@@ -90,7 +90,8 @@ class IFNHead(BaseDecodeHead):
         kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
 
     Raises:
-        ValueError: For a number of levels or weights other than five, or a loss that cannot see one-channel logits.
+        ValueError: For a number of levels or weights other than five, a pixel sampler, or a loss that does not know
+            one-channel logits.
     """
 
     def __init__(self,
@@ -105,6 +106,8 @@ class IFNHead(BaseDecodeHead):
         for name, values in (('in_channels', in_channels), ('loss_weights', loss_weights)):
             if len(values) != len(BLOCKS):
                 raise ValueError(f'IFNHead has {len(BLOCKS)} levels, but {name} has {len(values)} values: {values}.')
+        if kwargs.get('sampler') is not None:
+            raise ValueError('IFNHead has no pixel sampler: use loss_decode and loss_weights to weigh its losses.')
         kwargs = dict(num_classes=2, out_channels=1, channels=BLOCKS[-1][-1], init_cfg=None) | kwargs
         super().__init__(
             in_channels=list(in_channels),
@@ -172,7 +175,6 @@ class IFNHead(BaseDecodeHead):
 
     def _one_channel_loss(self, loss: nn.Module, logit: Tensor, label: Tensor) -> Tensor:
         """One of mmseg's losses between logits and label, both (N, 1, H, W)."""
-        weight = self.sampler.sample(logit, label) if self.sampler is not None else None
         ignored = label == self.ignore_index
         if ignored.all():
             return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
@@ -180,9 +182,9 @@ class IFNHead(BaseDecodeHead):
         if isinstance(loss, DiceLoss):
             # From (N, H, W) labels, mmseg's one-hot encoding would take class 0 for the only channel. And it would
             # count ignored pixels as predicted: a logit of -inf counts as nothing.
-            value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0), weight)
+            value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0))
         else:
-            value = loss(logit, label.squeeze(1), weight=weight, ignore_index=self.ignore_index)
+            value = loss(logit, label.squeeze(1), ignore_index=self.ignore_index)
         return value
 
     def _accuracy(self, logit: Tensor, label: Tensor) -> Tensor:

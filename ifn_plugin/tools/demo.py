@@ -10,7 +10,6 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
 
 from ifn_plugin.baseline import difference_otsu
 from ifn_plugin.data import LEVIRCDDataset
@@ -18,7 +17,7 @@ from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.evaluation import ChangeMetric
 from ifn_plugin.tools._common import find_config
 
-COUNTS = {'train': 96, 'val': 8, 'test': 16}
+COUNTS = {'train': 96, 'val': 4, 'test': 16}
 VALIDATION_PIXELS = COUNTS['val'] * 256**2
 
 
@@ -50,8 +49,8 @@ class _Progress(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         done, total = runner.iter + 1, runner.max_iters
         if done % self.interval == 0 or done == total:
-            passed = time.monotonic() - self.begin
-            print(f'  iteration {done}/{total}  loss {float((outputs or {})["loss"]):.2f}  {passed:.0f} s, about '
+            passed, loss = time.monotonic() - self.begin, (outputs or {})['loss'].item()
+            print(f'  iteration {done}/{total}  loss {loss:.2f}  {passed:.0f} s, about '
                   f'{passed / done * (total - done):.0f} s to go', flush=True)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -73,8 +72,8 @@ def _draw_once(folder: Path, seed: int) -> None:
 def _check_splits(folder: Path) -> None:
     missing = [split for split in COUNTS if not (folder / split).is_dir()]
     if missing:
-        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demonstration needs train, val and test there, '
-                         'each with the folders A, B and label.')
+        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demonstration needs train, val and test '
+                         'there, each with the folders A, B and label.')
 
 
 def _settings(data: Path, args: argparse.Namespace) -> Config:
@@ -95,7 +94,7 @@ def _settings(data: Path, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _test_baseline(pairs: Dataset) -> dict[str, float]:
+def _test_baseline(pairs: LEVIRCDDataset) -> dict[str, float]:
     metric = ChangeMetric()
     for pair in pairs:
         inputs = pair['inputs'].permute(1, 2, 0).numpy()
@@ -123,13 +122,16 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     print('Training IFN from random weights, encoder included, so that no download is needed. For results that count, '
           "start from ImageNet's weights and train longer: configs/ifn_mmseg/ifn_mmseg_256x256_40k_levircd.py")
     runner.train()
+    panels = args.work_dir / 'vis_data' / 'panels'
+    shutil.rmtree(panels, ignore_errors=True)  # an earlier run's on other data
     print('Testing', flush=True)
     results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}
     names = ('Precision', 'Recall', 'F1', 'IoU')
     print(f'\n{len(runner.test_dataloader.dataset)} test pairs, percent'.ljust(25) + ''.join(f'{n:>11}' for n in names))
     for method, metrics in results.items():
         print(method.ljust(24) + ''.join(f'{metrics[name]:11.1f}' for name in names))
-    print(f'\nChange panels: {args.work_dir / "vis_data" / "panels"}\nTime: {time.monotonic() - begin:.0f} s')
+    print(f'\nChange panels: {panels}\nWeights: {args.work_dir / f"iter_{runner.max_iters}.pth"}\n'
+          f'Time: {time.monotonic() - begin:.0f} s')
     return results
 
 

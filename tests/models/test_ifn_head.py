@@ -106,7 +106,7 @@ def test_loss_of_ones_own():
     class Hinge(torch.nn.Module):
         loss_name = 'loss_hinge'
 
-        def forward(self, pred, target, weight=None, ignore_index=255):
+        def forward(self, pred, target, ignore_index):
             assert pred.shape == (2, 1, 32, 32) and target.shape == (2, 32, 32) and ignore_index == 255
             return pred.relu().mean()
 
@@ -182,6 +182,7 @@ def test_dropout_drops_in_training_only():
     (dict(loss_weights=(1, 1)), 'loss_weights has 2 values'),
     (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
     (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
+    (dict(sampler=dict(type='mmseg.OHEMPixelSampler')), 'no pixel sampler'),
     (dict(loss_decode=dict(type='mmseg.TverskyLoss')), 'predicts one channel, which TverskyLoss'),
 ])
 def test_arguments_that_do_not_fit(arguments, message):

@@ -1,0 +1,236 @@
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+
+FOLDERS = ('A', 'B', 'label')
+
+
+def write(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((8, 8), value, np.uint8))
+
+
+def write_pair(root: Path, name: str) -> None:
+    for folder in FOLDERS:
+        write(root / folder / f'{name}.png')
+
+
+def names(dataset: LEVIRCDDataset) -> list[str]:
+    return [Path(dataset.get_data_info(i)['img_path'][0]).stem for i in range(len(dataset))]
+
+
+def test_lists_pairs_sorted(tmp_path):
+    for name in ('b', 'c', 'a'):
+        write_pair(tmp_path, name)
+    dataset = LEVIRCDDataset(data_root=str(tmp_path))
+    assert names(dataset) == ['a', 'b', 'c']
+    for number, name in enumerate(('a', 'b', 'c')):
+        item = dataset.get_data_info(number)
+        assert item['img_path'] == [str(tmp_path / 'A' / f'{name}.png'), str(tmp_path / 'B' / f'{name}.png')]
+        assert item['seg_map_path'] == str(tmp_path / 'label' / f'{name}.png')
+
+
+def test_items_have_what_open_cd_needs(levir_root):
+    item = LEVIRCDDataset(data_root=str(levir_root / 'train')).get_data_info(0)
+    assert isinstance(item['img_path'], list) and len(item['img_path']) == 2
+    assert Path(item['seg_map_path']).is_file()
+    assert item['format_seg_map'] == 'to_binary'
+    assert item['label_map'] is None
+    assert item['seg_fields'] == []
+    assert item['reduce_zero_label'] is False
+
+
+def test_items_are_independent(levir_root):
+    # loading appends to seg_fields: a second look at the item must not see that
+    dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), serialize_data=False)
+    dataset.get_data_info(0)['seg_fields'].append('gt_seg_map')
+    assert dataset.get_data_info(0)['seg_fields'] == []
+    assert dataset.get_data_info(1)['seg_fields'] == []
+
+
+def test_classes(levir_root):
+    dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), test_mode=True)
+    assert dataset.metainfo['classes'] == ('unchanged', 'changed')
+    assert len(dataset.metainfo['palette']) == 2
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_splits_by_prefix(real_data, split):
+    prefix = dict(img_path_from=f'{split}/A', img_path_to=f'{split}/B', seg_map_path=f'{split}/label')
+    dataset = LEVIRCDDataset(data_root=str(real_data), data_prefix=prefix)
+    assert len(dataset) == len(list((real_data / split / 'A').iterdir()))
+    for number in range(min(2, len(dataset))):
+        item = LoadChangeLabel()(LoadPair()(dataset.get_data_info(number)))
+        assert item['img'][0].shape == item['img'][1].shape == (*item['gt_seg_map'].shape, 3)
+        assert set(np.unique(item['gt_seg_map'])) <= {0, 1}
+
+
+def test_absolute_prefix_without_root(levir_root):
+    prefix = dict(zip(('img_path_from', 'img_path_to', 'seg_map_path'),
+                      (str(levir_root / 'val' / folder) for folder in FOLDERS)))
+    assert names(LEVIRCDDataset(data_prefix=prefix)) == ['0000', '0001']
+
+
+def test_mixed_suffixes(tmp_path):
+    write(tmp_path / 'A' / 'x.jpg')
+    write(tmp_path / 'B' / 'x.JPEG')
+    write(tmp_path / 'label' / 'x.png')
+    write(tmp_path / 'A' / 'y.tif')
+    write(tmp_path / 'B' / 'y.bmp')
+    write(tmp_path / 'label' / 'y.tiff')
+    dataset = LEVIRCDDataset(data_root=str(tmp_path))
+    assert names(dataset) == ['x', 'y']
+    assert dataset.get_data_info(0)['seg_map_path'].endswith('x.png')
+    assert [Path(path).name for path in dataset.get_data_info(0)['img_path']] == ['x.jpg', 'x.JPEG']
+
+
+def test_suffixes_choose(tmp_path):
+    for folder in FOLDERS:
+        write(tmp_path / folder / 'x.png')
+    for folder in ('A', 'B'):
+        write(tmp_path / folder / 'x.tif')
+    dataset = LEVIRCDDataset(data_root=str(tmp_path), img_suffix='.tif', seg_map_suffix='.PNG')
+    item = dataset.get_data_info(0)
+    assert len(dataset) == 1
+    assert [Path(path).name for path in (*item['img_path'], item['seg_map_path'])] == ['x.tif', 'x.tif', 'x.png']
+
+
+def test_names_with_dots(tmp_path):
+    for name in ('tile_0.5', 'tile_0.25'):
+        write_pair(tmp_path, name)
+    assert names(LEVIRCDDataset(data_root=str(tmp_path))) == ['tile_0.25', 'tile_0.5']
+
+
+@pytest.mark.parametrize('lines', ['0002\n0000\n', '0002.png\n0000.png', '\n 0002 \r\n0000.png\n\n'])
+def test_ann_file(levir_root, lines):
+    (levir_root / 'train' / 'list.txt').write_text(lines)
+    dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='list.txt')
+    assert names(dataset) == ['0002', '0000']
+
+
+def test_ann_file_needs_only_what_it_lists(levir_root):
+    (levir_root / 'train' / 'list.txt').write_text('0000')
+    (levir_root / 'train' / 'label' / '0001.png').unlink()
+    assert names(LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='list.txt')) == ['0000']
+
+
+@pytest.mark.parametrize('listed', ['city.2', 'city.2.png'])
+def test_ann_file_with_dots(tmp_path, listed):
+    write_pair(tmp_path, 'city.1')
+    write_pair(tmp_path, 'city.2')
+    (tmp_path / 'list.txt').write_text(listed)
+    dataset = LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')
+    assert [Path(path).name for path in dataset.get_data_info(0)['img_path']] == ['city.2.png', 'city.2.png']
+
+
+def test_ann_file_does_not_fall_back_to_another_name(tmp_path):
+    write_pair(tmp_path, 'city')
+    (tmp_path / 'list.txt').write_text('city.2')
+    with pytest.raises(FileNotFoundError, match=re.escape('city.2')):
+        LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')
+
+
+def test_ann_file_lists_unknown_name(levir_root):
+    (levir_root / 'train' / 'list.txt').write_text('0000\ntrain_99')
+    with pytest.raises(FileNotFoundError, match=r'1 of 2 pairs.*train/A/train_99\.\*.*Add these files'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='list.txt')
+
+
+def test_missing_ann_file(levir_root):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.txt'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='nothing.txt')
+
+
+def test_sub_folders(tmp_path):
+    for name in ('north/1', 'south/1', '2'):
+        write_pair(tmp_path, name)
+    dataset = LEVIRCDDataset(data_root=str(tmp_path))
+    found = [Path(dataset.get_data_info(i)['img_path'][1]).relative_to(tmp_path).as_posix() for i in range(3)]
+    assert len(dataset) == 3
+    assert found == ['B/2.png', 'B/north/1.png', 'B/south/1.png']
+    assert dataset.get_data_info(2)['seg_map_path'] == str(tmp_path / 'label' / 'south' / '1.png')
+
+
+def test_ignores_hidden_and_other_files(levir_root):
+    train = levir_root / 'train'
+    (train / 'A' / '._0000.png').write_bytes(b'resource fork')
+    (train / 'A' / 'Thumbs.db').write_bytes(b'')
+    (train / 'B' / '0000.txt').write_text('a note')
+    (train / 'label' / 'folder.png').mkdir()
+    assert names(LEVIRCDDataset(data_root=str(train))) == ['0000', '0001', '0002', '0003']
+
+
+def test_ignores_hidden_folders(levir_root):
+    train = levir_root / 'train'
+    write(train / 'A' / '.ipynb_checkpoints' / '0000-checkpoint.png')
+    assert names(LEVIRCDDataset(data_root=str(train))) == ['0000', '0001', '0002', '0003']
+
+
+def test_hidden_folder_above_the_data_does_not_matter(tmp_path):
+    write_pair(tmp_path / '.cache' / 'levir', 'x')
+    assert names(LEVIRCDDataset(data_root=str(tmp_path / '.cache' / 'levir'))) == ['x']
+
+
+@pytest.mark.parametrize('folder, prefix', [('A', 'img_path_from'), ('B', 'img_path_to'), ('label', 'seg_map_path')])
+def test_missing_folder(levir_root, folder, prefix):
+    shutil.rmtree(levir_root / 'train' / folder)
+    with pytest.raises(FileNotFoundError, match=rf'train/{folder}: no such folder. Set data_root and .*{prefix}'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nowhere/A: no such folder. Set data_root'):
+        LEVIRCDDataset(data_root=str(tmp_path / 'nowhere'))
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_empty_folder(levir_root, folder):
+    for path in (levir_root / 'train' / folder).iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=rf'train/{folder}: no image with suffix .*\.png.* Put the images'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+def test_no_file_of_the_suffix(levir_root):
+    with pytest.raises(FileNotFoundError, match=r'train/A: no image with suffix \.jpg\. Put'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), img_suffix='.jpg')
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_missing_file(levir_root, folder):
+    (levir_root / 'train' / folder / '0001.png').unlink()
+    message = rf'1 of 4 pairs are not complete. Missing: \S*train/{folder}/0001\.\*. Add these files, or remove'
+    with pytest.raises(FileNotFoundError, match=message):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+@pytest.mark.parametrize('folder, missing', [('B', 'A'), ('label', 'A'), ('A', 'B')])
+def test_extra_file(levir_root, folder, missing):
+    write(levir_root / 'train' / folder / 'extra.png')
+    message = rf'1 of 5 pairs are not complete. Missing: \S*train/{missing}/extra\.\*. Add these files, or remove'
+    with pytest.raises(FileNotFoundError, match=message):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+def test_many_missing_files_are_counted(tmp_path):
+    for number in range(9):
+        write_pair(tmp_path, str(number))
+    for number in range(8):
+        (tmp_path / 'B' / f'{number}.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'8 of 9 pairs.*B/4\.\* and 3 more\. Add') as error:
+        LEVIRCDDataset(data_root=str(tmp_path))
+    assert 'B/5.' not in str(error.value)
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_two_files_of_one_name(levir_root, folder):
+    write(levir_root / 'train' / folder / '0000.bmp')
+    with pytest.raises(ValueError, match=rf'{folder}/0000\.bmp and .*{folder}/0000\.png have the same name: '
+                       'remove one of them'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))

@@ -1,0 +1,121 @@
+"""The demonstration, run shortly, and the baseline that it compares with."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from ifn_plugin.baseline import difference_otsu
+from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.tools import _common, demo
+
+
+def test_otsu_parts_a_changed_square_from_the_rest():
+    rng = np.random.default_rng(0)
+    date1 = rng.integers(90, 110, (32, 40, 3)).astype(np.uint8)
+    date2 = date1 + rng.integers(0, 6, date1.shape).astype(np.uint8)
+    date2[4:12, 20:30] = (10, 200, 90)
+    expected = np.zeros((32, 40), np.uint8)
+    expected[4:12, 20:30] = 1
+    change_map = difference_otsu(date1, date2)
+    assert change_map.dtype == np.uint8
+    np.testing.assert_array_equal(change_map, expected)
+    np.testing.assert_array_equal(difference_otsu(date2, date1), expected)
+
+
+def test_otsu_finds_nothing_in_equal_dates():
+    image = np.random.default_rng(0).integers(256, size=(8, 9, 3)).astype(np.uint8)
+    assert not difference_otsu(image, image).any()
+
+
+@pytest.mark.parametrize('shapes', [((4, 4, 3), (4, 5, 3)), ((4, 4), (4, 4))])
+def test_otsu_refuses_what_is_no_pair(shapes):
+    with pytest.raises(ValueError, match=r'\(4, 4'):
+        difference_otsu(*(np.zeros(shape, np.uint8) for shape in shapes))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('demo') / 'pairs'
+    write_dataset(folder, dict(train=4, val=1, test=2), size=64)
+    return folder
+
+
+def test_demo_trains_tests_and_compares(data, tmp_path, capsys):
+    results = demo.main(['--data', str(data), '--work-dir', str(tmp_path), '--max-iters', '2'])
+    output = capsys.readouterr().out
+    assert 'random weights' in output and 'iteration 2/2' in output and 'validation: F1' in output
+
+    panels = tmp_path / 'vis_data' / 'panels'
+    assert len(list(panels.glob('*.png'))) == 2 and str(panels) in output
+    assert (tmp_path / 'iter_2.pth').is_file()
+
+    found, changed = [], []
+    for path in sorted((data / 'test' / 'A').iterdir()):
+        date1, date2 = (cv2.imread(str(data / 'test' / kind / path.name)) for kind in ('A', 'B'))
+        found.append(difference_otsu(date1, date2))
+        changed.append(cv2.imread(str(data / 'test' / 'label' / path.name), cv2.IMREAD_GRAYSCALE) // 255)
+    found, changed = np.stack(found), np.stack(changed)
+    hits = int((found & changed).sum())
+    expected = ChangeMetric().compute_metrics([[hits, int(found.sum()) - hits, int(changed.sum()) - hits]])
+    assert results['difference + Otsu'] == pytest.approx(expected)
+    assert f'{expected["F1"]:.1f}' in output
+    assert results['IFN'].keys() == expected.keys()
+
+
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_a_missing_split_is_named_with_its_folder(data, tmp_path, split):
+    folder = shutil.copytree(data, tmp_path / 'mine')
+    shutil.rmtree(folder / split)
+    with pytest.raises(SystemExit, match=f'mine has no folder {split}'):
+        demo.main(['--data', str(folder), '--work-dir', str(tmp_path / 'work')])
+
+
+def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, 'COUNTS', dict(train=1, val=1, test=1))
+    folder = tmp_path / 'data'
+
+    def interrupted(target, counts, seed):
+        write_dataset(target, dict(train=1), size=64)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(demo, 'write_dataset', interrupted)
+        demo._draw_once(folder, 0)
+    assert not folder.exists()
+    demo._draw_once(folder, 0)
+    assert {path.name for path in folder.iterdir()} == {'train', 'val', 'test'}
+    before = (folder / 'test/A/0000.png').stat().st_mtime_ns
+    demo._draw_once(folder, 0)
+    assert (folder / 'test/A/0000.png').stat().st_mtime_ns == before
+    assert 'drawn earlier' in capsys.readouterr().out
+
+
+def test_max_iters_must_be_positive(capsys):
+    with pytest.raises(SystemExit):
+        demo.parse_args(['--max-iters', '0'])
+    assert '--max-iters' in capsys.readouterr().err
+
+
+def test_large_images_are_validated_on_a_few_only(tmp_path):
+    for split in ('train', 'val', 'test'):
+        for kind in ('A', 'B', 'label'):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for number in range(3 if split == 'val' else 1):
+                cv2.imwrite(str(tmp_path / split / kind / f'{number}.png'), np.zeros((512, 512), np.uint8))
+    cfg = demo._settings(tmp_path, demo.parse_args(['--data', str(tmp_path), '--work-dir', str(tmp_path / 'work')]))
+    assert cfg.val_dataloader.dataset.indices == [0]
+
+
+def test_find_config_looks_into_the_checkout_and_the_package(tmp_path, monkeypatch):
+    assert _common.find_config('ifn_mmseg_demo.py').parent.name == 'ifn_mmseg'
+    package = tmp_path / 'site-packages' / 'ifn_plugin'
+    monkeypatch.setattr(_common, '__file__', str(package / 'tools' / '_common.py'))
+    with pytest.raises(FileNotFoundError, match=r'ifn_mmseg_demo\.py'):
+        _common.find_config('ifn_mmseg_demo.py')
+    for folder in (package.parent / 'configs', package / '.mim' / 'configs' / 'ifn_mmseg'):
+        folder.mkdir(parents=True)
+        (folder / 'ifn_mmseg_demo.py').touch()
+        assert _common.find_config('ifn_mmseg_demo.py') == folder / 'ifn_mmseg_demo.py'
