@@ -20,7 +20,7 @@ class BuildForMim(build_py):
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode:
+        if getattr(self, 'editable_mode', False):
             return
         for folder in ('ifn_plugin/.mim', '_ifn_plugin_mim'):
             target = Path(self.build_lib) / folder
@@ -46,7 +46,7 @@ setup(
     # them only. The import of the plugin says what is missing.
     install_requires=['packaging'],
     extras_require={
-        'mmseg': ['torch', 'mmengine>=0.10.4,<1', 'mmcv-lite>=2.1,<3', 'onedl-mmsegmentation>=1.4,<2'],
+        'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
         'dev': ['setuptools', 'pytest', 'hypothesis', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build'],
     },
     classifiers=[

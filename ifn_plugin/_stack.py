@@ -7,7 +7,7 @@ from packaging.version import Version
 # distribution -> lowest and first excluded version; either distribution of a tuple will do, the first is recommended
 REQUIRED: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (('torch', ), '2.1', '3'),
-    (('mmengine', 'onedl-mmengine'), '0.10.4', '1'),
+    (('mmengine', ), '0.10.4', '1'),
     (('mmcv-lite', 'mmcv', 'onedl-mmcv'), '2.0.0', '3'),
     (('onedl-mmsegmentation', 'mmsegmentation'), '1.2.0', '2'),
 )
@@ -38,13 +38,18 @@ def check_stack() -> None:
     for names, lowest, too_new in REQUIRED:
         found = _installed(names)
         if not found:
-            raise StackError(f'ifn_plugin needs {" or ".join(names)} >={lowest},<{too_new}; none is installed. {cure}')
+            wanted = ' or '.join(names)
+            raise StackError(f'ifn_plugin needs {wanted} >={lowest},<{too_new}; it is not installed. {cure}')
+        if {'mmsegmentation', 'onedl-mmsegmentation'} <= found.keys():
+            raise StackError('mmsegmentation and onedl-mmsegmentation are both installed, and are the same module: one '
+                             'has overwritten the other. Cure: pip uninstall both, then install the one you need; '
+                             'open-cd needs mmsegmentation.')
         for name, version in found.items():
             if not Version(lowest) <= Version(Version(version).base_version) < Version(too_new):
                 raise StackError(f'ifn_plugin needs {name} >={lowest},<{too_new}; {version} is installed. {cure}')
     try:
         import mmseg.models  # noqa: F401
     except (ImportError, AssertionError) as error:
-        raise StackError(
-            f'mmsegmentation is installed but does not import: {error}. mmsegmentation needs mmcv with its compiled '
-            f'operators, onedl-mmsegmentation works with mmcv-lite. {cure}') from error
+        hint = ('mmsegmentation needs mmcv with its compiled operators, onedl-mmsegmentation works with mmcv-lite. '
+                if 'mmcv' in str(error) else '')
+        raise StackError(f'mmsegmentation is installed but does not import: {error}. {hint}{cure}') from error

@@ -10,6 +10,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from mmengine import dist
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # torchvision's VGG16_Weights.IMAGENET1K_V1; the file's name ends in its checksum
 VGG16_URL = 'https://download.pytorch.org/models/vgg16-397923af.pth'
 
+# Before, safe loading is not the default and knows no names for what it allows
+_KNOWS_SAFE_GLOBALS = torch.__version__ >= torch.torch_version.TorchVersion('2.6')
 _HISTORY_BUFFER_METHODS = ('min', 'max', 'current', 'mean')
 
 
@@ -37,8 +40,8 @@ def allow_mmengine_checkpoints() -> None:
     and ``getattr`` is replaced by a function that hands out ``HistoryBuffer``'s own statistics; everything else is
     refused as before. Called when ``ifn_plugin`` is imported.
     """
-    if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
-        return  # safe loading is not the default there, and knows no names for what it allows
+    if not _KNOWS_SAFE_GLOBALS:
+        return
     reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_buffer_method, 'builtins.getattr')]
     allowed += [type(np.dtype(kind)) for kind in ('?bhilqBHILQefdg')]
@@ -67,8 +70,7 @@ def load_checkpoint_file(source: str | Path, map_location: str = 'cpu') -> dict[
         raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
     try:
         if url.startswith(('http://', 'https://')):
-            content = torch.hub.load_state_dict_from_url(
-                url, map_location=map_location, check_hash=url == VGG16_URL, weights_only=True)
+            content = _download(url, map_location)
         else:
             content = torch.load(url, map_location=map_location, weights_only=True)
     except (URLError, TimeoutError, ConnectionError) as error:
@@ -78,10 +80,24 @@ def load_checkpoint_file(source: str | Path, map_location: str = 'cpu') -> dict[
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source}: no such checkpoint.') from error
     except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f'{source} is no checkpoint that can be read safely: {error}') from error
+        old = '' if _KNOWS_SAFE_GLOBALS else ' (torch before 2.6 reads files of plain tensors only)'
+        raise ValueError(f'{source} is no checkpoint that can be read safely{old}: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{source} holds a {type(content).__name__}, not a dictionary of weights.')
     return content
+
+
+def _download(url: str, map_location: str) -> Any:
+    """Load from torch's cache; what is not there is downloaded by one process of each machine."""
+
+    def load() -> Any:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location=map_location, check_hash=url == VGG16_URL, weights_only=True)
+
+    first = dist.get_local_rank() == 0
+    content = load() if first else None
+    dist.barrier()
+    return content if first else load()
 
 
 def get_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """Optimizers that know what is frozen, and autocast on devices where mmengine has none."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import autocast
 from torch import nn
@@ -34,12 +35,14 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Train under bfloat16 autocast on any device, CPU included, where mmengine's ``AmpOptimWrapper`` needs a GPU.
+    """Train under bfloat16 autocast, on a CPU too, where mmengine's ``AmpOptimWrapper`` needs a GPU.
 
-    bfloat16 has float32's range, so there is no loss scaling.
+    bfloat16 has float32's range, so there is no loss scaling. On a device without it, training stays in float32.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[Any]:
-        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+        device = get_device()
+        able = device == 'cpu' or (device == 'cuda' and torch.cuda.is_bf16_supported())
+        with super().optim_context(model), autocast(dtype=torch.bfloat16) if able else nullcontext():
             yield

@@ -1,5 +1,6 @@
 """Change panels: pictures in which a person can judge a change map."""
 
+import logging
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
@@ -126,6 +128,9 @@ class ChangePanelHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Start the count of equal names anew."""
         self._names.clear()
+        if self.draw and get_world_size() > 1:
+            print_log('Change panels are drawn by the first process, for its share of the pairs. Test in one process '
+                      'to draw all.', 'current', logging.WARNING)
 
     @master_only
     def after_test_iter(self,

@@ -16,9 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize('versions, message', [
-    ({'mmengine': None, 'onedl-mmengine': None}, r'needs mmengine or onedl-mmengine .*none is installed.*pip install'),
+    ({'mmengine': None}, r'needs mmengine .*it is not installed.*pip install'),
     ({'torch': '1.13.1'}, r'needs torch >=2\.1,<3; 1\.13\.1 is installed.*pip install "ifn_plugin\[mmseg\]"'),
-    ({'mmsegmentation': '0.30.0'}, r'needs mmsegmentation >=1\.2\.0,<2; 0\.30\.0 is installed.*open-cd'),
+    ({'mmsegmentation': '1.2.2', 'onedl-mmsegmentation': '1.4.2'}, 'both installed.*same module.*pip uninstall'),
+    ({'onedl-mmsegmentation': None, 'mmsegmentation': '0.30.0'},
+     r'needs mmsegmentation >=1\.2\.0,<2; 0\.30\.0 is installed.*open-cd'),
 ])
 def test_stack_that_does_not_fit(monkeypatch, versions, message):
     installed = metadata.version
@@ -37,7 +39,7 @@ def test_stack_that_does_not_fit(monkeypatch, versions, message):
 
 def test_mmseg_that_does_not_import(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmseg.models', None)
-    with pytest.raises(StackError, match=r'does not import.*compiled operators'):
+    with pytest.raises(StackError, match='does not import'):
         _stack.check_stack()
 
 
@@ -67,6 +69,7 @@ def test_wheel_carries_the_configurations_and_commands(content):
         relative = path.relative_to(REPOSITORY).as_posix()
         assert content.read(f'ifn_plugin/.mim/{relative}') == path.read_bytes()
     assert {'ifn_plugin/.mim/tools/train.py', 'ifn_plugin/.mim/tools/test.py', 'ifn_plugin/py.typed'} <= names
+    assert {'_ifn_plugin_mim/tools/train.py', '_ifn_plugin_mim/configs/ifn/ifn_256x256_40k_levircd.py'} <= names
     assert not any('test_' in name for name in names)
 
 
@@ -76,7 +79,9 @@ def test_installing_never_replaces_the_stack(content):
     assert always == ['Requires-Dist: packaging']
 
 
-@pytest.mark.parametrize('path', sorted((REPOSITORY / 'configs').glob('ifn*/*.py')), ids=lambda path: path.name)
+@pytest.mark.parametrize('path', [
+    path for path in sorted((REPOSITORY / 'configs').glob('ifn*/*.py')) if 'demo' not in path.name
+], ids=lambda path: path.name)
 def test_configurations_keep_checkpoints_by_f1_and_state_their_threshold(path):
     cfg = Config.fromfile(path)
     assert cfg.default_hooks.checkpoint.save_best == 'F1' and cfg.default_hooks.checkpoint.rule == 'greater'

@@ -23,7 +23,8 @@ class LEVIRCDDataset(BaseSegDataset):
     Args:
         data_prefix: The folders below ``data_root``: ``img_path_from``, ``img_path_to`` and ``seg_map_path``, as in
             open-cd.
-        img_suffix: Take the images whose names end so; by default all of PNG, JPEG, TIFF and BMP.
+        img_suffix: Take the images whose names end so; by default all of PNG, JPEG, TIFF and BMP;
+            ``.npy`` takes what ``ifn_plugin.tools.pack_dataset`` wrote.
         seg_map_suffix: Likewise for the labels, ``_label.png`` for instance.
         kwargs: ``BaseSegDataset``'s.
 
@@ -68,6 +69,9 @@ class LEVIRCDDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the pairs, those of ``ann_file`` (one name a line) or all."""
+        if self.reduce_zero_label or self.label_map:
+            raise ValueError('The classes of a change label are unchanged and changed: reduce_zero_label and '
+                             'metainfo.classes cannot alter them.')
         date1 = self._files('img_path_from', self.img_suffix)
         date2 = self._files('img_path_to', self.img_suffix)
         labels = self._files('seg_map_path', self.seg_map_suffix)

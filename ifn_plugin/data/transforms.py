@@ -23,7 +23,9 @@ class _Loader(BaseTransform):
         self.backend_args = backend_args
 
     def _read(self, path: str) -> np.ndarray:
-        """The image as it is in the file, (H, W) or (H, W, C), colours in BGR order."""
+        """The image as it is in the file, (H, W) or (H, W, C), colours in BGR order; packed ones mapped, not read."""
+        if path.endswith('.npy'):
+            return self._map(path)
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
         content = fileio.get(path, backend_args=self.backend_args)
@@ -35,6 +37,17 @@ class _Loader(BaseTransform):
                 f'{path} is no image that can be read, or it is damaged ({len(content)} bytes). Replace it, or remove '
                 'it and its partners.')
         return image
+
+
+    @staticmethod
+    def _map(path: str) -> np.ndarray:
+        try:
+            # copy on write: a transform that works in place must not reach the file
+            return np.load(path, mmap_mode='c', allow_pickle=False)  # type: ignore[no-any-return]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{path}: no such file.') from error
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f'{path} is no packed image or is damaged ({error}). Pack the data set again.') from error
 
 
 @TRANSFORMS.register_module()
@@ -66,6 +79,8 @@ class LoadPair(_Loader):
 
     def _colour(self, path: str) -> np.ndarray:
         image = self._read(path)
+        if path.endswith('.npy') and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+            return image  # without touching its pixels
         if image.dtype != np.uint8:
             raise ValueError(
                 f'{path} has {image.dtype} values, but 8-bit images are needed. Convert it with one scaling for all '
@@ -120,6 +135,10 @@ class LoadChangeLabel(_Loader):
             raise ValueError(
                 f'{path} is {label.shape} (height, width), but its pair {results["img_path"][0]} is {shape}. A label '
                 'has the size of its images.')
+        if label.dtype == np.int8:  # packed, and checked then; -1 is ignored
+            return self._finish(results, label.view(np.uint8))
+        if label.dtype != np.uint8:
+            raise ValueError(f'{path} has {label.dtype} values, but a change label has 8 bits.')
         values = set(np.unique(label).tolist())
         odd = sorted(values - ({0, 255} if self.changed == 255 else {0, 1, 255}))
         if odd:
@@ -132,7 +151,11 @@ class LoadChangeLabel(_Loader):
                 f'{path} has both 1 and 255. Set changed=1 in LoadChangeLabel if 255 is to be ignored there.')
         changed = (label == 1) | ((label == 255) if self.changed != 1 else False)
         ignored = (label == 255) & ~changed
-        results['gt_seg_map'] = np.where(ignored, 255, changed).astype(np.uint8)
+        return self._finish(results, np.where(ignored, 255, changed).astype(np.uint8))
+
+    @staticmethod
+    def _finish(results: dict[str, Any], label: np.ndarray) -> dict[str, Any]:
+        results['gt_seg_map'] = label
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmseg.models import SegDataPreProcessor
 
 from ..registry import MODELS
@@ -21,11 +22,13 @@ class PairDataPreprocessor(SegDataPreProcessor):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False,
                  rgb_to_bgr: bool = False, **kwargs: Any) -> None:
-        super().__init__(mean=mean, std=std, **kwargs)
+        super().__init__(**kwargs)
         self.channels = len(mean)
+        # set here, since mmengine takes one or three channels only
+        self._enable_normalize = True
         self.reverse_channels = bgr_to_rgb or rgb_to_bgr
-        for name in ('mean', 'std'):
-            self.register_buffer(name, getattr(self, name).repeat(2, 1, 1), persistent=False)
+        for name, values in (('mean', mean), ('std', std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).repeat(2)[:, None, None], False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Convert, normalize, pad and stack.

@@ -77,13 +77,13 @@ class IFN(BaseModule):
             ValueError: For a file that does not hold every weight of the encoder.
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
-        pretrained = [cfg for cfg in configs if cfg['type'] == 'Pretrained']
+        pretrained = [cfg for cfg in configs if cfg.get('type', 'Pretrained') == 'Pretrained']
         if self.frozen and not configs:
             print_log(
                 'The encoder of IFN is frozen and init_cfg is None: unless a checkpoint is loaded next, the frozen '
                 "weights are random. Set backbone.frozen=False or backbone.init_cfg=dict(type='Pretrained', "
                 "checkpoint='torchvision://vgg16').", 'current', logging.WARNING)
-        self.init_cfg = [cfg for cfg in configs if cfg['type'] != 'Pretrained'] or None
+        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or None
         super().init_weights()
         self.init_cfg = configs or None
         for cfg in pretrained:

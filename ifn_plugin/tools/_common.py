@@ -19,18 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the configuration and put the arguments into it."""
+    """Read the configuration, a file or the name of one of the plugin's own, and put the arguments into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise SystemExit(f'{args.config}: no such configuration.')
-    cfg = Config.fromfile(args.config)
+    path = Path(args.config)
+    if not path.is_file():
+        try:
+            path = find_config(args.config)
+        except FileNotFoundError as error:
+            raise SystemExit(f"{args.config}: no such file, and none of the plugin's own configurations.") from error
+    cfg = Config.fromfile(path)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
 
 
@@ -44,6 +48,7 @@ def find_config(name: str) -> Path:
     # an installed package first: what lies beside it in site-packages is not the plugin's
     folders = (package / '.mim' / 'configs', package.parent / 'configs')
     for folder in folders:
-        for path in sorted(folder.rglob(name)):
-            return path
-    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}. Install the plugin anew.')
+        for path in folder.glob('ifn*/*.py'):
+            if path.name == name:
+                return path
+    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')

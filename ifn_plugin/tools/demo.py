@@ -53,6 +53,11 @@ class _Progress(Hook):
             print(f'  iteration {done}/{total}  loss {loss:.2f}  {passed:.0f} s, about '
                   f'{passed / done * (total - done):.0f} s to go', flush=True)
 
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        total = len(runner.test_dataloader)
+        if (batch_idx + 1) % max(1, total // 4) == 0:
+            print(f'  {batch_idx + 1}/{total} pairs', flush=True)
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         print(f'  validation: F1 {(metrics or {})["F1"]:.1f}', flush=True)
 

@@ -11,7 +11,7 @@ from ifn_plugin.tools._common import add_arguments, load_config
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a change detector')
-    parser.add_argument('config', help='configuration file')
+    parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show', action='store_true', help='show change panels in a window')
     parser.add_argument('--show-dir', help='write change panels below this folder')
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.show or args.show_dir:
         _draw_panels(cfg, args)
     if args.tta:
-        if 'tta_model' not in cfg:
+        if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(f'{args.config} has no tta_model and tta_pipeline, which --tta needs.')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.tta_model.module = cfg.model

@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ifn_plugin.tools._common import add_arguments, load_config
@@ -10,7 +11,7 @@ from ifn_plugin.tools._common import add_arguments, load_config
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a change detector')
-    parser.add_argument('config', help='configuration file')
+    parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
     parser.add_argument(
         '--amp', action='store_true', help="automatic mixed precision: mmengine's on a GPU, bfloat16 on a CPU")
@@ -29,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
             cfg.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'ifn_plugin.AutocastOptimWrapper'
         elif kind not in ('AmpOptimWrapper', 'ifn_plugin.AutocastOptimWrapper'):
             raise SystemExit(f'--amp works with optim_wrapper.type=OptimWrapper, but {args.config} has {kind}.')
-    Runner.from_cfg(cfg).train()
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
 
 
 if __name__ == '__main__':

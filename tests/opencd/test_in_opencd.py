@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / 'configs' / 'ifn' / 'ifn_256x256_40k_levircd.py'
 MMSEG_CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 OPENCD = Path(opencd.__file__).parents[1]
+if not (OPENCD / 'tools').is_dir():
+    pytest.skip('open-cd is installed without its scripts', allow_module_level=True)
 STOCK = OPENCD / 'configs' / 'common' / 'standard_256x256_40k_levircd.py'
 
 init_default_scope('opencd')
@@ -218,6 +220,10 @@ def test_ones_own_open_cd_configuration(python, levir_like, tmp_path):
     ] + [f'{split}_dataloader.dataset.data_root={levir_like}' for split in ('train', 'val', 'test')]
     python(OPENCD / 'tools' / 'train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
     assert {'Precision', 'Recall', 'F1', 'IoU'} <= scalars(tmp_path / 'run')[-1].keys()
+    python(OPENCD / 'tools' / 'test.py', config, next((tmp_path / 'run').glob('best_F1*.pth')), '--work-dir', tmp_path,
+           '--show-dir', tmp_path / 'panels', '--cfg-options', *options, 'test_dataloader.num_workers=0',
+           'test_dataloader.persistent_workers=False')
+    assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
 
 
 mim = pytest.mark.skipif(

@@ -1,0 +1,174 @@
+"""Pack a data set into arrays that a crop can be read from: ``python -m ifn_plugin.tools.pack_dataset SRC DST``.
+
+Every image becomes an uncompressed ``.npy`` file in the same layout, which training maps into memory: nothing is
+decoded, and what lies outside of a crop is not read. Images are checked on the way, and labels become 0, 1 and -1
+(ignored). Beside each split's folders stands ``SHA256SUMS``, in the format of the command ``sha256sum``.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+
+FOLDERS = ('A', 'B', 'label')
+SUMS = 'SHA256SUMS'
+GIB = 2**30
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Pack a data set for fast reading, or check one that was packed')
+    parser.add_argument('src', type=Path, help="folder in LEVIR-CD's layout, one split or several below it")
+    parser.add_argument('dst', type=Path, nargs='?', help='folder to write; where a run was stopped, it goes on')
+    parser.add_argument('--check', action='store_true', help='compare the packed files below SRC with their checksums')
+    parser.add_argument('--changed', type=int, choices=(1, 255), help="the labels' value for changed; default: either")
+    return parser.parse_args(argv)
+
+
+def find_splits(folder: Path) -> list[Path]:
+    """The folders with A, B and label in them, at or below a folder and relative to it."""
+    parents = sorted(path.parent.relative_to(folder) for path in folder.rglob('A') if path.is_dir())
+    splits = [split for split in parents if all((folder / split / kind).is_dir() for kind in FOLDERS)]
+    if not splits:
+        raise SystemExit(f'{folder}: no folder with A, B and label in it.')
+    return splits
+
+
+def _pairs(split: Path) -> dict[str, list[Path]]:
+    """The three files of each pair, by the pair's name."""
+    dataset = LEVIRCDDataset(data_root=str(split))
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    files = [[Path(path) for path in (*info['img_path'], info['seg_map_path'])] for info in infos]
+    return {trio[0].relative_to(split / 'A').with_suffix('').as_posix(): trio for trio in files}
+
+
+def _packed_size(image: Path) -> int:
+    """Bytes that a pair takes, from an image's header."""
+    try:
+        with Image.open(image) as header:
+            return 7 * header.width * header.height
+    except OSError as error:
+        raise SystemExit(f'{image} is no image that can be read: {error}') from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, array: np.ndarray) -> str:
+    """Write an array, all of it or nothing, and give its file's checksum."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + '.unfinished')
+    with unfinished.open('wb') as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    digest = _digest(unfinished)
+    unfinished.replace(path)
+    return digest
+
+
+def read_sums(split: Path) -> dict[str, str]:
+    """The checksums of a packed split, by the files' path below it."""
+    path = split / SUMS
+    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
+    # a run that was killed may have left half a line
+    return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
+
+
+def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
+    return all(name in sums and new.is_file() and new.stat().st_mtime >= old.stat().st_mtime
+               for old, new, name in zip(files, packed, names))
+
+
+def pack(src: Path, dst: Path, changed: int | None = None) -> int:
+    """Pack all splits of a folder.
+
+    Args:
+        src: Folder in LEVIR-CD's layout.
+        dst: Folder to write; pairs that it has already are left as they are, unless the source is newer.
+        changed: As for :class:`ifn_plugin.data.LoadChangeLabel`.
+
+    Returns:
+        The number of pairs written.
+
+    Raises:
+        FileNotFoundError: If a pair is not complete.
+        ValueError: If an image cannot be read or a label has wrong values; what was packed before stays.
+        SystemExit: If the disk has no room for it.
+    """
+    if dst.resolve().is_relative_to(src.resolve()):
+        raise SystemExit(f'{dst} lies in {src}: choose a folder outside of it.')
+    todo = []
+    for split in find_splits(src):
+        sums = read_sums(dst / split)
+        for name, files in _pairs(src / split).items():
+            names = [f'{kind}/{name}.npy' for kind in FOLDERS]
+            if not _is_packed(files, [dst / split / path for path in names], names, sums):
+                todo.append((split, files, names))
+    need = sum(_packed_size(files[0]) for _, files, _ in todo)
+    dst.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(dst).free
+    print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
+    if need > free:
+        raise SystemExit(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
+    load_pair, load_label = LoadPair(), LoadChangeLabel(changed)
+    for split, files, names in track(todo, description='Packing'):
+        loaded = load_label.transform(load_pair.transform(dict(
+            img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
+        # signed, which tells a packed label, 0, 1 and -1 (ignored), from one of 0 and 255
+        arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
+        lines = [f'{_write(dst / split / name, array)}  {name}\n' for name, array in zip(names, arrays)]
+        with (dst / split / SUMS).open('a', encoding='utf-8') as file:
+            file.writelines(lines)
+    for split in {split for split, _, _ in todo}:
+        # without half lines, and each file once
+        lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(dst / split).items())]
+        unfinished = dst / split / f'{SUMS}.unfinished'
+        unfinished.write_text(''.join(lines), encoding='utf-8')
+        unfinished.replace(dst / split / SUMS)
+    return len(todo)
+
+
+def check(folder: Path) -> list[str]:
+    """Find what is wrong with a packed data set.
+
+    Returns:
+        One sentence for each file that is missing, damaged or not listed; empty where all is well.
+    """
+    faults = []
+    for split in find_splits(folder):
+        sums = read_sums(folder / split)
+        for name, digest in track(sums.items(), description=f'Checking {split}'):
+            path = folder / split / name
+            if not path.is_file():
+                faults.append(f'{path} is missing.')
+            elif _digest(path) != digest:
+                faults.append(f'{path} is damaged: its checksum differs.')
+        present = {path.relative_to(folder / split).as_posix()
+                   for kind in FOLDERS for path in (folder / split / kind).rglob('*.npy')}
+        faults += [f'{folder / split / name} is not in {SUMS}.' for name in sorted(present - sums.keys())]
+    return faults
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.check:
+        faults = check(args.src)
+        if faults:
+            raise SystemExit('\n'.join([*faults, 'Remove these files and pack again.']))
+        print('All files are as they were packed.')
+    elif args.dst is None:
+        raise SystemExit('Name the folder to write: pack_dataset SRC DST.')
+    else:
+        pack(args.src, args.dst, args.changed)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,212 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.registry import DATASETS
+from ifn_plugin.tools.pack_dataset import check, main, pack, read_sums
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg'
+
+
+def samples(root):
+    suffix = '.npy' if list(root.rglob('*.npy')) else None
+    dataset = LEVIRCDDataset(data_root=str(root), img_suffix=suffix, seg_map_suffix=suffix)
+    for index in range(len(dataset)):
+        results = LoadChangeLabel()(LoadPair()(dataset.get_data_info(index)))
+        yield (*results['img'], results['gt_seg_map'])
+
+
+@pytest.fixture
+def packed(levir_root, tmp_path):
+    pack(levir_root, tmp_path / 'packed')
+    return tmp_path / 'packed'
+
+
+def test_packed_images_are_the_originals(levir_root, packed):
+    for split in ('train', 'val', 'test'):
+        pairs = list(zip(samples(levir_root / split), samples(packed / split), strict=True))
+        assert pairs
+        for original, copy in pairs:
+            for a, b in zip(original, copy):
+                assert a.dtype == b.dtype and np.array_equal(a, b)
+                assert isinstance(b, np.memmap)
+
+
+def test_arrays_that_were_not_packed_are_checked_like_images(tmp_path):
+    label = tmp_path / 'label.npy'
+    np.save(label, np.array([[0, 255]], np.uint8))
+    assert LoadChangeLabel()(dict(seg_map_path=str(label)))['gt_seg_map'].tolist() == [[0, 1]]
+    np.save(label, np.array([[0, 7]], np.uint8))
+    with pytest.raises(ValueError, match=r'label\.npy has the values 7'):
+        LoadChangeLabel()(dict(seg_map_path=str(label)))
+    np.save(label, np.array([[0, 1]]))
+    with pytest.raises(ValueError, match=r'label\.npy has int64 values'):
+        LoadChangeLabel()(dict(seg_map_path=str(label)))
+
+
+def test_ignored_pixels_stay_ignored(tmp_path):
+    for kind in ('A', 'B', 'label'):
+        (tmp_path / 'source' / kind).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / 'source' / kind / 'x.png'), np.array([[0, 1, 255]], np.uint8))
+    pack(tmp_path / 'source', tmp_path / 'packed', changed=1)
+    assert next(samples(tmp_path / 'packed'))[2].tolist() == [[0, 1, 255]]
+
+
+def test_sizes_and_formats_may_differ(tmp_path):
+    source = tmp_path / 'source'
+    rng = np.random.default_rng(0)
+    for name, suffix, shape in (('a', 'png', (5, 7)), ('b/c', 'jpg', (33, 20)), ('d', 'tif', (64, 64))):
+        for kind in ('A', 'B'):
+            (source / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(source / kind / f'{name}.{suffix}'), rng.integers(0, 256, (*shape, 3), np.uint8))
+        (source / 'label' / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(source / 'label' / f'{name}.png'), rng.integers(0, 2, shape, np.uint8) * 255)
+    assert pack(source, tmp_path / 'packed') == 3
+    for original, copy in zip(samples(source), samples(tmp_path / 'packed'), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(original, copy))
+
+
+def test_size_is_told_before_and_room_is_checked(levir_root, tmp_path, monkeypatch, capsys):
+    bytes_needed = 8 * 7 * 64 * 64
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(0, 0, bytes_needed - 1))
+    with pytest.raises(SystemExit, match='has room for'):
+        pack(levir_root, tmp_path / 'packed')
+    assert '8 pairs to pack' in capsys.readouterr().out
+    assert not list((tmp_path / 'packed').rglob('*.npy'))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(0, 0, bytes_needed))
+    assert pack(levir_root, tmp_path / 'packed') == 8
+
+
+def test_checksums_are_sha256sums(packed):
+    if shutil.which('sha256sum') is None:
+        pytest.skip('the command sha256sum is not on this machine')
+    for split in ('train', 'val', 'test'):
+        subprocess.run(['sha256sum', '--check', '--strict', '--quiet', 'SHA256SUMS'], cwd=packed / split, check=True)
+
+
+def test_damage_is_found_and_named(packed):
+    assert check(packed) == []
+    files = sorted((packed / 'train' / 'A').glob('*.npy'))
+    content = bytearray(files[0].read_bytes())
+    content[-1] ^= 1
+    files[0].write_bytes(content)
+    files[1].write_bytes(files[1].read_bytes()[:-10])
+    files[2].unlink()
+    shutil.copy(files[3], packed / 'train' / 'B' / 'other.npy')
+    faults = check(packed)
+    assert len(faults) == 4
+    for fault, (path, words) in zip(faults, [(files[0], 'damaged'), (files[1], 'damaged'), (files[2], 'missing'),
+                                             (packed / 'train' / 'B' / 'other.npy', 'not in')]):
+        assert path.name in fault and words in fault
+    with pytest.raises(SystemExit, match='pack again'):
+        main([str(packed), '--check'])
+
+
+@pytest.mark.parametrize('content', [b'', b'no array', b'\x93NUMPY\x01\x00v\x00'])
+def test_a_damaged_file_is_named_when_it_is_read(packed, content):
+    path = packed / 'train' / 'B' / '0001.npy'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r'B.0001\.npy is no packed image or is damaged.*Pack the data set again'):
+        list(samples(packed / 'train'))
+
+
+def test_a_cut_file_is_named_when_it_is_read(packed):
+    path = packed / 'train' / 'label' / '0001.npy'
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r'label.0001\.npy is no packed image or is damaged'):
+        list(samples(packed / 'train'))
+
+
+def test_killed_it_goes_on(tmp_path):
+    source, target = tmp_path / 'source', tmp_path / 'packed'
+    write_dataset(source, dict(train=40), size=128)
+    code = ('import os, time; write = os.fsync\n'
+            'def slow(file): time.sleep(0.02); write(file)\n'
+            'os.fsync = slow\n'
+            f'from ifn_plugin.tools.pack_dataset import main; main([r"{source}", r"{target}"])')
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    for _ in range(600):
+        if len(read_sums(target / 'train')) >= 9:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with (target / 'train' / 'SHA256SUMS').open('a') as file:
+        file.write('0123456789')  # half a line
+    finished = len(read_sums(target / 'train')) // 3
+    assert 0 < finished < 40
+    times = {path: path.stat().st_mtime_ns for path in target.rglob('*.npy') if f'{path.parent.name}/{path.name}'
+             in read_sums(target / 'train')}
+    assert pack(source, target) == 40 - finished
+    assert all(path.stat().st_mtime_ns == then for path, then in times.items())
+    assert check(target) == [] and not list(target.rglob('*.unfinished'))
+    assert pack(source, target) == 0
+
+
+def test_a_newer_source_is_packed_again(levir_root, packed):
+    path = levir_root / 'val' / 'A' / '0000.png'
+    cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+    os.utime(path, (time.time() + 10, ) * 2)
+    assert pack(levir_root, packed) == 1
+    assert (next(samples(packed / 'val'))[0] == 0).all() and check(packed) == []
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda root: cv2.imwrite(str(root / 'train' / 'label' / '0001.png'), np.full((64, 64), 7, np.uint8)),
+     r'label.0001\.png has the values 7'),
+    (lambda root: (root / 'train' / 'B' / '0001.png').write_text('no image'), r'B.0001\.png is no image'),
+    (lambda root: (root / 'train' / 'B' / '0001.png').unlink(), r'B/0001\.\*'),
+])
+def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
+    spoil(levir_root)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        pack(levir_root, tmp_path / 'packed')
+
+
+def test_folders_that_do_not_fit(levir_root, tmp_path):
+    with pytest.raises(SystemExit, match='no folder with A, B and label'):
+        pack(tmp_path / 'nothing', tmp_path / 'packed')
+    with pytest.raises(SystemExit, match='choose a folder outside'):
+        pack(levir_root, levir_root / 'packed')
+    with pytest.raises(SystemExit, match='SRC DST'):
+        main([str(levir_root)])
+
+
+def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
+    """Unrotated to the bit, from PNG through mmseg's transforms and from packed files through the composed ones."""
+    pack(levir_like, tmp_path / 'packed')
+    drawn = []
+    for name, root in (('ifn_mmseg_256x256_40k_levircd', levir_like),
+                       ('ifn_mmseg_256x256_40k_levircd-packed', tmp_path / 'packed')):
+        cfg = Config.fromfile(CONFIGS / f'{name}.py').train_dataloader.dataset
+        cfg.data_root = str(root)
+        for transform in [inner for outer in cfg.pipeline for inner in (outer, *outer.get('transforms', []))]:
+            if 'crop_size' in transform:
+                transform.crop_size = (40, 40)
+            transform.pop('prob' if transform.type == 'RandomRotate' else 'rotate_prob', None)
+            if transform.type == 'RandomRotate':
+                transform.prob = 0
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            dataset = DATASETS.build(cfg)
+            results = []
+            for seed in range(12):
+                np.random.seed(seed)
+                results.append(dataset[seed % 4])
+        drawn.append(results)
+    for a, b in zip(*drawn):
+        assert a['inputs'].shape == (6, 40, 40)
+        assert torch.equal(a['inputs'], b['inputs'])
+        assert torch.equal(a['data_samples'].gt_sem_seg.data, b['data_samples'].gt_sem_seg.data)
