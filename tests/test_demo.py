@@ -115,7 +115,7 @@ def test_find_config_looks_into_the_checkout_and_the_package(tmp_path, monkeypat
     monkeypatch.setattr(_common, '__file__', str(package / 'tools' / '_common.py'))
     with pytest.raises(FileNotFoundError, match=r'ifn_mmseg_demo\.py'):
         _common.find_config('ifn_mmseg_demo.py')
-    for folder in (package.parent / 'configs', package / '.mim' / 'configs' / 'ifn_mmseg'):
+    for folder in (package.parent / 'configs' / 'ifn_mmseg', package / '.mim' / 'configs' / 'ifn_mmseg'):
         folder.mkdir(parents=True)
         (folder / 'ifn_mmseg_demo.py').touch()
         assert _common.find_config('ifn_mmseg_demo.py') == folder / 'ifn_mmseg_demo.py'

@@ -42,7 +42,7 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 # --tta: flips
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='ifn_plugin.ChangeTTAModel')
 tta_pipeline = [
     dict(type='ifn_plugin.LoadPair'),
     dict(type='ifn_plugin.ConcatDates'),

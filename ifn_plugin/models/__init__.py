@@ -4,5 +4,6 @@ from .attention import ChannelAttention, SpatialAttention
 from .data_preprocessor import PairDataPreprocessor
 from .ifn import IFN
 from .ifn_head import IFNHead
+from .tta import ChangeTTAModel
 
-__all__ = ['IFN', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'SpatialAttention']
+__all__ = ['IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'SpatialAttention']

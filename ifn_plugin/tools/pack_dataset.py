@@ -82,6 +82,14 @@ def read_sums(split: Path) -> dict[str, str]:
     return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
 
 
+def _tidy_sums(split: Path) -> None:
+    """Write the checksums anew, sorted, each file once."""
+    lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items())]
+    unfinished = split / f'{SUMS}.unfinished'
+    unfinished.write_text(''.join(lines), encoding='utf-8')
+    unfinished.replace(split / SUMS)
+
+
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
     return all(name in sums and new.is_file() and new.stat().st_mtime >= old.stat().st_mtime
                for old, new, name in zip(files, packed, names))
@@ -119,6 +127,9 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
     if need > free:
         raise SystemExit(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
     load_pair, load_label = LoadPair(), LoadChangeLabel(changed)
+    for split in {split for split, _, _ in todo}:
+        (dst / split).mkdir(parents=True, exist_ok=True)
+        _tidy_sums(dst / split)  # lest a new line join half a one
     for split, files, names in track(todo, description='Packing'):
         loaded = load_label.transform(load_pair.transform(dict(
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
@@ -128,11 +139,7 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
         with (dst / split / SUMS).open('a', encoding='utf-8') as file:
             file.writelines(lines)
     for split in {split for split, _, _ in todo}:
-        # without half lines, and each file once
-        lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(dst / split).items())]
-        unfinished = dst / split / f'{SUMS}.unfinished'
-        unfinished.write_text(''.join(lines), encoding='utf-8')
-        unfinished.replace(dst / split / SUMS)
+        _tidy_sums(dst / split)
     return len(todo)
 
 

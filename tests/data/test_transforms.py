@@ -252,7 +252,7 @@ def test_jpeg_label_is_refused(tmp_path):
 
 
 def test_16_bit_label_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r'label\.png has the values 65535'):
+    with pytest.raises(ValueError, match=r'label\.png has uint16 values'):
         load_label(tmp_path, LABEL.astype(np.uint16) * 65535)
 
 
