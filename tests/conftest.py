@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,3 +61,27 @@ def wheel(tmp_path_factory, python):
         shutil.copy(REPOSITORY / name, source / name)
     python('-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--wheel-dir', target, source)
     return next(target.glob('*.whl'))
+
+
+@pytest.fixture(scope='session')
+def options(levir_like):
+    """Settings that make a 40k configuration a matter of seconds."""
+    settings = [
+        'model.backbone.init_cfg=None', 'randomness.seed=0', 'train_dataloader.batch_size=2',
+        'default_hooks.logger.interval=1', 'default_hooks.checkpoint.interval=2', 'train_cfg.val_interval=2'
+    ]
+    for split in ('train', 'val', 'test'):
+        settings += [f'{split}_dataloader.num_workers=0', f'{split}_dataloader.persistent_workers=False',
+                     f'{split}_dataloader.dataset.data_root={levir_like}']
+    return settings
+
+
+@pytest.fixture(scope='session')
+def scalars():
+    """A function that gives everything that the runs in a work dir logged, in order."""
+
+    def read(work_dir):
+        return [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+                for line in path.read_text().splitlines()]
+
+    return read

@@ -1,6 +1,5 @@
 """Training, resuming and testing through the commands, in processes of their own."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -13,18 +12,6 @@ CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x25
 
 
 @pytest.fixture(scope='module')
-def options(levir_like):
-    """Settings that make the 40k configuration a matter of seconds."""
-    return [
-        'model.backbone.init_cfg=None', 'randomness.seed=0', 'train_dataloader.batch_size=2',
-        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
-        'val_dataloader.persistent_workers=False', 'test_dataloader.num_workers=0',
-        'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1', 'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=2'
-    ] + [f'{split}_dataloader.dataset.data_root={levir_like}' for split in ('train', 'val', 'test')]
-
-
-@pytest.fixture(scope='module')
 def trained(tmp_path_factory, python, options):
     """Work dir of a run of two iterations."""
     work_dir = tmp_path_factory.mktemp('run')
@@ -33,13 +20,7 @@ def trained(tmp_path_factory, python, options):
     return work_dir
 
 
-def scalars(work_dir):
-    """Everything that the runs in a work dir logged, in order."""
-    return [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
-            for line in path.read_text().splitlines()]
-
-
-def test_training_logs_and_keeps_the_best(trained):
+def test_training_logs_and_keeps_the_best(scalars, trained):
     log = scalars(trained)
     names = {f'decode.level{number}.loss_ce' for number in range(1, 6)}
     assert names <= log[0].keys() and 'decode.acc_seg' in log[0]
@@ -57,7 +38,7 @@ def test_checkpoint_has_one_encoder_and_an_optimizer_without_it(trained):
     assert len(state['param_groups'][0]['params']) == len(state['state']) == 111
 
 
-def test_resume_goes_on(trained, python, options, tmp_path):
+def test_resume_goes_on(scalars, trained, python, options, tmp_path):
     work_dir = tmp_path / 'resumed'
     work_dir.mkdir()
     for path in trained.glob('*.pth'):
@@ -68,7 +49,7 @@ def test_resume_goes_on(trained, python, options, tmp_path):
     assert [entry['iter'] for entry in scalars(work_dir) if 'loss' in entry] == [3]
 
 
-def test_testing_gives_the_validations_figures_and_panels(trained, python, options, tmp_path):
+def test_testing_gives_the_validations_figures_and_panels(scalars, trained, python, options, tmp_path):
     output = python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'best_F1_iter_2.pth', '--work-dir', tmp_path,
                     '--show-dir', tmp_path / 'panels', '--cfg-options', *options,
                     'test_dataloader.dataset.data_prefix.img_path_from=val/A',
@@ -87,7 +68,7 @@ def test_tta(trained, python, options, tmp_path):
     assert re.search(r' F1: [\d.]+', output)
 
 
-def test_amp_trains_in_bfloat16_without_a_gpu(trained, python, options, tmp_path):
+def test_amp_trains_in_bfloat16_without_a_gpu(scalars, trained, python, options, tmp_path):
     python('-m', 'ifn_plugin.tools.train', CONFIG, '--amp', '--work-dir', tmp_path, '--cfg-options', *options,
            'train_cfg.max_iters=1', 'default_hooks.checkpoint=None')
     # the same seed and batch as in float32: nearly the same loss
