@@ -80,9 +80,9 @@ class RandomRotateCropFlip(BaseTransform):
     def _is_mixed(self, label: np.ndarray) -> bool:
         if self.cat_max_ratio >= 1:
             return True
-        counts = np.bincount(label.ravel(), minlength=256)
-        counts[self.seg_pad_val] = 0
-        return bool((counts > 0).sum() > 1 and counts.max() / counts.sum() < self.cat_max_ratio)
+        unchanged, changed = (np.count_nonzero(label == value) for value in (0, 1))
+        least, most = sorted((unchanged, changed))
+        return bool(least > 0 and most / (least + most) < self.cat_max_ratio)
 
 
 def _cut(image: np.ndarray, window: tuple[int, int, int, int], matrix: np.ndarray | None, interpolation: int,

@@ -20,6 +20,7 @@ from opencd.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.checkpoint import convert_state_dict  # noqa: E402
 from ifn_plugin.models import IFN  # noqa: E402
+from ifn_plugin.tools.pack_dataset import pack  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / 'configs' / 'ifn' / 'ifn_256x256_40k_levircd.py'
@@ -113,10 +114,9 @@ def test_any_size(height, width):
 def pipelines(levir_like):
     """A function that gives the sample that a configuration draws with a seed."""
 
-    def draw(config, seed, stack='opencd', split='train'):
-        cfg = Config.fromfile(config)
-        dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.data_root = str(levir_like)
+    def draw(config, seed, stack='opencd', root=levir_like):
+        dataset = Config.fromfile(config).train_dataloader.dataset
+        dataset.data_root = str(root)
         for transform in dataset.pipeline:
             shrink_crop(transform)
         with DefaultScope.overwrite_default_scope(stack):
@@ -141,6 +141,22 @@ def test_training_samples_are_open_cds_to_the_bit(pipelines, seed):
         assert torch.equal(sample['data_samples'].gt_sem_seg.data, stock['data_samples'].gt_sem_seg.data)
         assert sample['data_samples'].img_path == stock['data_samples'].img_path
     assert stock['inputs'].shape == (6, 48, 48)
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_packed_samples_are_open_cds(pipelines, levir_like, tmp_path, seed):
+    """To the bit without rotation; with it, up to its interpolation, which photometry may stretch."""
+    pack(levir_like, tmp_path)
+    stock = pipelines(STOCK, seed)
+    packed = pipelines(CONFIG.with_name('ifn_256x256_40k_levircd-packed.py'), seed, root=tmp_path)
+    np.random.seed(seed)
+    rotated = np.random.rand() < 0.5
+    difference = (packed['inputs'].int() - stock['inputs'].int()).abs()
+    wrong = packed['data_samples'].gt_sem_seg.data != stock['data_samples'].gt_sem_seg.data
+    if rotated:
+        assert difference.float().mean() < 0.5 and wrong.float().mean() < 0.005
+    else:
+        assert difference.max() == 0 and not wrong.any()
 
 
 @pytest.fixture(scope='module')
