@@ -10,15 +10,10 @@ train_pipeline = [
     dict(type='ifn_plugin.LoadPair'),
     dict(type='ifn_plugin.LoadChangeLabel'),
     dict(type='MultiImgRandomRotate', prob=0.5, degree=180),
-    dict(type='MultiImgRandomCrop', crop_size={{_base_.crop_size}}, cat_max_ratio=0.75),
+    dict(type='MultiImgRandomCrop', crop_size=_base_.crop_size, cat_max_ratio=0.75),
     dict(type='MultiImgRandomFlip', prob=0.5, direction='horizontal'),
     dict(type='MultiImgRandomFlip', prob=0.5, direction='vertical'),
-    dict(
-        type='MultiImgPhotoMetricDistortion',
-        brightness_delta=10,
-        contrast_range=(0.8, 1.2),
-        saturation_range=(0.8, 1.2),
-        hue_delta=10),
+    dict(type='MultiImgPhotoMetricDistortion', **_base_.photometry),
     dict(type='MultiImgPackSegInputs'),
 ]
 test_pipeline = [

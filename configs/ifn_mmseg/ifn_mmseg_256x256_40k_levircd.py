@@ -13,21 +13,14 @@ train_pipeline = [
         type='ifn_plugin.EachDate',
         transforms=[
             dict(type='RandomRotate', prob=0.5, degree=180),
-            dict(type='RandomCrop', crop_size={{_base_.crop_size}}, cat_max_ratio=0.75),
+            dict(type='RandomCrop', crop_size=_base_.crop_size, cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='RandomFlip', prob=0.5, direction='vertical'),
         ]),
     dict(
         type='ifn_plugin.EachDate',
         share_random_params=False,
-        transforms=[
-            dict(
-                type='PhotoMetricDistortion',
-                brightness_delta=10,
-                contrast_range=(0.8, 1.2),
-                saturation_range=(0.8, 1.2),
-                hue_delta=10),
-        ]),
+        transforms=[dict(type='PhotoMetricDistortion', **_base_.photometry)]),
     dict(type='ifn_plugin.ConcatDates'),
     dict(type='PackSegInputs'),
 ]

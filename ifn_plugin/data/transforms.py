@@ -38,12 +38,11 @@ class _Loader(BaseTransform):
                 'it and its partners.')
         return image
 
-
     @staticmethod
     def _map(path: str) -> np.ndarray:
         try:
             # copy on write: a transform that works in place must not reach the file
-            return np.load(path, mmap_mode='c', allow_pickle=False)  # type: ignore[no-any-return]
+            return np.load(path, mmap_mode='c', allow_pickle=False)
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{path}: no such file.') from error
         except (ValueError, EOFError, OSError) as error:
@@ -79,8 +78,6 @@ class LoadPair(_Loader):
 
     def _colour(self, path: str) -> np.ndarray:
         image = self._read(path)
-        if path.endswith('.npy') and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-            return image  # without touching its pixels
         if image.dtype != np.uint8:
             raise ValueError(
                 f'{path} has {image.dtype} values, but 8-bit images are needed. Convert it with one scaling for all '
@@ -91,12 +88,12 @@ class LoadPair(_Loader):
         if channels == 4:
             if (image[..., 3] != 255).any():
                 raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha.')
-            image = image[..., :3]
+            image = np.ascontiguousarray(image[..., :3])
         elif channels == 1:
             image = image.repeat(3, axis=2)
         elif channels != 3:
             raise ValueError(f'{path} has {channels} channels, but 3 are needed.')
-        return np.ascontiguousarray(image)
+        return image
 
 
 @TRANSFORMS.register_module()

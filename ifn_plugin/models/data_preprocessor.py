@@ -47,4 +47,4 @@ class PairDataPreprocessor(SegDataPreProcessor):
         if self.reverse_channels:
             inputs = [x.unflatten(0, (2, self.channels)).flip(1).flatten(0, 1) for x in data['inputs']]
             data = dict(data, inputs=inputs)
-        return super().forward(data, training)  # type: ignore[no-any-return]
+        return super().forward(data, training)

@@ -127,9 +127,10 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
     if need > free:
         raise SystemExit(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
     load_pair, load_label = LoadPair(), LoadChangeLabel(changed)
-    for split in {split for split, _, _ in todo}:
-        (dst / split).mkdir(parents=True, exist_ok=True)
-        _tidy_sums(dst / split)  # lest a new line join half a one
+    folders = {dst / split for split, _, _ in todo}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        _tidy_sums(folder)  # lest a new line join half a one
     for split, files, names in track(todo, description='Packing'):
         loaded = load_label.transform(load_pair.transform(dict(
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
@@ -138,8 +139,8 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
         lines = [f'{_write(dst / split / name, array)}  {name}\n' for name, array in zip(names, arrays)]
         with (dst / split / SUMS).open('a', encoding='utf-8') as file:
             file.writelines(lines)
-    for split in {split for split, _, _ in todo}:
-        _tidy_sums(dst / split)
+    for folder in folders:
+        _tidy_sums(folder)
     return len(todo)
 
 

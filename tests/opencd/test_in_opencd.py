@@ -13,6 +13,7 @@ from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
+# what follows imports from open-cd, so it stands below the skip
 opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 
 from mmseg.structures import SegDataSample  # noqa: E402

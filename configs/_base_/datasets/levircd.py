@@ -2,6 +2,7 @@
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/LEVIR-CD'
 crop_size = (256, 256)
+photometry = dict(brightness_delta=10, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2), hue_delta=10)
 
 train_dataloader = dict(
     batch_size=8,
