@@ -9,8 +9,10 @@ from .version import __version__
 
 check_stack()
 
-from . import checkpoint, data, evaluation, models, optim, visualization  # noqa: E402
+from . import acceleration, checkpoint, data, evaluation, models, optim, visualization  # noqa: E402
 
 checkpoint.allow_mmengine_checkpoints()
 
-__all__ = ['StackError', '__version__', 'checkpoint', 'data', 'evaluation', 'models', 'optim', 'visualization']
+__all__ = [
+    'StackError', '__version__', 'acceleration', 'checkpoint', 'data', 'evaluation', 'models', 'optim', 'visualization'
+]

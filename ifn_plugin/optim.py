@@ -1,16 +1,9 @@
-"""Optimizers that know what is frozen, and autocast on devices where mmengine has none."""
+"""Optimizers that know what is frozen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
-
-import torch
-from mmengine.device import get_device
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from mmengine.runner import autocast
 from torch import nn
 
-from .registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from .registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -31,18 +24,3 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not any(group['params'] for group in wrapper.optimizer.param_groups):
             raise ValueError(f'Every parameter of {type(model).__name__} is frozen: there is nothing to train.')
         return wrapper
-
-
-@OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
-    """Train under bfloat16 autocast, on a CPU too, where mmengine's ``AmpOptimWrapper`` needs a GPU.
-
-    bfloat16 has float32's range, so there is no loss scaling. On a device without it, training stays in float32.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[Any]:
-        device = get_device()
-        able = device == 'cpu' or (device == 'cuda' and torch.cuda.is_bf16_supported())
-        with super().optim_context(model), autocast(dtype=torch.bfloat16) if able else nullcontext():
-            yield

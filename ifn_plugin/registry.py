@@ -5,17 +5,17 @@ A scope of its own keeps open-cd's ``IFN`` what it is, and lets ``type='ifn_plug
 
 from mmengine import registry as root
 
-__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
 
 
-def _child(parent: root.Registry, location: str) -> root.Registry:
-    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=[f'ifn_plugin.{location}'])
+def _child(parent: root.Registry, *modules: str) -> root.Registry:
+    locations = [f'ifn_plugin.{module}' for module in modules]
+    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=locations)
 
 
 DATASETS = _child(root.DATASETS, 'data')
-HOOKS = _child(root.HOOKS, 'visualization')
+HOOKS = _child(root.HOOKS, 'acceleration', 'visualization')
 METRICS = _child(root.METRICS, 'evaluation')
 MODELS = _child(root.MODELS, 'models')
-OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'optim')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'optim')
 TRANSFORMS = _child(root.TRANSFORMS, 'data')

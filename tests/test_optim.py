@@ -1,10 +1,10 @@
 import pytest
 import torch
-from mmengine.device import get_device
 from mmengine.optim import LinearLR, OptimWrapper, build_optim_wrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from ifn_plugin.optim import AutocastOptimWrapper, TrainableOptimWrapperConstructor
+from ifn_plugin.optim import TrainableOptimWrapperConstructor
 
 
 class Net(nn.Module):
@@ -96,56 +96,15 @@ def test_schedulers_and_state_work_on_what_is_left():
     assert resumed.get_lr() == wrapper.get_lr()
 
 
+@OPTIM_WRAPPERS.register_module()
+class AmpLike(OptimWrapper):
+    pass
+
+
 def test_constructor_builds_the_wrapper_that_is_asked_for():
-    cfg = dict(type='ifn_plugin.AutocastOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    cfg = dict(type='AmpLike', optimizer=dict(type='SGD', lr=0.1))
     wrapper = TrainableOptimWrapperConstructor(cfg)(frozen_net())
-    assert isinstance(wrapper, AutocastOptimWrapper)
-
-
-@pytest.fixture
-def autocast() -> tuple[nn.Linear, AutocastOptimWrapper]:
-    torch.manual_seed(0)
-    net = nn.Linear(64, 8).to(get_device())
-    cfg = dict(type='ifn_plugin.AutocastOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-    return net, build_optim_wrapper(net, cfg)
-
-
-def test_autocast_computes_in_bfloat16_inside_only(autocast):
-    net, wrapper = autocast
-    x = torch.rand(4, 64, device=get_device())
-    full = net(x)
-    assert full.dtype == torch.float32
-    with wrapper.optim_context(net):
-        half = net(x)
-        conv = nn.functional.conv2d(x[None, None], x[None, None, :3, :3])
-    assert half.dtype == conv.dtype == torch.bfloat16
-    assert net(x).dtype == torch.float32
-    # really fewer bits, not only another name
-    assert not torch.equal(half.float(), full)
-    torch.testing.assert_close(half.float(), full, atol=0.05, rtol=0.05)
-
-
-def test_autocast_ends_with_an_error(autocast):
-    net, wrapper = autocast
-    x = torch.rand(4, 64, device=get_device())
-    with pytest.raises(RuntimeError, match='stop'), wrapper.optim_context(net):
-        raise RuntimeError('stop')
-    assert net(x).dtype == torch.float32
-
-
-def test_autocast_trains_in_float32_weights(autocast):
-    net, wrapper = autocast
-    x = torch.rand(16, 64, device=get_device())
-    losses = []
-    for _ in range(20):
-        with wrapper.optim_context(net):
-            loss = (net(x).float() - 1).square().mean()
-        wrapper.update_params(loss)
-        losses.append(loss.item())
-    assert net.weight.dtype == torch.float32
-    # a weight that is only ever stored in float32 has values that bfloat16 has not
-    assert not torch.equal(net.weight, net.weight.bfloat16().float())
-    assert losses[-1] < 0.1 * losses[0]
+    assert isinstance(wrapper, AmpLike)
 
 
 def test_nothing_to_train_is_said():

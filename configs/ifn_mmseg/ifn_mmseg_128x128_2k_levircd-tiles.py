@@ -31,10 +31,11 @@ test_dataloader = dict(num_workers=1)
 
 optim_wrapper = dict(
     _delete_=True,
-    type='ifn_plugin.AutocastOptimWrapper',
+    type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=10))
 param_scheduler = [dict(type='OneCycleLR', eta_max=5e-4, total_steps=2000, by_epoch=False)]
+custom_hooks = [dict(type='ifn_plugin.AccelerationHook', channels_last=False, compile=False)]
 train_cfg = dict(max_iters=2000, val_interval=250, val_begin=500)
 default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,5 +1,7 @@
 """Channel and spatial attention of CBAM (Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +23,15 @@ class ChannelAttention(nn.Module):
         squeezed: Tensor = self.fc2(self.fc1(pooled).relu())
         return squeezed
 
+    def scale(self, parts: Sequence[Tensor]) -> Tensor:
+        """Weights of the channels of maps that lie side by side: (N, C_i, H, W) with ΣC_i = C → (N, C, 1, 1)."""
+        mean = torch.cat([part.mean((2, 3), keepdim=True) for part in parts], dim=1)
+        maximum = torch.cat([part.amax((2, 3), keepdim=True) for part in parts], dim=1)
+        return (self._bottleneck(mean) + self._bottleneck(maximum)).sigmoid()
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
-        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-        return x * (self._bottleneck(mean) + self._bottleneck(maximum)).sigmoid()
+        return x * self.scale([x])
 
 
 class SpatialAttention(nn.Module):

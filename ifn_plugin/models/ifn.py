@@ -27,6 +27,13 @@ def _vgg16_layers(in_channels: int) -> Iterator[nn.Module]:
             in_channels = width
 
 
+def _pair_up(x: Tensor) -> Tensor:
+    """Both dates' maps in turn, (2·N, C, H, W) → side by side, (N, 2·C, H, W), in the memory format that they have."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return torch.cat((x[0::2], x[1::2]), dim=1)
+    return x.reshape(len(x) // 2, -1, *x.shape[2:])
+
+
 @MODELS.register_module()
 class IFN(BaseModule):
     """Encode both dates of a pair with one VGG16 and give their features side by side.
@@ -121,5 +128,5 @@ class IFN(BaseModule):
             for index, layer in enumerate(self.features):
                 x = layer(x)
                 if index in self.taps:
-                    outputs.append(x.reshape(n, -1, *x.shape[2:]))
+                    outputs.append(_pair_up(x))
         return tuple(outputs)

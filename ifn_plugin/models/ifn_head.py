@@ -1,15 +1,19 @@
 """IFN's decoder with deep supervision (the paper's DDN: difference discrimination network)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss, DiceLoss, accuracy
 from mmseg.models.utils import resize
 from mmseg.utils import SampleList
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from .attention import ChannelAttention, SpatialAttention
@@ -18,16 +22,45 @@ from .attention import ChannelAttention, SpatialAttention
 BLOCKS = ((512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64), (64, 32, 16))
 
 
-def _block(in_channels: int, out_channels: int, dropout_ratio: float) -> nn.Sequential:
-    """Convolution, activation, normalization: in this order, unlike the usual one."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.PReLU(),
-        nn.BatchNorm2d(out_channels),
-    ]
-    if dropout_ratio > 0:
-        layers.append(nn.Dropout(dropout_ratio))
-    return nn.Sequential(*layers)
+class Block(nn.Sequential):
+    """Convolution, activation, normalization: in this order, unlike the usual one.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        dropout_ratio: Probability to drop a value at the end.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dropout_ratio: float) -> None:
+        super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.PReLU(), nn.BatchNorm2d(out_channels))
+        if dropout_ratio > 0:
+            self.append(nn.Dropout(dropout_ratio))
+
+    def forward_scaled(self, parts: Sequence[Tensor], scale: Tensor) -> Tensor:
+        """The same as ``self(torch.cat(parts, dim=1) * scale)``, at less cost.
+
+        Args:
+            parts: Maps that lie side by side, (N, C_i, H, W) with ΣC_i = ``in_channels``.
+            scale: Weight of each channel, (N, ``in_channels``, 1, 1).
+
+        Returns:
+            (N, ``out_channels``, H, W).
+        """
+        convolution, *others = self
+        assert isinstance(convolution, nn.Conv2d)
+        channels = [part.shape[1] for part in parts]
+        if len(scale) == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
+            # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
+            kernels = (convolution.weight * scale).split(channels, dim=1)
+            x = F.conv2d(parts[0], kernels[0], convolution.bias, padding=convolution.padding)
+            for part, kernel in zip(parts[1:], kernels[1:]):
+                x = x + F.conv2d(part, kernel, padding=convolution.padding)
+        else:
+            scaled = [part * weights for part, weights in zip(parts, scale.split(channels, dim=1))]
+            x = convolution(torch.cat(scaled, dim=1))
+        for layer in others:
+            x = layer(x)
+        return x
 
 
 class DecoderLevel(nn.Module):
@@ -46,7 +79,7 @@ class DecoderLevel(nn.Module):
         if coarse_channels:
             self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
             self.channel_attention = ChannelAttention(channels[0])
-        self.blocks = nn.Sequential(*(_block(a, b, dropout_ratio) for a, b in zip(channels, widths)))
+        self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()
         self.norm = nn.BatchNorm2d(widths[-1])
         self.logit = nn.Conv2d(widths[-1], 1, 1)
@@ -61,14 +94,40 @@ class DecoderLevel(nn.Module):
         Returns:
             Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
         """
-        x = pair
-        if coarse is not None:
+        first, *others = self.blocks
+        if coarse is None:
+            x = first(pair)
+        else:
             height, width = pair.shape[2:]
             # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
-            x = torch.cat((self.upsample(coarse)[..., :height, :width], pair), dim=1)
-            x = self.channel_attention(x)
-        x = self.norm(self.spatial_attention(self.blocks(x)))
+            parts = self.upsample(coarse)[..., :height, :width], pair
+            assert isinstance(first, Block)
+            x = first.forward_scaled(parts, self.channel_attention.scale(parts))
+        for block in others:
+            x = block(x)
+        x = self.norm(self.spatial_attention(x))
         return x, self.logit(x)
+
+
+@contextmanager
+def _without_statistics(module: nn.Module) -> Iterator[None]:
+    """Let normalizations use a batch's statistics without adding them to the running ones."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1
+
+
+def _forward_and_recomputation(level: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    # a batch must count once only, though its maps are computed twice
+    return nullcontext(), _without_statistics(level)
 
 
 @MODELS.register_module()
@@ -85,6 +144,8 @@ class IFNHead(BaseDecodeHead):
         loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss`` with
             ``use_sigmoid=True`` and ``DiceLoss``, in which pixels of ``ignore_index`` do not count; or one of your own,
             called like mmseg's with logits (N, 1, H, W) and label (N, H, W).
+        with_cp: Do not keep the maps inside the levels for the backward pass, but compute them again: less memory, more
+            time. Compiled, the head does not need it: the compiler weighs for itself what to compute again.
         threshold: A pixel is "changed" where the sigmoid of its logit is above this.
         ignore_index: The label's value for pixels that are not to be learnt.
         kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
@@ -100,6 +161,7 @@ class IFNHead(BaseDecodeHead):
                  loss_weights: Sequence[float] = (1., 1., 1., 1., 1.),
                  loss_decode: dict | Sequence[dict] = dict(
                      type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
+                 with_cp: bool = False,
                  threshold: float = 0.5,
                  ignore_index: int = 255,
                  **kwargs: Any) -> None:
@@ -119,6 +181,7 @@ class IFNHead(BaseDecodeHead):
             ignore_index=ignore_index,
             **kwargs)
         del self.conv_seg  # every level has a logit of its own
+        self.with_cp = with_cp
         self.loss_weights = tuple(loss_weights)
         self.losses = [self.loss_decode] if not isinstance(self.loss_decode, nn.ModuleList) else list(self.loss_decode)
         for loss in self.losses:
@@ -139,13 +202,18 @@ class IFNHead(BaseDecodeHead):
         """
         features, logits = None, []
         for level, pair in zip(self.levels, reversed(self._transform_inputs(inputs))):
-            features, logit = level(pair, features)
+            if self.with_cp and self.training and not torch.compiler.is_compiling():
+                contexts = partial(_forward_and_recomputation, level)
+                features, logit = checkpoint(level, pair, features, use_reentrant=False, context_fn=contexts)
+            else:
+                features, logit = level(pair, features)
             logits.append(logit)
         return tuple(logits)
 
     def predict(self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
-        """Logits of the last level, at the size of the images: (N, 1, H, W)."""
-        return self.predict_by_feat(self.forward(inputs)[-1], batch_img_metas)
+        """Logits of the last level, at the size of the images: (N, 1, H, W), at least float32."""
+        logits = self.forward(inputs)[-1]
+        return self.predict_by_feat(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch_img_metas)
 
     def loss_by_feat(self, seg_logits: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of all levels.

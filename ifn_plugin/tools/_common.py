@@ -16,6 +16,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass either spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    group = parser.add_argument_group('acceleration', 'on any device; what the machine cannot do is left out')
+    group.add_argument('--accelerate', action='store_true', help='all of it, in the precision that suits the device')
+    group.add_argument('--channels-last', action='store_true', help='channels-last maps')
+    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
+    group.add_argument('--compile', action='store_true', help='compile the network')
+    group.add_argument('--window-batch', type=int, help="windows that pass at once, with test_cfg.mode='slide'")
+
+
+def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the acceleration that the arguments ask for into the configuration's hooks."""
+    names = ('channels_last', 'dtype', 'compile', 'window_batch')
+    chosen = {name: getattr(args, name) for name in names if getattr(args, name)}
+    if not chosen and not args.accelerate:
+        return
+    hooks = list(cfg.get('custom_hooks') or [])
+    ours = [hook for hook in hooks if hook['type'] in ('ifn_plugin.AccelerationHook', 'AccelerationHook')]
+    if not ours:
+        ours = [dict(type='ifn_plugin.AccelerationHook')]
+        hooks += ours
+        if not args.accelerate:
+            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1)
+    ours[0].update(chosen)
+    cfg.custom_hooks = hooks
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.tools._common import add_arguments, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f'{args.checkpoint}: no such checkpoint.')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    add_acceleration(cfg, args)
     if args.show or args.show_dir:
         _draw_panels(cfg, args)
     if args.tta:

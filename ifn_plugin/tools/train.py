@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ifn_plugin.tools._common import add_arguments, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,13 +23,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     cfg.resume = args.resume
-    if args.amp:
+    if args.amp and not torch.cuda.is_available():
+        args.dtype = args.dtype or 'bfloat16'
+    elif torch.cuda.is_available() and (args.amp or args.dtype == 'float16'):
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if kind == 'OptimWrapper':
-            gpu = torch.cuda.is_available()
-            cfg.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'ifn_plugin.AutocastOptimWrapper'
-        elif kind not in ('AmpOptimWrapper', 'ifn_plugin.AutocastOptimWrapper'):
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise SystemExit(f'--amp works with optim_wrapper.type=OptimWrapper, but {args.config} has {kind}.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    add_acceleration(cfg, args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

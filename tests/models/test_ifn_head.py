@@ -8,6 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
+from ifn_plugin.models.ifn_head import Block
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
@@ -206,3 +207,47 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
     losses = head.loss(IFN(init_cfg=None)(torch.randn(2, 6, 64, 64)), samples(label_with_ignored(size=64)), {})
     losses['loss_ce'].backward()
     assert all(p.grad is not None for p in head.parameters())
+
+
+@pytest.mark.parametrize('n, size', [(1, 4), (1, 16), (3, 16)])
+def test_scaled_parts_are_the_scaled_whole(n, size):
+    """One image larger than the kernels takes another way than the rest."""
+    torch.manual_seed(0)
+    block = Block(10, 8, 0.).double()
+    parts = [torch.randn(n, channels, size, size, dtype=torch.float64, requires_grad=True) for channels in (4, 6)]
+    scale = torch.rand(n, 10, 1, 1, dtype=torch.float64, requires_grad=True)
+    results = block.forward_scaled(parts, scale), block(torch.cat(parts, dim=1) * scale)
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+    weights = torch.randn_like(results[0])
+    leaves = [*parts, scale, *block.parameters()]
+    gradients = [torch.autograd.grad((result * weights).sum(), leaves) for result in results]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+
+
+def kept_bytes(head, features, label):
+    """The losses, and the size of what the forward pass keeps for the backward pass."""
+    kept = {}
+
+    def keep(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        losses = head.loss(features, samples(label), {})
+    return losses, sum(kept.values())
+
+
+def test_activation_checkpointing_is_exact_and_keeps_less():
+    label, features = label_with_ignored(size=64), pair_features(height=64, width=64)
+    results = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        head = IFNHead(with_cp=with_cp, dropout_ratio=0.1)
+        losses, kept = kept_bytes(head, features, label)
+        sum(value for key, value in losses.items() if 'loss' in key).backward()
+        results.append((losses, kept, {name: p.grad for name, p in head.named_parameters()}, head.state_dict()))
+    (losses, kept, gradients, state), (losses_cp, kept_cp, gradients_cp, state_cp) = results
+    torch.testing.assert_close(losses_cp, losses, rtol=0, atol=0)
+    torch.testing.assert_close(gradients_cp, gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state_cp, state, rtol=0, atol=0)  # running statistics too
+    assert kept_cp < 0.5 * kept

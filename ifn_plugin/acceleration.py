@@ -1,0 +1,193 @@
+"""Faster training and inference of any detector: memory format, mixed precision, compilation, batches of windows."""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import product
+from types import MethodType
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import AmpOptimWrapper
+from mmengine.runner import Runner, autocast
+from torch import Tensor, nn
+
+from .registry import HOOKS
+
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+
+
+def accelerate(model: nn.Module,
+               channels_last: bool = True,
+               dtype: str = 'auto',
+               compile: bool | dict[str, Any] = True,
+               window_batch: int = 8) -> torch.dtype:
+    """Make a detector of mmseg or open-cd faster, in place. Names and values of its weights stay as they are.
+
+    Args:
+        model: The detector, on its device.
+        channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
+        dtype: Precision of autocast around the whole forward pass, losses and validation included: ``'float32'`` (no
+            autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
+        compile: Compile the backbone, the neck and the heads with ``torch.compile``; a dict holds its arguments.
+        window_batch: How many windows of an image pass the network at once with ``test_cfg.mode='slide'``.
+
+    Returns:
+        The precision in use. What the machine cannot do is left out with a warning.
+
+    Raises:
+        ValueError: For a ``dtype`` that is none of the four, or a ``window_batch`` below 1.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
+    if window_batch < 1:
+        raise ValueError(f'window_batch={window_batch}: at least one window passes at once.')
+    precision = _usable_dtype(dtype)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if precision != torch.float32:
+        _bind(model, 'forward', _under_autocast(type(model).forward, precision))
+    if window_batch > 1 and hasattr(model, 'slide_inference'):
+        _bind(model, 'slide_inference', _batched_slide_inference(window_batch))
+    if compile and _compiler_works():
+        _compile(model, compile if isinstance(compile, dict) else {})
+    return precision
+
+
+def _warn(message: str) -> None:
+    print_log(message, 'current', logging.WARNING)
+
+
+def _bind(module: nn.Module, name: str, function: Callable) -> None:
+    """Replace a method of one object. A bound method follows its object into a deep copy; a closure would not."""
+    setattr(module, name, MethodType(function, module))
+
+
+def _usable_dtype(dtype: str) -> torch.dtype:
+    device = get_device()
+    if device == 'cuda':
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        probes = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+        native = device == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    if dtype == 'auto':
+        return torch.bfloat16 if native else torch.float32
+    # a CPU without bfloat16 still computes in it, only slowly; the others refuse
+    unable = (device, dtype) == ('cpu', 'float16') or (device != 'cpu' and dtype == 'bfloat16' and not native)
+    if unable:
+        _warn(f'{device} does not compute in {dtype} here: going on in float32.')
+    return torch.float32 if unable else getattr(torch, dtype)
+
+
+def _under_autocast(forward: Callable, dtype: torch.dtype) -> Callable:
+
+    def forward_under_autocast(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with autocast(dtype=dtype):
+            return forward(self, *args, **kwargs)
+
+    return forward_under_autocast
+
+
+def _compiler_works() -> bool:
+    """Compile a trifle: a missing compiler would otherwise show itself in the first iteration only, and end it."""
+    try:
+        torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=get_device()))
+    except Exception as error:  # whatever it is: dynamo, inductor, triton and the system's compiler have errors each
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _warn(f'torch.compile does not work here, going on without it: {reason}')
+        return False
+    return True
+
+
+def _compile(model: nn.Module, options: dict[str, Any]) -> None:
+    # Not the whole step, as mmengine's `compile` setting: its data samples make a new graph of every batch
+    for name in ('backbone', 'neck'):
+        module = getattr(model, name, None)
+        if module is not None:
+            module.compile(**options)
+    heads = [getattr(model, name, None) for name in ('decode_head', 'auxiliary_head')]
+    for head in heads:
+        for module in head if isinstance(head, nn.ModuleList) else [head]:
+            if module is not None:
+                # in mmseg, heads call their own forward by name, past what Module.compile replaces
+                _bind(module, 'forward', torch.compile(type(module).forward, **options))
+
+
+def _batched_slide_inference(window_batch: int) -> Callable:
+
+    def slide_inference(self: nn.Module, inputs: Tensor, batch_img_metas: Sequence[dict[str, Any]]) -> Tensor:
+        """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
+        cfg: Any = self.test_cfg
+        size = inputs.shape[2:]
+        crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size)]
+        tops, lefts = (
+            [min(start, whole - side) for start in range(0, max(whole - side + stride - 1, 0) + 1, stride)]
+            for whole, side, stride in zip(size, crop, cfg.stride))
+        places = list(product(range(len(inputs)), tops, lefts))
+        total, count = None, inputs.new_zeros(len(inputs), 1, *size)
+        for first in range(0, len(places), window_batch):
+            batch = places[first:first + window_batch]
+            windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
+            metas = [dict(batch_img_metas[n], img_shape=tuple(crop)) for n, _, _ in batch]
+            logits = self.encode_decode(windows, metas)  # type: ignore[operator]
+            if total is None:
+                total = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
+            for logit, (n, y, x) in zip(logits, batch):
+                total[n, :, y:y + crop[0], x:x + crop[1]] += logit
+                count[n, :, y:y + crop[0], x:x + crop[1]] += 1
+        assert total is not None
+        return total / count
+
+    return slide_inference
+
+
+@HOOKS.register_module()
+class AccelerationHook(Hook):
+    """Switch on channels-last maps, mixed precision, compilation and batches of windows, for train, val and test.
+
+    ``custom_hooks=[dict(type='ifn_plugin.AccelerationHook')]`` switches on all that the machine can do; every argument
+    switches one of them. Checkpoints are the same with and without the hook. Mixed precision in bfloat16 needs nothing
+    else; to train in float16, ``optim_wrapper.type`` has to be ``'AmpOptimWrapper'``, which scales the loss.
+
+    Args:
+        channels_last: As for ``accelerate``.
+        dtype: As for ``accelerate``.
+        compile: As for ``accelerate``.
+        window_batch: As for ``accelerate``.
+
+    Raises:
+        ValueError: When training starts in float16 without loss scaling; and as ``accelerate``.
+    """
+
+    def __init__(self,
+                 channels_last: bool = True,
+                 dtype: str = 'auto',
+                 compile: bool | dict[str, Any] = True,
+                 window_batch: int = 8) -> None:
+        self.settings = dict(channels_last=channels_last, dtype=dtype, compile=compile, window_batch=window_batch)
+        self.precision: torch.dtype | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Accelerate the runner's model, once."""
+        if self.precision is not None:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if isinstance(model, BaseTTAModel):
+            model = model.module
+        self.precision = accelerate(model, **self.settings)  # type: ignore[arg-type]
+        runner.logger.info(f'AccelerationHook: {self.settings}, computing in {self.precision}')
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse to train in float16 without loss scaling."""
+        if self.precision == torch.float16 and not isinstance(runner.optim_wrapper, AmpOptimWrapper):
+            raise ValueError("AccelerationHook(dtype='float16') needs loss scaling to train: set "
+                             "optim_wrapper.type='AmpOptimWrapper', or dtype='bfloat16'.")
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Store the weights laid out as without the hook."""
+        state = checkpoint['state_dict']
+        for name, value in state.items():
+            state[name] = value.contiguous()

@@ -1,0 +1,176 @@
+import copy
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+
+from ifn_plugin import acceleration
+from ifn_plugin.acceleration import AccelerationHook, accelerate
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1)
+
+
+def build_detector(**test_cfg):
+    register_all_modules(init_default_scope=True)
+    torch.manual_seed(0)
+    return MODELS.build(ConfigDict(
+        type='mmseg.EncoderDecoder',
+        data_preprocessor=dict(type='ifn_plugin.PairDataPreprocessor', mean=[127.5] * 3, std=[60.] * 3),
+        backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+        decode_head=dict(type='ifn_plugin.IFNHead'),
+        test_cfg=test_cfg or dict(mode='whole'))).eval()
+
+
+def batch(n=2, height=64, width=64):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 6, height, width), dtype=torch.uint8, generator=generator)
+    meta = dict(ori_shape=(height, width), img_shape=(height, width))
+    return dict(inputs=list(images), data_samples=[SegDataSample(metainfo=meta) for _ in range(n)])
+
+
+@torch.no_grad()
+def logits(detector, **kwargs):
+    # mmseg stores the sigmoid
+    return torch.stack([sample.seg_logits.data.logit() for sample in detector.test_step(batch(**kwargs))])
+
+
+@pytest.fixture(scope='module')
+def eager():
+    return build_detector()
+
+
+@pytest.mark.parametrize('settings, tolerance', [
+    (dict(channels_last=True), 1e-4),
+    (dict(compile=True), 1e-4),
+    (dict(channels_last=True, dtype='bfloat16'), 0.1),
+])
+def test_logits_stay(eager, settings, tolerance):
+    detector = build_detector()
+    accelerate(detector, **OFF | settings)
+    expected, got = logits(eager), logits(detector)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=0, atol=tolerance)
+    # really another way of computing
+    assert not torch.equal(got, expected)
+
+
+@pytest.mark.parametrize('n, height, width', [(1, 64, 64), (3, 80, 50), (2, 20, 70), (1, 16, 24)])
+@pytest.mark.parametrize('window_batch', [2, 100])
+def test_windows_in_batches_are_mmsegs(n, height, width, window_batch):
+    detector = build_detector(mode='slide', crop_size=(32, 32), stride=(20, 24))
+    expected = logits(detector, n=n, height=height, width=width)
+    accelerate(detector, **OFF | dict(window_batch=window_batch))
+    sizes = []
+    detector.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(logits(detector, n=n, height=height, width=width), expected, rtol=0, atol=1e-5)
+    assert max(sizes) <= window_batch and all(size == window_batch for size in sizes[:-1])
+
+
+def test_a_copy_has_its_own_weights(eager):
+    detector = build_detector()
+    accelerate(detector, dtype='bfloat16', compile=False)
+    twin = copy.deepcopy(detector)
+    for parameter in twin.parameters():
+        parameter.data.zero_()
+    assert logits(twin).abs().max() == 0
+    torch.testing.assert_close(logits(detector), logits(eager), rtol=0, atol=0.1)
+
+
+def test_names_and_values_of_the_weights_stay(eager):
+    detector = build_detector()
+    accelerate(detector, dtype='bfloat16', compile=True)
+    state = detector.state_dict()
+    assert state.keys() == eager.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in eager.state_dict().items())
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(dtype='half'), "dtype='half': use one of auto, float32, bfloat16, float16"),
+    (dict(window_batch=0), 'window_batch=0: at least one'),
+])
+def test_wrong_settings_are_said(eager, settings, message):
+    with pytest.raises(ValueError, match=message):
+        accelerate(eager, **OFF | settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does compute in float16')
+def test_what_the_device_cannot_do_is_left_out_with_a_warning(eager, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    detector = build_detector()
+    assert accelerate(detector, **OFF | dict(dtype='float16')) == torch.float32
+    assert warnings == ['cpu does not compute in float16 here: going on in float32.']
+    assert torch.equal(logits(detector), logits(eager))
+
+
+class Command:
+    """The train command on drawn pairs, and what it leaves."""
+
+    def __init__(self, python, options, work_dir):
+        self.python, self.options, self.work_dir = python, options, work_dir
+
+    def __call__(self, *arguments, settings=(), fails=False):
+        return self.python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', self.work_dir, *arguments,
+                           '--cfg-options', *self.options, 'train_cfg.max_iters=2', *settings, fails=fails)
+
+
+@pytest.fixture
+def train(python, options, tmp_path):
+    return Command(python, options, tmp_path / 'run')
+
+
+def test_training_with_all_of_it(train, scalars, python, options, tmp_path):
+    """Train, validate, and save; then test the checkpoint without any of it."""
+    output = train('--accelerate', '--dtype', 'bfloat16')
+    assert 'computing in torch.bfloat16' in output and 'torch.compile does not work' not in output
+    log = scalars(train.work_dir)
+    state = torch.load(train.work_dir / 'iter_2.pth', weights_only=True)['state_dict']
+    assert state.keys() == build_detector().state_dict().keys()
+    assert all(value.is_contiguous() and value.dtype in (torch.float32, torch.int64) for value in state.values())
+    plain = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path / 'plain', '--cfg-options', *options,
+                   'train_cfg.max_iters=1', 'default_hooks.checkpoint=None')
+    assert 'AccelerationHook:' not in plain
+    assert log[0]['loss'] == pytest.approx(scalars(tmp_path / 'plain')[0]['loss'], rel=0.05)
+    tested = python('-m', 'ifn_plugin.tools.test', CONFIG, train.work_dir / 'iter_2.pth', '--work-dir', tmp_path,
+                    '--cfg-options', *options)
+    assert re.search(r' F1: [\d.]+', tested)
+
+
+def test_without_a_compiler_training_goes_on_with_one_warning(train, scalars, monkeypatch, tmp_path):
+    monkeypatch.setenv('CXX', str(tmp_path / 'no-such-compiler'))
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'cache'))
+    output = train('--compile')
+    assert len(re.findall('torch.compile does not work here, going on without it', output)) == 1
+    assert 'loss' in scalars(train.work_dir)[0]
+
+
+def test_float16_needs_loss_scaling_to_train(monkeypatch):
+    class Runner:
+        model, logger = build_detector(), logging.getLogger('mmengine')
+        optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+
+    # as on a GPU
+    monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype: getattr(torch, dtype))
+    hook = AccelerationHook(dtype='float16', compile=False)
+    hook.before_run(Runner)
+    with pytest.raises(ValueError, match='needs loss scaling to train'):
+        hook.before_train(Runner)
+
+
+def test_the_hook_accelerates_once():
+    class Runner:
+        model, logger = build_detector(), logging.getLogger('mmengine')
+
+    hook = AccelerationHook(compile=False)
+    hook.before_run(Runner)
+    forward = Runner.model.forward
+    hook.before_run(Runner)  # a runner that trains and then tests
+    assert Runner.model.forward is forward
