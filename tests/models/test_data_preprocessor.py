@@ -117,7 +117,7 @@ def test_single_channel_dates():
 
 
 def test_mean_and_std_are_buffers_outside_the_checkpoint():
-    preprocessor = MODELS.build(dict(type='PairDataPreprocessor', mean=MEAN, std=STD))
+    preprocessor = MODELS.build(dict(type='ifn_plugin.PairDataPreprocessor', mean=MEAN, std=STD))
     assert {name: tuple(buffer.shape) for name, buffer in preprocessor.named_buffers()} == dict(
         mean=(6, 1, 1), std=(6, 1, 1))
     assert not preprocessor.state_dict()
