@@ -44,12 +44,7 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the configuration, a file or the name of one of the plugin's own, and put the arguments into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
-    if not path.is_file():
-        try:
-            path = find_config(args.config)
-        except FileNotFoundError as error:
-            raise SystemExit(f"{args.config}: no such file, and none of the plugin's own configurations.") from error
+    path = resolve_config(args.config)
     cfg = Config.fromfile(path)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
@@ -59,6 +54,17 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def resolve_config(config: str) -> Path:
+    """Turn a file, or the name of one of the plugin's own configurations, into a path."""
+    path = Path(config)
+    if path.is_file():
+        return path
+    try:
+        return find_config(config)
+    except FileNotFoundError as error:
+        raise SystemExit(f"{config}: no such file, and none of the plugin's own configurations.") from error
 
 
 def find_config(name: str) -> Path:
