@@ -15,7 +15,7 @@ from ifn_plugin import acceleration
 from ifn_plugin.acceleration import AccelerationHook, accelerate
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
-OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1)
+OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
 
 
 def build_detector(**test_cfg):

@@ -21,12 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--channels-last', action='store_true', help='channels-last maps')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
     group.add_argument('--compile', action='store_true', help='compile the network')
+    group.add_argument('--keep-memory', action='store_true', help='faster on a CPU, for more memory')
     group.add_argument('--window-batch', type=int, help="windows that pass at once, with test_cfg.mode='slide'")
 
 
 def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
     """Put the acceleration that the arguments ask for into the configuration's hooks."""
-    names = ('channels_last', 'dtype', 'compile', 'window_batch')
+    names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory')
     chosen = {name: getattr(args, name) for name in names if getattr(args, name)}
     if not chosen and not args.accelerate:
         return
@@ -36,7 +37,7 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
         ours = [dict(type='ifn_plugin.AccelerationHook')]
         hooks += ours
         if not args.accelerate:
-            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1)
+            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
     ours[0].update(chosen)
     cfg.custom_hooks = hooks
 

@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ifn_plugin.acceleration import DTYPES, accelerate
 from ifn_plugin.tools._common import resolve_config
 
-SWITCHES = ('channels_last', 'compile')
+SWITCHES = ('channels_last', 'compile', 'keep_memory')
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
 GIB = 2**30
 
