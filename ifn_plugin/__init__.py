@@ -9,10 +9,11 @@ from .version import __version__
 
 check_stack()
 
-from . import acceleration, checkpoint, data, evaluation, models, optim, visualization  # noqa: E402
+from . import acceleration, checkpoint, data, evaluation, models, optim, training, visualization  # noqa: E402
 
 checkpoint.allow_mmengine_checkpoints()
 
 __all__ = [
-    'StackError', '__version__', 'acceleration', 'checkpoint', 'data', 'evaluation', 'models', 'optim', 'visualization'
+    'StackError', '__version__', 'acceleration', 'checkpoint', 'data', 'evaluation', 'models', 'optim', 'training',
+    'visualization'
 ]

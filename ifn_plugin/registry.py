@@ -5,7 +5,7 @@ A scope of its own keeps open-cd's ``IFN`` what it is, and lets ``type='ifn_plug
 
 from mmengine import registry as root
 
-__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
+__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
 
 
 def _child(parent: root.Registry, *modules: str) -> root.Registry:
@@ -14,7 +14,8 @@ def _child(parent: root.Registry, *modules: str) -> root.Registry:
 
 
 DATASETS = _child(root.DATASETS, 'data')
-HOOKS = _child(root.HOOKS, 'acceleration', 'visualization')
+HOOKS = _child(root.HOOKS, 'acceleration', 'training', 'visualization')
+LOOPS = _child(root.LOOPS, 'training')
 METRICS = _child(root.METRICS, 'evaluation')
 MODELS = _child(root.MODELS, 'models')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'optim')

@@ -8,8 +8,14 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3, save_best='F1', rule='greater'),
+        type='ifn_plugin.WholeCheckpointHook',
+        by_epoch=False,
+        interval=4000,
+        max_keep_ckpts=3,
+        save_best='F1',
+        rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    invalid_loss=dict(type='ifn_plugin.InvalidLossHook'),
     # test commands turn it on by --show-dir
     visualization=dict(type='ifn_plugin.ChangePanelHook', draw=False))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

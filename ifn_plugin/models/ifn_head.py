@@ -55,9 +55,12 @@ class Block(nn.Sequential):
             x = F.conv2d(parts[0], kernels[0], convolution.bias, padding=convolution.padding)
             for part, kernel in zip(parts[1:], kernels[1:]):
                 x = x + F.conv2d(part, kernel, padding=convolution.padding)
-        else:
+        elif torch.is_grad_enabled():
+            # the backward pass keeps the parts, which are there anyway, and not a copy of both
             scaled = [part * weights for part, weights in zip(parts, scale.split(channels, dim=1))]
             x = convolution(torch.cat(scaled, dim=1))
+        else:
+            x = convolution(torch.cat(list(parts), dim=1).mul_(scale))
         for layer in others:
             x = layer(x)
         return x

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 
 
@@ -48,6 +49,8 @@ def load_config(args: argparse.Namespace) -> Config:
     path = resolve_config(args.config)
     cfg = Config.fromfile(path)
     cfg.launcher = args.launcher
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        _set_up_cpu_processes(cfg)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
@@ -55,6 +58,13 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def _set_up_cpu_processes(cfg: Config) -> None:
+    """Do what mmengine does for processes with a GPU each, and only for those."""
+    torch.distributed.init_process_group('gloo')
+    settings = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    cfg.model_wrapper_cfg = settings | dict(cfg.get('model_wrapper_cfg') or {})
 
 
 def resolve_config(config: str) -> Path:

@@ -1,0 +1,227 @@
+"""Runs that can be broken off anywhere: they resume exactly, keep whole checkpoints, and stop at an invalid loss."""
+
+import errno
+import logging
+import math
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from .registry import HOOKS, LOOPS
+
+
+class _SeededIndex(int):
+    """A sample's number, with the seed for what is random about it."""
+
+    seed: tuple[int, ...]
+
+
+def _seed_everything(*numbers: int) -> None:
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _seed_sample(results: dict[str, Any]) -> dict[str, Any]:
+    """First step of a training pipeline: what is random in it follows from the sample's place in the run alone."""
+    seed = getattr(results['sample_idx'], 'seed', None)
+    if seed is not None:
+        _seed_everything(*seed)
+    return results
+
+
+@LOOPS.register_module()
+class ResumableTrainLoop(IterBasedTrainLoop):
+    """mmengine's loop, with all that is random derived from the seed and the iteration.
+
+    A resumed run goes on exactly as the unbroken one would have: with the same samples, crops and dropout, whatever the
+    number of workers. It starts at once, while mmengine's loop first loads and drops every batch that has been trained.
+
+    Args:
+        runner: The runner.
+        dataloader: The training data, with mmengine's ``InfiniteSampler``, or its settings.
+        kwargs: ``IterBasedTrainLoop``'s.
+
+    Raises:
+        ValueError: For another sampler.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs: Any) -> None:
+        loader = runner.build_dataloader(dataloader, seed=runner.seed)
+        if not isinstance(loader.sampler, InfiniteSampler):
+            raise ValueError('ResumableTrainLoop needs train_dataloader.sampler.type=InfiniteSampler, but it is '
+                             f'{type(loader.sampler).__name__}.')
+        dataset: Any = loader.dataset
+        while not hasattr(dataset, 'pipeline'):
+            dataset = dataset.dataset  # mmengine's RepeatDataset and the like
+        # before the workers start, which have copies of it
+        dataset.pipeline.transforms.insert(0, _seed_sample)
+        super().__init__(runner, loader, **kwargs)
+
+    def _indices(self) -> Iterator[int]:
+        """This process's samples from the current iteration on."""
+        sampler: Any = self.dataloader.sampler
+        sampler.seed = self.runner.seed  # which resuming may have set
+        first = self.iter * self.dataloader.batch_size * sampler.world_size + sampler.rank
+        for place, number in islice(enumerate(sampler._infinite_indices()), first, None, sampler.world_size):
+            index = _SeededIndex(number)
+            index.seed = (self.runner.seed, place)
+            yield index
+
+    def run(self) -> torch.nn.Module:
+        """Train."""
+        self.dataloader.sampler.indices = self._indices()
+        # mmengine drops as many batches as there were iterations: let it drop nothing
+        self.dataloader_iterator = chain(repeat(None, self.iter), iter(self.dataloader))
+        model: torch.nn.Module = super().run()
+        return model
+
+    def run_iter(self, data_batch: Sequence[dict]) -> None:
+        """Train for one iteration."""
+        _seed_everything(self.runner.seed, self.iter, get_rank(), 1)
+        super().run_iter(data_batch)
+
+
+@register_backend('ifn_plugin.whole')
+class WholeFileBackend(LocalBackend):
+    """mmengine's backend for local files, in which a file is there as a whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file; a former one of the same name stays until the new one is on the disk.
+
+        Raises:
+            OSError: If it cannot be written, with what is left and what to do.
+        """
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f'{path.name}.unfinished')
+        try:
+            with unfinished.open('wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OSError(
+                error.errno, f'The disk is full: {path} ({len(obj) / 2**20:.0f} MiB) could not be written. What was '
+                'saved before is intact. Free space and go on with --resume') from error
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's checkpoint hook for runs that may be killed at any time.
+
+    A checkpoint is there as a whole or not at all, an outdated one goes only after the new one has come, and resuming
+    takes the last whole one.
+
+    Args:
+        kwargs: ``CheckpointHook``'s.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None:
+            kwargs['backend_args'] = dict(backend='ifn_plugin.whole')
+        super().__init__(*args, **kwargs)
+
+    def before_run(self, runner: Runner) -> None:
+        """Where ``last_checkpoint`` names no whole checkpoint, let it name the last one that is."""
+        record = Path(runner.work_dir) / 'last_checkpoint'
+        if not runner._resume or runner._load_from is not None or not is_main_process() or not record.is_file():
+            return
+        named = record.read_text().strip()
+        if not named or (Path(named).parent.is_dir() and not zipfile.is_zipfile(named)):
+            numbers = {path: re.fullmatch(r'iter_(\d+)\.pth', path.name) for path in record.parent.glob('iter_*.pth')}
+            whole = {path: int(match[1]) for path, match in numbers.items() if match and zipfile.is_zipfile(path)}
+            chosen = str(max(whole, key=whole.__getitem__)) if whole else None
+            print_log(f'{record} names no whole checkpoint ({named or "it is empty"}): '
+                      + (f'going on from {chosen}.' if chosen else 'no other is whole either, starting anew.'),
+                      'current', logging.WARNING)
+            if chosen:
+                WholeFileBackend().put(chosen.encode(), record)
+            else:
+                record.unlink()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Refuse to store weights that are not finite.
+
+        Raises:
+            FloatingPointError: With the first of them named.
+        """
+        for name, value in checkpoint['state_dict'].items():
+            if not value.isfinite().all():
+                raise FloatingPointError(f'After iteration {runner.iter}, {name} is not finite: no checkpoint is '
+                                         f'written. {_advice(runner)}')
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = None
+        ids = self.keep_ckpt_ids
+        if 0 < self.max_keep_ckpts == len(ids) and ids[-1] != step:
+            outdated = ids.popleft()  # mmengine would remove it first
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if outdated is not None and is_main_process():
+            Path(self.out_dir, self.filename_tmpl.format(outdated)).unlink(missing_ok=True)
+
+
+def _advice(runner: Runner) -> str:
+    last = runner.message_hub.runtime_info.get('last_ckpt')
+    return ((f'The last good checkpoint is {last}.' if last else 'There is no checkpoint yet.')
+            + ' Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or train in float32, and look at '
+            'these images.')
+
+
+@HOOKS.register_module()
+class InvalidLossHook(Hook):
+    """Stop as soon as the loss is not a number or infinite, and say where.
+
+    Args:
+        patience: With loss scaling (``AmpOptimWrapper`` in float16), the iterations in a row with an invalid loss that
+            are left to the scaler, which skips the step and scales less.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, patience: int = 10) -> None:
+        self.patience = patience
+        self.invalid = 0
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: dict[str, Any] | None = None) -> None:
+        """Look at the losses.
+
+        Raises:
+            FloatingPointError: With the iteration, the levels, the images and the last checkpoint.
+        """
+        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
+        # the sum is enough to see that something is wrong
+        self.invalid = 0 if math.isfinite(losses.get('loss', 0)) else self.invalid + 1
+        wrapper = runner.optim_wrapper
+        scaled = isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()
+        if self.invalid > (self.patience if scaled else 0):
+            wrong = [f'{name}={float(value)}' for name, value in losses.items() if not math.isfinite(value)]
+            samples = (data_batch or {}).get('data_samples', [])
+            files = [str(getattr(sample, 'img_path', 'unnamed')) for sample in samples]
+            raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the images '
+                                     f'{"; ".join(files)}. {_advice(runner)}')

@@ -1,0 +1,93 @@
+"""Two processes on one machine, through torch's launcher: gloo without a GPU, NCCL with two of them."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from ifn_plugin.data.drawn import write_dataset
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+GRADIENTS = """
+import sys
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dist import get_rank, get_world_size
+from mmengine.model import MMDistributedDataParallel
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+import ifn_plugin
+
+torch.set_num_threads(1)
+register_all_modules(init_default_scope=True)
+torch.manual_seed(0)
+model = MODELS.build(ConfigDict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=dict(type='ifn_plugin.PairDataPreprocessor', mean=[127.5] * 3, std=[60.] * 3, size_divisor=16),
+    backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+    decode_head=dict(type='ifn_plugin.IFNHead'), train_cfg=dict(), test_cfg=dict(mode='whole')))
+images = torch.randint(0, 256, (4, 6, 32, 32), dtype=torch.uint8)
+labels = (torch.rand(4, 1, 32, 32) > 0.7).long()
+if len(sys.argv) > 2:
+    torch.distributed.init_process_group('gloo')
+    share = slice(2 * get_rank(), 2 * get_rank() + 2)
+    images, labels = images[share], labels[share]
+    assert get_world_size() == 2
+    wrapped = MMDistributedDataParallel(model, find_unused_parameters=False)
+else:
+    wrapped = model
+wrapped.eval()  # normalizations by their running statistics: those of half a batch are not the whole batch's
+samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
+for _ in range(2):  # an unused parameter would stop the second iteration
+    model.zero_grad()
+    data = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
+    losses = wrapped(**data, mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+if len(sys.argv) <= 2 or get_rank() == 0:
+    torch.save({name: p.grad for name, p in model.named_parameters() if p.requires_grad}, sys.argv[1])
+"""
+
+
+@pytest.fixture
+def torchrun(python):
+    """A function that runs a module or script in two processes."""
+
+    def run(*arguments):
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        return python('-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={port}', *arguments)
+
+    return run
+
+
+def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, python, tmp_path):
+    script = tmp_path / 'gradients.py'
+    script.write_text(GRADIENTS)
+    python(script, tmp_path / 'one.pth')
+    torchrun(script, tmp_path / 'two.pth', 'distributed')
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ('one.pth', 'two.pth'))
+    assert len(one) == 111 and all(gradient.abs().sum() > 0 for gradient in one.values())
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-7)
+
+
+def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, tmp_path):
+    """Train, resume; and test three pairs, which two processes do not divide, with the figures of one process."""
+    data = tmp_path / 'data'
+    write_dataset(data, dict(train=4, val=2, test=3), size=64)
+    settings = [*options, *(f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test'))]
+    run = tmp_path / 'run'
+    command = ['-m', 'ifn_plugin.tools.train', CONFIG, '--launcher', 'pytorch', '--work-dir', run]
+    torchrun(*command, '--cfg-options', *settings, 'train_cfg.max_iters=2')
+    torchrun(*command, '--resume', '--cfg-options', *settings, 'train_cfg.max_iters=3')
+    assert [entry['iter'] for entry in scalars(run) if 'loss' in entry] == [1, 2, 3]
+    command = ['-m', 'ifn_plugin.tools.test', CONFIG, run / 'iter_2.pth', '--work-dir', tmp_path / 'test']
+    outputs = (torchrun(*command, '--launcher', 'pytorch', '--cfg-options', *settings),
+               python(*command, '--cfg-options', *settings))
+    figures = [re.findall(r'(?:Precision|Recall|F1|IoU): ([\d.]+)', output)[-4:] for output in outputs]
+    assert len(figures[0]) == 4 and figures[0] == figures[1]
+    assert float(figures[0][2]) > 0

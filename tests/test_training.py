@@ -1,0 +1,195 @@
+"""Runs that are broken off: killed, resumed, out of disk, out of numbers."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.optim import OptimWrapper
+
+from ifn_plugin.training import InvalidLossHook, WholeCheckpointHook, WholeFileBackend
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+ITERATIONS = 6
+
+
+@pytest.fixture(scope='session')
+def settings(options):
+    """Two workers, dropout, and a learning rate at which each step shows."""
+    return [
+        *options, f'train_cfg.max_iters={ITERATIONS}', 'train_cfg.val_interval=100', 'train_dataloader.num_workers=2',
+        'model.decode_head.dropout_ratio=0.1', 'param_scheduler=None', 'optim_wrapper.optimizer.lr=1e-4'
+    ]
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory, python, settings):
+    """Work dir of a run that nothing disturbs."""
+    work_dir = tmp_path_factory.mktemp('unbroken')
+    python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--cfg-options', *settings)
+    return work_dir
+
+
+def losses(scalars, work_dir):
+    return {entry['iter']: entry['loss'] for entry in scalars(work_dir) if 'loss' in entry}
+
+
+def resume(python, settings, work_dir, *more):
+    return python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--resume', '--cfg-options',
+                  *settings, *more)
+
+
+def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, settings, tmp_path):
+    """Losses to 1e-6, and the weights at the end, with samples, crops, flips and dropout all random."""
+    command = [sys.executable, '-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options',
+               *settings]
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob('iter_4.pth')) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / 'iter_6.pth').exists()
+    resume(python, settings, tmp_path)
+    expected, got = losses(scalars, unbroken), losses(scalars, tmp_path)
+    assert len(set(expected.values())) == ITERATIONS
+    assert got == pytest.approx({n: expected[n] for n in got}, abs=1e-6) and {5, 6} <= got.keys()
+    weights = [torch.load(folder / 'iter_6.pth', weights_only=True)['state_dict'] for folder in (unbroken, tmp_path)]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+
+
+def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
+    """The former checkpoint stays, though only one is kept, and the run goes on from it."""
+    keep_one = 'default_hooks.checkpoint.max_keep_ckpts=1'
+    die = f"""
+import os, signal, sys
+from ifn_plugin.tools import train
+written, fsync = [], os.fsync
+def die_at_the_second(file):
+    written.append(file)
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(file)
+os.fsync = die_at_the_second
+train.main({[str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *settings, keep_one]!r})"""
+    python('-c', die, fails=True)
+    assert {path.name for path in tmp_path.glob('iter*')} == {'iter_2.pth', 'iter_4.pth.unfinished'}
+    resume(python, settings, tmp_path, keep_one)
+    assert {path.name for path in tmp_path.glob('iter*.pth')} == {'iter_6.pth'}
+    expected, got = losses(scalars, unbroken), losses(scalars, tmp_path)
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize('damage', ['empty record', 'truncated checkpoint', 'lost checkpoint'])
+def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, settings, tmp_path, damage):
+    """As a run leaves it that was killed by other software than ours, or whose disk lost something."""
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        shutil.copy(unbroken / name, work_dir)
+    record = work_dir / 'last_checkpoint'
+    record.write_text('' if damage == 'empty record' else str(work_dir / 'iter_4.pth'))
+    whole = 4 if damage == 'empty record' else 2
+    if damage == 'truncated checkpoint':
+        os.truncate(work_dir / 'iter_4.pth', 1_000_000)
+    elif damage == 'lost checkpoint':
+        (work_dir / 'iter_4.pth').unlink()
+    output = resume(python, settings, work_dir)
+    assert f'going on from {work_dir / f"iter_{whole}.pth"}' in output
+    assert min(losses(scalars, work_dir)) == whole + 1
+
+
+def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, settings, tmp_path):
+    """At iteration 30,000, without loading the 30,000 batches before it."""
+    checkpoint = torch.load(unbroken / 'iter_6.pth', weights_only=True)
+    checkpoint['meta']['iter'] = 30000
+    torch.save(checkpoint, tmp_path / 'iter_30000.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_30000.pth'))
+    begin = time.monotonic()
+    resume(python, settings, tmp_path, 'train_cfg.max_iters=30001', 'default_hooks.checkpoint.interval=100000')
+    assert list(losses(scalars, tmp_path)) == [30001]
+    # a batch takes several milliseconds: loading them all would take minutes
+    assert time.monotonic() - begin < 60
+
+
+def test_full_disk_is_said_and_the_former_file_stays(tmp_path):
+    path = tmp_path / 'iter_2.pth'
+    path.write_bytes(b'former')
+    if not Path('/dev/full').exists():
+        pytest.skip('no /dev/full, the file that is always full')
+    (tmp_path / 'iter_2.pth.unfinished').symlink_to('/dev/full')
+    with pytest.raises(OSError, match=r'disk is full: .*iter_2\.pth \(2 MiB\).*intact.*--resume') as error:
+        WholeFileBackend().put(bytes(2**21), path)
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b'former' and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(python, settings, tmp_path):
+    output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *settings,
+                    'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', fails=True)
+    message = output[output.rindex('FloatingPointError'):]
+    assert re.search(r'(Iteration \d: .*decode\.level\d\.loss_ce=(nan|inf).*train/A/\d+\.png|After iteration \d, .* is '
+                     'not finite: no checkpoint)', message)
+    last = re.search(r'The last good checkpoint is (\S+\.pth)\.|There is no checkpoint yet', message)
+    assert last
+    for path in tmp_path.glob('*.pth'):
+        state = torch.load(path, weights_only=True)['state_dict']
+        assert all(value.isfinite().all() for value in state.values())
+
+
+class Scaler:
+
+    def is_enabled(self):
+        return True
+
+
+class FakeRunner:
+    """What the hook asks of a runner."""
+
+    iter = 41
+
+    class message_hub:
+        runtime_info = dict(last_ckpt='work/iter_40.pth')
+
+    def __init__(self, scaled):
+        from mmengine.optim import AmpOptimWrapper
+        self.optim_wrapper = object.__new__(AmpOptimWrapper if scaled else OptimWrapper)
+        self.optim_wrapper.loss_scaler = Scaler()
+
+
+def test_invalid_loss_names_iteration_level_and_checkpoint():
+    outputs = {'loss': torch.tensor(torch.nan), 'decode.level1.loss_ce': torch.tensor(0.5),
+               'decode.level3.loss_ce': torch.tensor(torch.nan)}
+    with pytest.raises(FloatingPointError, match=r'Iteration 42: loss=nan, decode\.level3.*nan, .*iter_40\.pth'):
+        InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, dict(data_samples=[]), outputs)
+
+
+def test_overflow_is_left_to_loss_scaling_for_a_while():
+    hook, runner = InvalidLossHook(patience=3), FakeRunner(scaled=True)
+    invalid, valid = dict(loss=torch.tensor(torch.inf)), dict(loss=torch.tensor(1.))
+    for outputs in [invalid, invalid, invalid, valid, invalid, invalid, invalid]:
+        hook.after_train_iter(runner, 41, {}, outputs)
+    with pytest.raises(FloatingPointError):
+        hook.after_train_iter(runner, 41, {}, invalid)
+
+
+def test_another_sampler_is_refused(python, settings, tmp_path):
+    output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *settings,
+                    'train_dataloader.sampler.type=DefaultSampler', fails=True)
+    assert f'needs train_dataloader.sampler.type={InfiniteSampler.__name__}, but it is {DefaultSampler.__name__}' in \
+        output
+
+
+def test_the_users_own_backend_is_used():
+    assert WholeCheckpointHook(backend_args=dict(backend='local')).backend_args == dict(backend='local')
+    assert WholeCheckpointHook().backend_args == dict(backend='ifn_plugin.whole')

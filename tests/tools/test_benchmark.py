@@ -1,0 +1,74 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ifn_plugin.tools.benchmark import parse_args
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory, python, levir_like):
+    """Markdown and JSON of two configurations and one that cannot be built."""
+    folder = tmp_path_factory.mktemp('benchmark')
+    (folder / 'broken.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
+    (folder / 'cp.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict(with_cp=True))\n')
+    output = python('-m', 'ifn_plugin.tools.benchmark', CONFIG, folder / 'cp.py', folder / 'broken.py', '--names', 'a',
+                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '128x1', '--data',
+                    '--cold-data', '--data-root', levir_like, '--rounds', 2, '--out', folder / 'out' / 'report')
+    markdown = (folder / 'out' / 'report.md').read_text()
+    assert markdown.strip() in output
+    return markdown, json.loads((folder / 'out' / 'report.json').read_text())
+
+
+def test_counts(report):
+    # IFN.md's figures by the field's counter: 78.92 GMAC at 256×256, and at 32×32 a sixty-fourth
+    first = report[1]['counts'][0]
+    assert first['parameters'] == 14_714_688 + 21_012_861 and first['trainable'] == 21_012_861
+    assert first['macs'] / 1e9 == pytest.approx(78.92 / 64, rel=0.01)
+    assert '| a | 35,727,549 | 21,012,861 | 1.2' in report[0]
+
+
+def test_every_case_has_a_row_for_each_and_ratios_against_the_first(report):
+    cases = report[1]['cases']
+    assert [(case['task'], case['size'], case['batch']) for case in cases] == [
+        ('inference', 32, 3), ('train', 128, 1), ('data', 0, 1), ('cold_data', 0, 1)]
+    for case in cases:
+        assert [row['config'] for row in case['rows']] == ['a', 'b', 'broken']
+        for row in case['rows'][:2]:
+            assert len(row['seconds']) == 2 and all(0 < second < 10 for second in row['seconds'])
+    inference = cases[0]['rows']
+    medians = [sum(row['seconds']) / 2 for row in inference[:2]]
+    line = next(line for line in report[0].splitlines() if line.startswith('| b | float32 |'))
+    assert float(re.findall(r'\| ([\d.]+) \| [\d.]+ \(', line)[0]) == pytest.approx(medians[0] / medians[1], abs=0.01)
+
+
+def test_peak_memory_is_measured(report):
+    """Of the process, libraries and weights included; less with activation checkpointing."""
+    without, with_cp = (row['peak_memory'] for row in report[1]['cases'][1]['rows'][:2])
+    assert 2**28 < with_cp < 2**33
+    assert with_cp < without
+
+
+def test_a_configuration_that_fails_does_not_stop_the_others(report):
+    for case in report[1]['cases'][:2]:
+        assert 'in_chanels' in case['rows'][2]['error']
+    assert 'failed:' in report[0]
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ([], 'nothing to measure'),
+    (['--train', '256'], 'use SIZExBATCH'),
+    (['--train', '256x0'], 'at least 1'),
+    (['--train', '64x1', '--variants', 'half'], 'use auto'),
+    (['--train', '64x1', '--variants', 'float32+fast'], r'\+channels_last'),
+    (['--train', '64x1', '--data-root', 'a', 'b'], 'one folder, or one for each'),
+    (['--train', '64x1', '--names', 'a', 'b'], 'one name for each'),
+    (['--train', '64x1', '--rounds', '0'], 'at least 1'),
+])
+def test_wrong_arguments_are_said(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        parse_args(['config.py', *arguments])
+    assert re.search(message, capsys.readouterr().err)
