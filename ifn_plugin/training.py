@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import math
 import os
 import random
 import re
@@ -214,14 +213,15 @@ class InvalidLossHook(Hook):
         Raises:
             FloatingPointError: With the iteration, the levels, the images and the last checkpoint.
         """
-        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
-        # the sum is enough to see that something is wrong
-        self.invalid = 0 if math.isfinite(losses.get('loss', 0)) else self.invalid + 1
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
+        # one look at a GPU, not one for each level
+        finite = not losses or bool(torch.stack([value.isfinite().all() for value in losses.values()]).all())
+        self.invalid = 0 if finite else self.invalid + 1
         wrapper = runner.optim_wrapper
         scaled = isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()
         if self.invalid > (self.patience if scaled else 0):
-            wrong = [f'{name}={float(value)}' for name, value in losses.items() if not math.isfinite(value)]
+            wrong = [f'{name}={float(value)}' for name, value in losses.items() if not value.isfinite()]
             samples = (data_batch or {}).get('data_samples', [])
-            files = [str(getattr(sample, 'img_path', 'unnamed')) for sample in samples]
-            raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the images '
+            files = [' and '.join(getattr(sample, 'img_path', ['unnamed'])) for sample in samples]
+            raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the pairs '
                                      f'{"; ".join(files)}. {_advice(runner)}')

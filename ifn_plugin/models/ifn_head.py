@@ -48,17 +48,15 @@ class Block(nn.Sequential):
         """
         convolution, *others = self
         assert isinstance(convolution, nn.Conv2d)
-        channels = [part.shape[1] for part in parts]
-        if len(scale) == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
+        if torch.is_grad_enabled():
+            # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
+            x = convolution(torch.cat(list(parts), dim=1) * scale)
+        elif len(scale) == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
             # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
-            kernels = (convolution.weight * scale).split(channels, dim=1)
+            kernels = (convolution.weight * scale).split([part.shape[1] for part in parts], dim=1)
             x = F.conv2d(parts[0], kernels[0], convolution.bias, padding=convolution.padding)
             for part, kernel in zip(parts[1:], kernels[1:]):
                 x = x + F.conv2d(part, kernel, padding=convolution.padding)
-        elif torch.is_grad_enabled():
-            # the backward pass keeps the parts, which are there anyway, and not a copy of both
-            scaled = [part * weights for part, weights in zip(parts, scale.split(channels, dim=1))]
-            x = convolution(torch.cat(scaled, dim=1))
         else:
             x = convolution(torch.cat(list(parts), dim=1).mul_(scale))
         for layer in others:

@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
-from ifn_plugin.models.ifn_head import Block
+from ifn_plugin.models.ifn_head import Block, DecoderLevel
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
@@ -211,19 +211,39 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
 
 @pytest.mark.parametrize('n, size', [(1, 4), (1, 16), (3, 16)])
 def test_scaled_parts_are_the_scaled_whole(n, size):
-    """One image larger than the kernels takes another way than the rest."""
+    """Training, one image larger than the kernels, and other images take a way of their own each."""
     torch.manual_seed(0)
-    block = Block(10, 8, 0.).double()
-    parts = [torch.randn(n, channels, size, size, dtype=torch.float64, requires_grad=True) for channels in (4, 6)]
-    scale = torch.rand(n, 10, 1, 1, dtype=torch.float64, requires_grad=True)
-    results = block.forward_scaled(parts, scale), block(torch.cat(parts, dim=1) * scale)
-    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+    block = Block(10, 8, 0.).double().eval()
+    parts = [torch.randn(n, channels, size, size, dtype=torch.float64) for channels in (4, 6)]
+    scale = torch.rand(n, 10, 1, 1, dtype=torch.float64)
+    expected = block(torch.cat(parts, dim=1) * scale)
+    torch.testing.assert_close(block.forward_scaled(parts, scale), expected, rtol=0, atol=1e-12)
+    before = [part.clone() for part in parts]
     with torch.no_grad():
-        torch.testing.assert_close(block.forward_scaled(parts, scale), results[0], rtol=0, atol=1e-12)
-    weights = torch.randn_like(results[0])
-    leaves = [*parts, scale, *block.parameters()]
-    gradients = [torch.autograd.grad((result * weights).sum(), leaves) for result in results]
-    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+        torch.testing.assert_close(block.forward_scaled(parts, scale), expected, rtol=0, atol=1e-12)
+    assert all(map(torch.equal, parts, before))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_compiled_gradients(dtype):
+    """Compilers err in what nobody sees in the loss: compare every gradient, and bfloat16's with the error it has."""
+    torch.manual_seed(0)
+    level = DecoderLevel(8, 16, (8, 4), 0.)
+    pair, coarse = torch.randn(2, 16, 16, 16), torch.randn(2, 8, 8, 8, requires_grad=True)
+    weights = torch.randn(2, 4, 16, 16)
+    leaves = [coarse, *level.parameters()]
+
+    def gradients(forward, dtype=torch.float32):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            features, logit = forward(pair, coarse)
+        return torch.autograd.grad((features * weights).sum() + logit.sum(), leaves)
+
+    exact, eager = gradients(level.forward), gradients(level.forward, dtype)
+    compiled = gradients(torch.compile(level.forward), dtype)
+    names = ['coarse', *(name for name, _ in level.named_parameters())]
+    for name, a, b, c in zip(names, exact, eager, compiled, strict=True):
+        tolerance = 1e-4 * a.norm() + 3 * (b - a).norm()
+        assert (c - a).norm() <= tolerance, name
 
 
 def kept_bytes(head, features, label):
