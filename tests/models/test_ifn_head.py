@@ -224,26 +224,25 @@ def test_scaled_parts_are_the_scaled_whole(n, size):
     assert all(map(torch.equal, parts, before))
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_compiled_gradients(dtype):
-    """Compilers err in what nobody sees in the loss: compare every gradient, and bfloat16's with the error it has."""
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
+def test_compiled_gradients(dtype, tolerance):
+    """Compilers err in what nobody sees in the loss: compare every gradient, in bfloat16 beyond the error it has."""
     torch.manual_seed(0)
     level = DecoderLevel(8, 16, (8, 4), 0.)
     pair, coarse = torch.randn(2, 16, 16, 16), torch.randn(2, 8, 8, 8, requires_grad=True)
-    weights = torch.randn(2, 4, 16, 16)
+    weights = torch.randn(2, 5, 16, 16)
     leaves = [coarse, *level.parameters()]
 
     def gradients(forward, dtype=torch.float32):
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             features, logit = forward(pair, coarse)
-        return torch.autograd.grad((features * weights).sum() + logit.sum(), leaves)
+        return torch.autograd.grad((torch.cat((features, logit), dim=1) * weights).sum(), leaves)
 
     exact, eager = gradients(level.forward), gradients(level.forward, dtype)
     compiled = gradients(torch.compile(level.forward), dtype)
     names = ['coarse', *(name for name, _ in level.named_parameters())]
     for name, a, b, c in zip(names, exact, eager, compiled, strict=True):
-        tolerance = 1e-4 * a.norm() + 3 * (b - a).norm()
-        assert (c - a).norm() <= tolerance, name
+        assert (c - a).norm() <= tolerance * a.norm() + 3 * (b - a).norm(), name
 
 
 def kept_bytes(head, features, label):
