@@ -76,7 +76,7 @@ def _bind(module: nn.Module, name: str, function: Callable) -> None:
 def _usable_dtype(dtype: str) -> torch.dtype:
     device = get_device()
     if device == 'cuda':
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.cuda.get_device_capability() >= (8, 0)  # torch's own test counts emulation as well
     else:
         probes = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
         native = device == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
@@ -98,12 +98,23 @@ def _under_autocast(forward: Callable, dtype: torch.dtype) -> Callable:
     return forward_under_autocast
 
 
+def _glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == 'linux' else None
+
+
 def _keep_freed_memory() -> None:
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
+    mallopt = _glibc('mallopt')
     if mallopt is not None:
         # malloc.h: no block of its own from the system (M_MMAP_MAX), and none back to it (M_TRIM_THRESHOLD)
         mallopt(-4, 0)
         mallopt(-1, -1)
+
+
+def release_memory() -> None:
+    """Give back to the system what the first iterations, compilation above all, left between the maps in use."""
+    malloc_trim = _glibc('malloc_trim')
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _compiler_works() -> bool:
@@ -207,6 +218,10 @@ class AccelerationHook(Hook):
         if self.precision == torch.float16 and not isinstance(runner.optim_wrapper, AmpOptimWrapper):
             raise ValueError("AccelerationHook(dtype='float16') needs loss scaling to train: set "
                              "optim_wrapper.type='AmpOptimWrapper', or dtype='bfloat16'.")
+
+    def _after_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        if batch_idx == 1 and self.settings['keep_memory']:
+            release_memory()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Store the weights laid out as without the hook."""

@@ -1,6 +1,7 @@
 import copy
 import logging
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,26 @@ def test_the_hook_accelerates_once():
     forward = Runner.model.forward
     hook.before_run(Runner)  # a runner that trains and then tests
     assert Runner.model.forward is forward
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason="glibc's memory is kept, on Linux")
+def test_freed_memory_is_kept_until_it_is_released(python):
+    """In a process of its own, since it is the whole process's."""
+    output = python('-c', '''
+import torch
+from ifn_plugin.acceleration import AccelerationHook, accelerate
+def resident():
+    return int(open('/proc/self/statm').read().split()[1]) * 4096 // 2**20
+def use_and_free():
+    torch.ones(2**26)  # 256 MiB
+    return resident()
+before = use_and_free()
+accelerate(torch.nn.Identity(), channels_last=False, dtype='float32', compile=False)
+kept = use_and_free()
+hook = AccelerationHook()
+hook.after_test_iter(None, 0)
+still = resident()
+hook.after_test_iter(None, 1)
+print('MiB', before, kept - before, still - before, resident() - before)''')
+    kept, still, released = (int(number) for number in output.split()[-3:])
+    assert kept > 200 and still > 200 and released < 50

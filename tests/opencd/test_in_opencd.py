@@ -192,6 +192,20 @@ def test_opencds_script_tests_and_draws(trained, python, options, tmp_path):
     assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
 
 
+def test_batches_of_pairs_and_windows_in_opencds_script(trained, python, options, tmp_path):
+    """Two pairs and their windows at once, by the hook, give the figures of one window of one pair at a time."""
+    slide = "model = dict(test_cfg=dict(mode='slide', crop_size=(48, 48), stride=(32, 32)))\n"
+    hook = "custom_hooks = [dict(type='ifn_plugin.AccelerationHook', dtype='float32', compile=False)]\n"
+    figures = []
+    for name, more, batch_size in (('single.py', '', 1), ('batches.py', hook, 2)):
+        (tmp_path / name).write_text(f'_base_ = [{str(CONFIG)!r}]\n{slide}{more}')
+        output = python(OPENCD / 'tools' / 'test.py', tmp_path / name, trained / 'iter_2.pth', '--work-dir', tmp_path,
+                        '--cfg-options', *options, f'test_dataloader.batch_size={batch_size}')
+        assert ('AccelerationHook:' in output) == bool(more)
+        figures.append(re.findall(r'(?:Precision|Recall|F1|IoU): ([\d.]+)', output)[-4:])
+    assert len(figures[0]) == 4 and figures[0] == figures[1]
+
+
 def test_plugins_command_does_what_opencds_does(trained, python, options, tmp_path):
     theirs, ours = (python(*command, CONFIG, trained / 'iter_2.pth', '--work-dir', tmp_path, '--cfg-options', *options)
                     for command in ([OPENCD / 'tools' / 'test.py'], ['-m', 'ifn_plugin.tools.test']))

@@ -62,6 +62,15 @@ def test_testing_gives_the_validations_figures_and_panels(scalars, trained, pyth
     assert image.shape[1] > 5 * 64 and image.std() > 10
 
 
+def test_batches_in_testing_give_the_same_figures(trained, python, options, tmp_path):
+    slide = ['model.test_cfg.mode=slide', 'model.test_cfg.crop_size=(48,48)', 'model.test_cfg.stride=(32,32)']
+    outputs = [python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'iter_2.pth', '--work-dir', tmp_path, *more,
+                      '--cfg-options', *options, *slide, f'test_dataloader.batch_size={batch_size}')
+               for batch_size, more in ((1, []), (2, ['--window-batch', '3']))]
+    figures = [re.findall(r'(?:Precision|Recall|F1|IoU): ([\d.]+)', output)[-4:] for output in outputs]
+    assert len(figures[0]) == 4 and figures[0] == figures[1]
+
+
 def test_tta(trained, python, options, tmp_path):
     output = python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'iter_2.pth', '--tta', '--work-dir', tmp_path,
                     '--cfg-options', *options)
