@@ -180,7 +180,7 @@ def test_the_hook_accelerates_once():
 @pytest.mark.skipif(sys.platform != 'linux', reason="glibc's memory is kept, on Linux")
 def test_freed_memory_is_kept_until_it_is_released(python):
     """In a process of its own, since it is the whole process's."""
-    output = python('-c', '''
+    output = python('-c', """
 import torch
 from ifn_plugin.acceleration import AccelerationHook, accelerate
 def resident():
@@ -195,6 +195,6 @@ hook = AccelerationHook()
 hook.after_test_iter(None, 0)
 still = resident()
 hook.after_test_iter(None, 1)
-print('MiB', before, kept - before, still - before, resident() - before)''')
+print('MiB', before, kept - before, still - before, resident() - before)""")
     kept, still, released = (int(number) for number in output.split()[-3:])
     assert kept > 200 and still > 200 and released < 50
