@@ -97,7 +97,6 @@ class Subject:
 
     def __init__(self, config: str, variant: str, data_root: str | None) -> None:
         self.cfg = Config.fromfile(config)
-        self.cfg.custom_hooks = None
         init_default_scope(self.cfg.get('default_scope', 'mmseg'))
         self.variant, self.data_root = variant, data_root
         self.step: Callable[[], float] | None = None
@@ -141,7 +140,7 @@ class Subject:
         assert self.step is not None
         return self.step()
 
-    def stop(self) -> int | None:
+    def stop(self) -> int:
         """Peak memory since the start, in bytes; what the case needed is freed."""
         peak = _peak_memory()
         self.step = None
