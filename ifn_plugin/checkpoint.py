@@ -2,60 +2,53 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
+from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from mmengine import dist
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
+
+from ._unpickling import TORCH_KNOWS_SAFE_GLOBALS, SafePickle, what_mmengine_writes
 
 if TYPE_CHECKING:
     from .models import IFN
 
-# torchvision's VGG16_Weights.IMAGENET1K_V1; the file's name ends in its checksum
-VGG16_URL = 'https://download.pytorch.org/models/vgg16-397923af.pth'
-
-# Before, safe loading is not the default and knows no names for what it allows
-_KNOWS_SAFE_GLOBALS = torch.__version__ >= torch.torch_version.TorchVersion('2.6')
-_HISTORY_BUFFER_METHODS = ('min', 'max', 'current', 'mean')
+# torchvision's VGG16_Weights.IMAGENET1K_V1; the file's name ends in the first digits of its checksum
+VGG16_SHA256 = '397923af'
+VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
 
 
-def _history_buffer_method(owner: object, name: str) -> Any:
-    """Stand-in for ``getattr`` in pickles: gives HistoryBuffer's four statistics and nothing else."""
-    if owner is HistoryBuffer and name in _HISTORY_BUFFER_METHODS:
-        return getattr(HistoryBuffer, name)
-    raise UnpicklingError(f'The file wants attribute {name!r} of {owner!r}, which a checkpoint has no use for.')
 
+def make_loading_safe() -> None:
+    """Let every checkpoint that this process loads be loaded by :func:`load_checkpoint_file`.
 
-def allow_mmengine_checkpoints() -> None:
-    """Let torch's safe loading (``weights_only=True``) read what mmengine's runner writes.
-
-    Besides tensors, a runner's checkpoint holds logged values: mmengine's ``HistoryBuffer`` with numpy arrays in it.
-    Since torch 2.6 made safe loading the default, that stops ``--resume`` and ``test``. Only these types are allowed,
-    and ``getattr`` is replaced by a function that hands out ``HistoryBuffer``'s own statistics; everything else is
-    refused as before. Called when ``ifn_plugin`` is imported.
+    mmengine leaves it to torch how files are read. Before 2.6, torch ran what code they hold; since then it refuses
+    what mmengine's own runner writes, which stops ``--resume`` and ``test``. So this enters the function as mmengine's
+    loader for files and URLs, and the few types that a runner's checkpoint needs with torch. Called when
+    ``ifn_plugin`` is imported.
     """
-    if not _KNOWS_SAFE_GLOBALS:
-        return
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_buffer_method, 'builtins.getattr')]
-    allowed += [type(np.dtype(kind)) for kind in ('?bhilqBHILQefdg')]
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # the name before and since numpy 2
-        allowed += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
-    torch.serialization.add_safe_globals(allowed)
+    if TORCH_KNOWS_SAFE_GLOBALS:
+        torch.serialization.add_safe_globals(what_mmengine_writes())
+
+    def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the name's end
+        return load_checkpoint_file(source, map_location)
+
+    CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_safe, force=True)
 
 
-def load_checkpoint_file(source: str | Path, map_location: str = 'cpu') -> dict[str, Any]:
+def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
     """Read a checkpoint without running code from it.
 
     Args:
         source: A file, a URL, or ``torchvision://vgg16``.
-        map_location: Device for the tensors.
+        map_location: Device for the tensors, as ``torch.load`` takes it.
 
     Returns:
         The checkpoint's dictionary.
@@ -68,42 +61,47 @@ def load_checkpoint_file(source: str | Path, map_location: str = 'cpu') -> dict[
     url = VGG16_URL if source == 'torchvision://vgg16' else source
     if url.startswith('torchvision://'):
         raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
+    how: dict[str, Any] = dict(weights_only=True) if TORCH_KNOWS_SAFE_GLOBALS else dict(pickle_module=SafePickle)
     try:
-        if url.startswith(('http://', 'https://')):
-            content = _download(url, map_location)
-        else:
-            content = torch.load(url, map_location=map_location, weights_only=True)
+        content = torch.load(_local(url), map_location=map_location, **how)
     except (URLError, TimeoutError, ConnectionError) as error:
         raise FileNotFoundError(
             f'{url} cannot be downloaded ({error}). Download it where there is a network and name the file: '
             "backbone.init_cfg=dict(type='Pretrained', checkpoint='/path/to/file.pth').") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source}: no such checkpoint.') from error
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        old = '' if _KNOWS_SAFE_GLOBALS else ' (torch before 2.6 reads files of plain tensors only)'
-        raise ValueError(f'{source} is no checkpoint that can be read safely{old}: {error}') from error
+    except Exception as error:  # there is no end to what a damaged pickle can raise
+        raise ValueError(f'{source} is no checkpoint that can be read safely: {_reason(error)}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{source} holds a {type(content).__name__}, not a dictionary of weights.')
     return content
 
 
-def _download(url: str, map_location: str) -> Any:
-    """Load from torch's cache; what is not there is downloaded by one process of each machine."""
-
-    def load() -> Any:
-        return torch.hub.load_state_dict_from_url(
-            url, map_location=map_location, check_hash=url == VGG16_URL, weights_only=True)
-
-    first = dist.get_local_rank() == 0
-    content = load() if first else None
+def _local(url: str) -> Path:
+    """The file itself, or what torch's cache has of a URL; one process of each machine downloads what it has not."""
+    if not url.startswith(('http://', 'https://')):
+        return Path(url).expanduser()
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+    if dist.get_local_rank() == 0 and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print_log(f'Downloading {url} to {path}', 'current')
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=VGG16_SHA256 if url == VGG16_URL else None)
     dist.barrier()
-    return content if first else load()
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a line: torch's own message is a page, and tells how to load without safety."""
+    paragraphs = [text for text in re.split(r'\n\s*\n', str(error).strip()) if not text.startswith('Check the doc')]
+    text = paragraphs[-1].rpartition('WeightsUnpickler error:')[2].strip() if paragraphs else ''
+    return re.split(r'\n|(?<!\d)\. ', text)[0] or type(error).__name__
 
 
 def get_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a checkpoint: its ``state_dict`` where it has one, itself otherwise, without ``module.``."""
     state_dict = checkpoint.get('state_dict', checkpoint)
-    return {key.removeprefix('module.'): value for key, value in state_dict.items() if isinstance(value, Tensor)}
+    items = state_dict.items() if isinstance(state_dict, Mapping) else ()
+    return {str(key).removeprefix('module.'): value for key, value in items if isinstance(value, Tensor)}
 
 
 def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, map_location: str = 'cpu') -> None:
@@ -138,39 +136,89 @@ def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, m
     print_log(f'Loaded the encoder of IFN from {source}', 'current')
 
 
-def _names_elsewhere() -> Iterator[tuple[str, str]]:
-    """The network's modules as the official implementation and open-cd name them, each with the plugin's name."""
-    for index in range(30):
-        for encoder in ('t1_base', 't2_base', 'encoder1', 'encoder2'):
-            yield f'{encoder}.features.{index}', f'backbone.features.{index}'
-    for number in range(1, 6):  # coarse to fine
-        level = f'decode_head.levels.{number - 1}'
-        blocks = 2 if number == 1 else 3
-        for block in range(blocks):
-            for part in range(3):
-                yield f'o{number}_conv{block + 1}.{part}', f'{level}.blocks.{block}.{part}'
-        yield f'bn_sa{number}', f'{level}.norm'
-        yield f'trans_conv{number}', f'decode_head.levels.{number}.upsample'
-        yield f'sa{number}.conv1', f'{level}.spatial_attention.conv'
-        yield f'sa{number}.conv.seq.1', f'{level}.spatial_attention.conv'
-        for wrapper in ('', '.seq.0'):
-            yield f'o{number}_conv{blocks + 1}{wrapper}', f'{level}.logit'
+@dataclass(frozen=True)
+class _Project:
+    """How another implementation names the modules of IFN."""
+
+    encoders: tuple[str, str]
+    spatial: str
+    wrapper: str
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Its modules, each with the plugin's name."""
+        names = {f'{encoder}.features.{index}': f'backbone.features.{index}'
+                 for encoder in self.encoders for index in range(30)}
+        for number in range(1, 6):  # coarse to fine
+            level = f'decode_head.levels.{number - 1}'
+            blocks = 2 if number == 1 else 3
+            names |= {f'o{number}_conv{block + 1}.{part}': f'{level}.blocks.{block}.{part}'
+                      for block in range(blocks) for part in range(3)}
+            names |= {
+                f'bn_sa{number}': f'{level}.norm',
+                f'sa{number}.{self.spatial}': f'{level}.spatial_attention.conv',
+                f'o{number}_conv{blocks + 1}{self.wrapper}': f'{level}.logit',
+            }
             if number > 1:
-                yield f'ca{number}.fc1{wrapper}', f'{level}.channel_attention.fc1'
-                yield f'ca{number}.fc2{wrapper}', f'{level}.channel_attention.fc2'
+                names |= {f'ca{number}.{layer}{self.wrapper}': f'{level}.channel_attention.{layer}'
+                          for layer in ('fc1', 'fc2')}
+            if number < 5:
+                names[f'trans_conv{number}'] = f'decode_head.levels.{number}.upsample'
+        return names
+
+    @property
+    def unused(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters that it has and never uses."""
+        shapes: dict[str, tuple[int, ...]] = {
+            f'ca1.fc1{self.wrapper}.weight': (128, 1024, 1, 1), f'ca1.fc2{self.wrapper}.weight': (1024, 128, 1, 1)}
+        for norm, channels in (('bn_ca1', 1024), ('bn_ca2', 1536)):
+            shapes |= {f'{norm}.{name}': (channels, ) for name in ('weight', 'bias', 'running_mean', 'running_var')}
+            shapes[f'{norm}.num_batches_tracked'] = ()
+        return shapes
 
 
-_RENAME = dict(_names_elsewhere())
-# Layers that the other implementations have but never use, and normalization constants
-_UNUSED = re.compile(r'(backbone\.)?(ca1|bn_ca1|bn_ca2|data_preprocessor)\.')
+_PROJECTS = {
+    "open-cd's IFN": _Project(('encoder1', 'encoder2'), 'conv.seq.1', '.seq.0'),  # and CDLab's
+    'the official DSIFN': _Project(('t1_base', 't2_base'), 'conv1', ''),
+}
 
 
 @lru_cache
-def _detector_keys() -> frozenset[str]:
+def _detector_shapes() -> dict[str, tuple[int, ...]]:
     from .models import IFN, IFNHead  # models import this module
 
     with torch.device('meta'):
-        return frozenset(torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead())).state_dict())
+        detector = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead()))
+    return {key: tuple(value.shape) for key, value in detector.state_dict().items()}
+
+
+def recognize(state_dict: Mapping[str, Any]) -> str | None:
+    """Whose weights of IFN these are: ``'ifn_plugin'``, another project's name, or ``None`` for none of them."""
+    keys = {key.removeprefix('backbone.') for key in get_state_dict(state_dict)}
+    if any(key.startswith(('decode_head.levels.', 'features.')) for key in keys):
+        return 'ifn_plugin'
+    for name, project in _PROJECTS.items():
+        if any(key.startswith(f'{project.encoders[0]}.features.') for key in keys):
+            return name
+    return None
+
+
+def split_unused(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part the weights into those of the network and those that another project has and never uses.
+
+    Returns:
+        Both, the second with the names that they have without ``backbone.`` in open-cd.
+    """
+    renamed = {theirs: opencds for project in _PROJECTS.values()
+               for theirs, opencds in zip(project.unused, _PROJECTS["open-cd's IFN"].unused)}
+    used, unused = {}, {}
+    for key, value in get_state_dict(state_dict).items():
+        name = key.removeprefix('backbone.')
+        if name in renamed:
+            unused[renamed[name]] = value
+        elif not key.startswith('data_preprocessor.'):  # its constants, which the configuration has
+            used[key] = value
+    return used, unused
 
 
 def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -178,30 +226,62 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Args:
         state_dict: Weights, or a checkpoint that holds them under ``state_dict``, of the official DSIFN, of open-cd's
-            IFN (with or without ``backbone.``), or of the plugin itself.
+            IFN (with or without ``backbone.``) or CDLab's, or of the plugin itself.
 
     Returns:
         All of ``backbone.features.…`` and ``decode_head.levels.…``; layers that the other projects never use are left
         out.
 
     Raises:
-        ValueError: For keys that are none of IFN's, missing ones, or two encoders that differ: the keys are named.
+        ValueError: For keys that are none of IFN's, missing ones, other shapes, or two encoders that differ: the keys
+            are named.
     """
+    project = _PROJECTS.get(recognize(state_dict) or '')
+    names = project.names if project else {}
     converted: dict[str, Tensor] = {}
-    for key, value in get_state_dict(state_dict).items():
-        if _UNUSED.match(key):
-            continue
+    for key, value in split_unused(state_dict)[0].items():
         module, _, parameter = key.rpartition('.')
-        module = _RENAME.get(module.removeprefix('backbone.'), module)
-        name = f'{module}.{parameter}'
+        name = f'{names.get(module.removeprefix("backbone."), module)}.{parameter}'
         if name in converted and not torch.equal(converted[name], value):
             raise ValueError(f"{key} differs from the other date's encoder, but IFN has one encoder for both dates.")
         converted[name] = value
-    unknown = sorted(converted.keys() - _detector_keys())
-    missing = sorted(_detector_keys() - converted.keys())
-    if unknown or missing:
-        lists = ' '.join(_list_keys(unknown=unknown, missing=missing))
+    shapes = _detector_shapes()
+    unknown = sorted(converted.keys() - shapes.keys())
+    missing = sorted(shapes.keys() - converted.keys())
+    other = [f'{key} is {tuple(value.shape)}, not {shapes[key]}' for key, value in converted.items()
+             if key in shapes and value.shape != shapes[key]]
+    if unknown or missing or other:
+        lists = ' '.join(_list_keys(unknown=unknown, missing=missing, other_shapes=other))
         raise ValueError(f'These are not the weights of an IFN. {lists}')
+    return converted
+
+
+def convert_to_opencd(state_dict: Mapping[str, Any], unused: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Bring the weights of an IFN to the names of a detector with open-cd's ``IFN``.
+
+    Args:
+        state_dict: As for :func:`convert_state_dict`.
+        unused: Values for the layers that open-cd's IFN has and never uses, as :func:`split_unused` gives them; ones
+            and zeros by default.
+
+    Returns:
+        All of ``backbone.…``, with the encoder twice, as open-cd has it.
+
+    Raises:
+        ValueError: As :func:`convert_state_dict`.
+    """
+    weights = convert_state_dict(state_dict)
+    project = _PROJECTS["open-cd's IFN"]
+    converted = {f'backbone.{theirs}.{key.rpartition(".")[2]}': value
+                 for theirs, ours in project.names.items()
+                 for key, value in weights.items() if key.rpartition('.')[0] == ours}
+    like = next(iter(weights.values()))
+    for key, shape in project.unused.items():
+        value = (unused or {}).get(key)
+        if value is None:
+            one = key.endswith(('.running_var', 'bn_ca1.weight', 'bn_ca2.weight'))
+            value = like.new_full(shape, one, dtype=torch.int64 if key.endswith('num_batches_tracked') else None)
+        converted[f'backbone.{key}'] = value
     return converted
 
 
@@ -209,4 +289,4 @@ def _list_keys(**groups: list[str]) -> Iterator[str]:
     for name, keys in groups.items():
         if keys:
             more = f' and {len(keys) - 8} more' if len(keys) > 8 else ''
-            yield f'{name.capitalize()}: {", ".join(keys[:8])}{more}.'
+            yield f'{name.replace("_", " ").capitalize()}: {", ".join(keys[:8])}{more}.'

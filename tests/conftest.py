@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +36,30 @@ def levir_root(levir_like, tmp_path):
 def real_data(levir_like):
     """Data set, {train,val,test}/{A,B,label}, that the environment variable IFN_PLUGIN_LEVIR names, or the drawn."""
     return Path(os.environ.get('IFN_PLUGIN_LEVIR') or levir_like)
+
+
+@pytest.fixture(scope='session')
+def golden():
+    """A function that gives a reference's outputs, weights and images (date 1, date 2, label), float64.
+
+    ``tests/golden`` holds no weights: ``rules.py`` gives every parameter from its name.
+    """
+    folder = REPOSITORY / 'tests' / 'golden'
+    spec = importlib.util.spec_from_file_location('rules', folder / 'rules.py')
+    rules = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rules)
+
+    def read(name):
+        outputs = np.load(folder / f'{name}.npz')
+        salt = int(outputs['salt'])
+        names = zip(outputs['keys'], outputs['shapes'], outputs['alias'])
+        weights = {
+            str(key): torch.from_numpy(np.asarray(rules.fill(str(alias), tuple(json.loads(str(shape))), salt)))
+            for key, shape, alias in names
+        }
+        return outputs, weights, rules.images(int(outputs['n']), *outputs['hw'].tolist(), salt)
+
+    return read
 
 
 @pytest.fixture(scope='session')

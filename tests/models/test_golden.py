@@ -1,13 +1,5 @@
-"""The network against reference outputs of the official implementation and of open-cd's, float64.
+"""The network against reference outputs of the official implementation and of open-cd's, float64."""
 
-``tests/golden`` holds no weights: ``rules.py`` gives every parameter from its name.
-"""
-
-import importlib.util
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
@@ -16,26 +8,14 @@ from mmseg.structures import SegDataSample
 from ifn_plugin.checkpoint import convert_state_dict
 from ifn_plugin.models import IFN, IFNHead
 
-GOLDEN = Path(__file__).parents[1] / 'golden'
-_spec = importlib.util.spec_from_file_location('rules', GOLDEN / 'rules.py')
-rules = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rules)
-
 
 class Case:
     """A reference: its outputs, and the plugin's network with the same weights and input."""
 
-    def __init__(self, name):
-        self.outputs = np.load(GOLDEN / f'{name}.npz')
-        salt = int(self.outputs['salt'])
-        names = zip(self.outputs['keys'], self.outputs['shapes'], self.outputs['alias'])
-        self.state_dict = {
-            str(key): torch.from_numpy(np.asarray(rules.fill(str(alias), tuple(json.loads(str(shape))), salt)))
-            for key, shape, alias in names
-        }
+    def __init__(self, reference):
+        self.outputs, self.state_dict, images = reference
         self.detector = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead())).double()
         self.detector.load_state_dict(convert_state_dict(self.state_dict))
-        images = rules.images(int(self.outputs['n']), *self.outputs['hw'].tolist(), salt)
         self.t1, self.t2, self.label = (torch.from_numpy(array) for array in images)
 
     def samples(self):
@@ -43,8 +23,8 @@ class Case:
 
 
 @pytest.fixture(params=['opencd_ifn', 'official_dsifn'])
-def case(request):
-    return Case(request.param)
+def case(request, golden):
+    return Case(golden(request.param))
 
 
 def test_five_outputs(case):
@@ -58,8 +38,8 @@ def test_five_outputs(case):
 
 
 @pytest.mark.parametrize('avg_non_ignore, suffix', [(True, ''), (False, '_all')])
-def test_losses(avg_non_ignore, suffix):
-    case = Case('opencd_ifn')
+def test_losses(golden, avg_non_ignore, suffix):
+    case = Case(golden('opencd_ifn'))
     head = IFNHead(loss_decode=dict(
         type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=avg_non_ignore)).double()
     head.load_state_dict(case.detector['decode_head'].state_dict())
@@ -69,8 +49,8 @@ def test_losses(avg_non_ignore, suffix):
         assert losses[f'level{number}.loss_ce'].item() == pytest.approx(reference, rel=1e-6)
 
 
-def test_gradient_norms():
-    case = Case('opencd_ifn')
+def test_gradient_norms(golden):
+    case = Case(golden('opencd_ifn'))
     backbone, head = case.detector['backbone'], case.detector['decode_head']
     losses = head.loss(backbone(case.t1, case.t2), case.samples(), {})
     sum(value for key, value in losses.items() if 'loss' in key).backward()

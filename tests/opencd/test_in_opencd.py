@@ -5,12 +5,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 
 # what follows imports from open-cd, so it stands below the skip
@@ -21,7 +23,9 @@ from opencd.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.checkpoint import convert_state_dict  # noqa: E402
 from ifn_plugin.models import IFN  # noqa: E402
+from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.pack_dataset import pack  # noqa: E402
+from ifn_plugin.tools.train import parse_args  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / 'configs' / 'ifn' / 'ifn_256x256_40k_levircd.py'
@@ -190,6 +194,32 @@ def test_opencds_script_tests_and_draws(trained, python, options, tmp_path):
                     '--show-dir', tmp_path / 'panels', '--cfg-options', *options)
     assert re.search(r' F1: [\d.]+', output)
     assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
+
+
+@pytest.mark.parametrize('script', ['test', 'train'])
+def test_opencds_scripts_refuse_checkpoints_that_run_code(python, options, tmp_path, script):
+    evil, mark = tmp_path / 'iter_1.pth', tmp_path / 'executed'
+    hostile.CONTAINERS['zip'](hostile.PLACES['log'](hostile.payloads(mark)['os.system']), evil, 2)
+    (tmp_path / 'last_checkpoint').write_text(str(evil))
+    more = ['--resume'] if script == 'train' else [evil]
+    output = python(OPENCD / 'tools' / f'{script}.py', CONFIG, *more, '--work-dir', tmp_path, '--cfg-options', *options,
+                    fails=True)
+    assert re.search(r'iter_1\.pth is no checkpoint that can be read safely: .*system', output.splitlines()[-1])
+    assert not mark.exists()
+
+
+def test_opencds_runner_refuses_all_checkpoints_that_run_code(options, tmp_path):
+    cfg = load_config(parse_args([str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *options]))
+    with DefaultScope.overwrite_default_scope('opencd'):
+        runner = Runner.from_cfg(cfg)
+    evil, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
+    for load in (runner.load_checkpoint, runner.resume):
+        for name, payload in hostile.payloads(mark).items():
+            hostile.CONTAINERS['zip'](hostile.PLACES['log'](payload), evil, 2)
+            with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely'):
+                load(str(evil))
+                pytest.fail(f'{name} was loaded')
+            assert not mark.exists(), f'{name} was run'
 
 
 def test_batches_of_pairs_and_windows_in_opencds_script(trained, python, options, tmp_path):

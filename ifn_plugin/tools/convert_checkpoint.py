@@ -1,0 +1,85 @@
+"""Bring other projects' weights of IFN to this one's names, or these to open-cd's.
+
+``python -m ifn_plugin.tools.convert_checkpoint SRC DST``
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import torch
+
+from ifn_plugin.checkpoint import (
+    convert_state_dict,
+    convert_to_opencd,
+    get_state_dict,
+    load_checkpoint_file,
+    recognize,
+    split_unused,
+)
+from ifn_plugin.training import WholeFileBackend
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Convert the weights of an IFN')
+    parser.add_argument('src', help="checkpoint of the official DSIFN, open-cd's IFN, CDLab's IFN or ifn_plugin")
+    parser.add_argument('dst', type=Path, help='file to write')
+    parser.add_argument('--to', choices=['ifn_plugin', 'opencd'], default='ifn_plugin', help='whose names to write')
+    return parser.parse_args(argv)
+
+
+def convert(src: str, dst: Path, to: str = 'ifn_plugin') -> str:
+    """Convert a checkpoint.
+
+    Args:
+        src: The checkpoint, as for :func:`ifn_plugin.checkpoint.load_checkpoint_file`.
+        dst: File to write.
+        to: Whose names to write, ``'ifn_plugin'`` or ``'opencd'``.
+
+    Returns:
+        What was done, for people.
+
+    Raises:
+        FileExistsError: If ``dst`` is there.
+        FileNotFoundError: If ``src`` is not.
+        ValueError: If ``src`` cannot be read safely, or holds other weights than those of an IFN.
+    """
+    if dst.exists():
+        raise FileExistsError(f'{dst} is there already: remove it or name another file.')
+    checkpoint = load_checkpoint_file(src)
+    source = recognize(checkpoint)
+    used, unused = split_unused(checkpoint)
+    unused |= split_unused(dict(state_dict=checkpoint.get('unused')))[1]  # what an earlier conversion has kept
+    content: dict[str, dict] = {}
+    try:
+        if to == 'opencd':
+            content['state_dict'] = convert_to_opencd(used, unused)
+        else:
+            content['state_dict'] = convert_state_dict(used)
+            if unused:
+                content['unused'] = unused
+    except ValueError as error:
+        raise ValueError(f'{src}: {error}') from error
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    WholeFileBackend().put(buffer.getvalue(), dst)
+    lines = [f'{src}: {source}, {len(get_state_dict(checkpoint))} tensors',
+             f'{dst}: {"open-cd" if to == "opencd" else to}, {len(content["state_dict"])} tensors']
+    if unused and to != 'opencd':
+        lines.append(f"Not in the network, so kept apart under 'unused': {', '.join(unused)}")
+    left = sorted(set(checkpoint) - {'state_dict', 'unused'}) if 'state_dict' in checkpoint else []
+    if left:
+        lines.append(f'Left out, since weights alone are converted: {", ".join(left)}')
+    return '\n'.join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    try:
+        print(convert(args.src, args.dst, args.to))
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == '__main__':
+    main()
