@@ -130,13 +130,9 @@ def _compiler_works() -> bool:
 
 def _compile(model: nn.Module, options: dict[str, Any]) -> None:
     # Not the whole step, as mmengine's `compile` setting: its data samples make a new graph of every batch
-    for name in ('backbone', 'neck'):
-        module = getattr(model, name, None)
-        if module is not None:
-            module.compile(**options)
-    heads = [getattr(model, name, None) for name in ('decode_head', 'auxiliary_head')]
-    for head in heads:
-        for module in head if isinstance(head, nn.ModuleList) else [head]:
+    for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
+        part = getattr(model, name, None)
+        for module in part if isinstance(part, nn.ModuleList) else [part]:
             if module is not None:
                 # in mmseg, heads call their own forward by name, past what Module.compile replaces
                 _bind(module, 'forward', torch.compile(type(module).forward, **options))

@@ -14,6 +14,7 @@ from mmseg.utils import register_all_modules
 
 from ifn_plugin import acceleration
 from ifn_plugin.acceleration import AccelerationHook, accelerate
+from ifn_plugin.checkpoint import load_checkpoint_file
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
@@ -133,7 +134,7 @@ def test_training_with_all_of_it(train, scalars, python, options, tmp_path):
     output = train('--accelerate', '--dtype', 'bfloat16')
     assert 'computing in torch.bfloat16' in output and 'torch.compile does not work' not in output
     log = scalars(train.work_dir)
-    state = torch.load(train.work_dir / 'iter_2.pth', weights_only=True)['state_dict']
+    state = load_checkpoint_file(train.work_dir / 'iter_2.pth')['state_dict']
     assert state.keys() == build_detector().state_dict().keys()
     assert all(value.is_contiguous() and value.dtype in (torch.float32, torch.int64) for value in state.values())
     plain = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path / 'plain', '--cfg-options', *options,
@@ -170,7 +171,7 @@ def test_the_hook_accelerates_once():
     class Runner:
         model, logger = build_detector(), logging.getLogger('mmengine')
 
-    hook = AccelerationHook(compile=False)
+    hook = AccelerationHook(dtype='bfloat16', compile=False)
     hook.before_run(Runner)
     forward = Runner.model.forward
     hook.before_run(Runner)  # a runner that trains and then tests
@@ -183,6 +184,7 @@ def test_freed_memory_is_kept_until_it_is_released(python):
     output = python('-c', """
 import torch
 from ifn_plugin.acceleration import AccelerationHook, accelerate
+from ifn_plugin.checkpoint import load_checkpoint_file
 def resident():
     return int(open('/proc/self/statm').read().split()[1]) * 4096 // 2**20
 def use_and_free():

@@ -15,6 +15,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.optim import OptimWrapper
 
+from ifn_plugin.checkpoint import load_checkpoint_file
 from ifn_plugin.training import InvalidLossHook, WholeCheckpointHook, WholeFileBackend
 
 REPOSITORY = Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, setting
     expected, got = losses(scalars, unbroken), losses(scalars, tmp_path)
     assert len(set(expected.values())) == ITERATIONS
     assert got == pytest.approx({n: expected[n] for n in got}, abs=1e-6) and {5, 6} <= got.keys()
-    weights = [torch.load(folder / 'iter_6.pth', weights_only=True)['state_dict'] for folder in (unbroken, tmp_path)]
+    weights = [load_checkpoint_file(folder / 'iter_6.pth')['state_dict'] for folder in (unbroken, tmp_path)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
 
 
@@ -111,7 +112,7 @@ def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, setti
 
 def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, settings, tmp_path):
     """At iteration 30,000, without loading the 30,000 batches before it."""
-    checkpoint = torch.load(unbroken / 'iter_6.pth', weights_only=True)
+    checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
     checkpoint['meta']['iter'] = 30000
     torch.save(checkpoint, tmp_path / 'iter_30000.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_30000.pth'))
@@ -143,7 +144,7 @@ def test_a_loss_that_is_no_number_stops_the_run(python, settings, tmp_path):
     last = re.search(r'The last good checkpoint is (\S+\.pth)\.|There is no checkpoint yet', message)
     assert last
     for path in tmp_path.glob('*.pth'):
-        state = torch.load(path, weights_only=True)['state_dict']
+        state = load_checkpoint_file(path)['state_dict']
         assert all(value.isfinite().all() for value in state.values())
 
 

@@ -18,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from ..registry import MODELS
 from .attention import ChannelAttention, SpatialAttention
 
+# torch.compiler has it since 2.3
+_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling
 # Output channels of each level's blocks, coarse to fine
 BLOCKS = ((512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64), (64, 32, 16))
 
@@ -203,7 +205,7 @@ class IFNHead(BaseDecodeHead):
         """
         features, logits = None, []
         for level, pair in zip(self.levels, reversed(self._transform_inputs(inputs))):
-            if self.with_cp and self.training and not torch.compiler.is_compiling():
+            if self.with_cp and self.training and not _is_compiling():
                 contexts = partial(_forward_and_recomputation, level)
                 features, logit = checkpoint(level, pair, features, use_reentrant=False, context_fn=contexts)
             else:

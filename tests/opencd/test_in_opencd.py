@@ -21,7 +21,7 @@ opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 from mmseg.structures import SegDataSample  # noqa: E402
 from opencd.registry import DATASETS, MODELS  # noqa: E402
 
-from ifn_plugin.checkpoint import convert_state_dict  # noqa: E402
+from ifn_plugin.checkpoint import convert_state_dict, load_checkpoint_file  # noqa: E402
 from ifn_plugin.models import IFN  # noqa: E402
 from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.pack_dataset import pack  # noqa: E402
@@ -177,7 +177,7 @@ def test_opencds_script_trains(scalars, trained):
     log = scalars(trained)
     assert {f'decode.level{number}.loss_ce' for number in range(1, 6)} <= log[0].keys()
     assert log[-1].keys() >= {'Precision', 'Recall', 'F1', 'IoU'}
-    checkpoint = torch.load(trained / 'best_F1_iter_2.pth', weights_only=True)
+    checkpoint = load_checkpoint_file(trained / 'best_F1_iter_2.pth')
     assert convert_state_dict(checkpoint).keys() == build_detector().state_dict().keys()
 
 

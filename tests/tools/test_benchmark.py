@@ -16,7 +16,7 @@ def report(tmp_path_factory, python, levir_like):
     (folder / 'broken.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
     (folder / 'cp.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict(with_cp=True))\n')
     output = python('-m', 'ifn_plugin.tools.benchmark', CONFIG, folder / 'cp.py', folder / 'broken.py', '--names', 'a',
-                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '128x1', '--data',
+                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1', '--data',
                     '--cold-data', '--data-root', levir_like, '--rounds', 2, '--out', folder / 'out' / 'report')
     markdown = (folder / 'out' / 'report.md').read_text()
     assert markdown.strip() in output
@@ -34,7 +34,7 @@ def test_counts(report):
 def test_every_case_has_a_row_for_each_and_ratios_against_the_first(report):
     cases = report[1]['cases']
     assert [(case['task'], case['size'], case['batch']) for case in cases] == [
-        ('inference', 32, 3), ('train', 128, 1), ('data', 0, 1), ('cold_data', 0, 1)]
+        ('inference', 32, 3), ('train', 192, 1), ('data', 0, 1), ('cold_data', 0, 1)]
     for case in cases:
         assert [row['config'] for row in case['rows']] == ['a', 'b', 'broken']
         for row in case['rows'][:2]:
