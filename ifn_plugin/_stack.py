@@ -7,7 +7,7 @@ from packaging.version import Version
 # distribution -> lowest and first excluded version; either distribution of a tuple will do, the first is recommended
 REQUIRED: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (('torch', ), '2.1', '3'),
-    (('mmengine', ), '0.10.4', '1'),
+    (('mmengine', 'onedl-mmengine'), '0.10.4', '1'),
     (('mmcv-lite', 'mmcv', 'onedl-mmcv'), '2.0.0', '3'),
     (('onedl-mmsegmentation', 'mmsegmentation'), '1.2.0', '2'),
 )
