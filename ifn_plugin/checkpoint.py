@@ -1,6 +1,7 @@
 """Checkpoints: loading them safely, and bringing other projects' weights of IFN to this one's names."""
 
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -63,7 +64,9 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
     how: dict[str, Any] = dict(weights_only=True) if TORCH_KNOWS_SAFE_GLOBALS else dict(pickle_module=SafePickle)
     try:
-        content = torch.load(_local(url), map_location=map_location, **how)
+        path = _local(url)
+        _check_sums(path)
+        content = torch.load(path, map_location=map_location, **how)
     except (URLError, TimeoutError, ConnectionError) as error:
         raise FileNotFoundError(
             f'{url} cannot be downloaded ({error}). Download it where there is a network and name the file: '
@@ -88,6 +91,15 @@ def _local(url: str) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=VGG16_SHA256 if url == VGG16_URL else None)
     dist.barrier()
     return path
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the parts of a file with their checksums, which torch does not."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+        if damaged:
+            raise ValueError(f'{damaged} in it is damaged')
 
 
 def _reason(error: Exception) -> str:

@@ -46,6 +46,14 @@ def _seed_sample(results: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
+class _Batches(chain):
+
+    def skip_iter(self, number: int) -> None:
+        """As onedl-mmengine drops batches; mmengine calls ``next``."""
+        for _ in range(number):
+            next(self)
+
+
 @LOOPS.register_module()
 class ResumableTrainLoop(IterBasedTrainLoop):
     """mmengine's loop, with all that is random derived from the seed and the iteration.
@@ -88,7 +96,8 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         """Train."""
         self.dataloader.sampler.indices = self._indices()
         # mmengine drops as many batches as there were iterations: let it drop nothing
-        self.dataloader_iterator = chain(repeat(None, self.iter), iter(self.dataloader))
+        self.dataloader_iterator = _Batches(repeat(None, self.iter), iter(self.dataloader))
+        self.fast_forward_on_resume = False  # onedl-mmengine's, which would leave that to chance
         model: torch.nn.Module = super().run()
         return model
 

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize('versions, message', [
-    ({'mmengine': None}, r'needs mmengine .*it is not installed.*pip install'),
+    ({'mmengine': None, 'onedl-mmengine': None}, r'needs mmengine .*it is not installed.*pip install'),
     ({'torch': '1.13.1'}, r'needs torch >=2\.1,<3; 1\.13\.1 is installed.*pip install "ifn_plugin\[mmseg\]"'),
     ({'mmsegmentation': '1.2.2', 'onedl-mmsegmentation': '1.4.2'}, 'both installed.*same module.*pip uninstall'),
     ({'onedl-mmsegmentation': None, 'mmsegmentation': '0.30.0'},

@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
@@ -29,9 +31,12 @@ class _Loader(BaseTransform):
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
         content = fileio.get(path, backend_args=self.backend_args)
-        image: np.ndarray | None = None
-        if content:
-            image = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
+        if content.startswith(b'\x89PNG') and b'acTL' in content[:max(0, content.find(b'IDAT'))]:
+            raise ValueError(f'{path} is animated. Save the one image of it that is meant.')
+        try:
+            image = self._decode(content) if content else None
+        except (cv2.error, MemoryError) as error:
+            raise ValueError(f'{path} cannot be decoded: {" ".join(str(error).split())}') from error
         if image is None:
             raise ValueError(
                 f'{path} is no image that can be read, or it is damaged ({len(content)} bytes). Replace it, or remove '
@@ -39,14 +44,36 @@ class _Loader(BaseTransform):
         return image
 
     @staticmethod
+    def _decode(content: bytes) -> np.ndarray | None:
+        """Decode, and turn the image upright where its EXIF data say how, as viewers and mmcv's colour images do."""
+        if content.startswith(b'\xff\xd8'):
+            # a JPEG that ends before its end marker; some versions of OpenCV fill up what is missing
+            if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
+                return None
+            return mmcv.imfrombytes(content, flag='color', backend='cv2')
+        image: np.ndarray | None = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
+        # 'unchanged' keeps what 'color' drops, the turning apart: 16 bits and transparent pixels, which are refused
+        if image is not None and b'eXIf' in content and image.dtype == np.uint8 and not _is_transparent(image):
+            return mmcv.imfrombytes(content, flag='color', backend='cv2')
+        return image
+
+    @staticmethod
     def _map(path: str) -> np.ndarray:
         try:
             # copy on write: a transform that works in place must not reach the file
-            return np.load(path, mmap_mode='c', allow_pickle=False)
+            image = np.load(path, mmap_mode='c', allow_pickle=False)
+            if Path(path).stat().st_size != image.offset + image.nbytes:
+                raise ValueError('its size is not what its header says')
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{path}: no such file.') from error
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f'{path} is no packed image or is damaged ({error}). Pack the data set again.') from error
+        except Exception as error:  # there is no end to what a damaged header can raise
+            reason = ' '.join(str(error).split())
+            raise ValueError(f'{path} is no packed image or is damaged ({reason}). Pack the data set again.') from error
+        return image
+
+
+def _is_transparent(image: np.ndarray) -> bool:
+    return image.ndim == 3 and image.shape[2] == 4 and bool((image[..., 3] != 255).any())
 
 
 @TRANSFORMS.register_module()
@@ -85,9 +112,9 @@ class LoadPair(_Loader):
         if image.ndim == 2:
             image = image[..., None]
         channels = image.shape[2]
+        if _is_transparent(image):
+            raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha.')
         if channels == 4:
-            if (image[..., 3] != 255).any():
-                raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha.')
             image = np.ascontiguousarray(image[..., :3])
         elif channels == 1:
             image = image.repeat(3, axis=2)
@@ -123,6 +150,8 @@ class LoadChangeLabel(_Loader):
         """Load the label."""
         path = results['seg_map_path']
         label = self._read(path)
+        if _is_transparent(label):
+            raise ValueError(f'{path} has transparent pixels, whose class is unknown. Save it without alpha.')
         if label.ndim == 3:
             if (label[..., :3] != label[..., :1]).any():
                 raise ValueError(f'{path} is a colour image, but a change label has one grey channel of 0 and 255.')

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 
+from ifn_plugin import StackError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that ``train`` and ``test`` share, named as open-cd's."""
@@ -47,7 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the configuration, a file or the name of one of the plugin's own, and put the arguments into it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = resolve_config(args.config)
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     cfg.launcher = args.launcher
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _set_up_cpu_processes(cfg)
@@ -58,6 +60,20 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def read_config(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        SystemExit: If it is none, with what is wrong in a line.
+    """
+    try:
+        return Config.fromfile(path)
+    except StackError:
+        raise
+    except Exception as error:  # a configuration is a program
+        raise SystemExit(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:

@@ -50,11 +50,14 @@ def _pairs(split: Path) -> dict[str, list[Path]]:
 
 def _packed_size(image: Path) -> int:
     """Bytes that a pair takes, from an image's header."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # which is for what is decoded
     try:
         with Image.open(image) as header:
             return 7 * header.width * header.height
-    except OSError as error:
+    except Exception as error:  # there is no end to what a damaged header can raise
         raise SystemExit(f'{image} is no image that can be read: {error}') from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _digest(path: Path) -> str:

@@ -205,8 +205,16 @@ def test_label_field_is_added_to_others(tmp_path):
 @pytest.mark.parametrize('changed', [None, 1, 255])
 @pytest.mark.parametrize('shape', [(12, 20), (12, 20, 3), (12, 20, 4)])
 def test_label_without_change(tmp_path, changed, shape):
-    label = load_label(tmp_path, np.zeros(shape, np.uint8), changed)['gt_seg_map']
+    image = np.zeros(shape, np.uint8)
+    if shape[2:] == (4, ):
+        image[..., 3] = 255
+    label = load_label(tmp_path, image, changed)['gt_seg_map']
     assert label.shape == (12, 20) and not label.any()
+
+
+def test_transparent_label_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'label\.png has transparent pixels, whose class is unknown'):
+        load_label(tmp_path, np.zeros((4, 4, 4), np.uint8))
 
 
 @pytest.mark.parametrize('changed', [None, 255])
