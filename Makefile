@@ -1,9 +1,9 @@
-# make demo [DATA=folder in LEVIR's layout]   make test   make check
+# make demo [DATA=folder in LEVIR's layout]   make test   make check   make environments
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test check clean
+.PHONY: venv demo test check environments clean
 
 venv: $(STAMP)
 
@@ -28,5 +28,9 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The tests in the oldest and newest environments, each made anew; those whose Python is not here are skipped
+environments: venv
+	$(BIN)/nox
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .nox build dist *.egg-info
