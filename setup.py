@@ -47,7 +47,8 @@ setup(
     install_requires=['packaging'],
     extras_require={
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
-        'dev': ['setuptools', 'pytest', 'hypothesis', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build', 'nox'],
+        'dev': ['setuptools', 'pytest', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build',
+                'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',
