@@ -153,7 +153,8 @@ def _batched_slide_inference(window_batch: int) -> Callable:
         for first in range(0, len(places), window_batch):
             batch = places[first:first + window_batch]
             windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
-            metas = [dict(batch_img_metas[n], img_shape=tuple(crop)) for n, _, _ in batch]
+            # as torch.Size, which mmseg's heads take before an image's padded size
+            metas = [dict(batch_img_metas[n], img_shape=windows.shape[2:]) for n, _, _ in batch]
             logits = self.encode_decode(windows, metas)  # type: ignore[operator]
             if total is None:
                 total = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from ifn_plugin.data.drawn import write_dataset
 
@@ -100,6 +102,23 @@ def options(levir_like):
         settings += [f'{split}_dataloader.num_workers=0', f'{split}_dataloader.persistent_workers=False',
                      f'{split}_dataloader.dataset.data_root={levir_like}']
     return settings
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory):
+    """Random weights of IFN that call half of a noisy image changed at the threshold of the 40k configurations."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        config = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+        model = MODELS.build(Config.fromfile(config).model).eval()
+    layer = model.decode_head.levels[-1].logit
+    with torch.no_grad():
+        logit = model.decode_head(model.backbone(torch.randn(1, 6, 64, 64)))[-1]
+        layer.weight.div_(logit.std())
+        layer.bias.sub_(logit.median()).div_(logit.std()).add_(torch.tensor(0.3).logit())
+    path = tmp_path_factory.mktemp('weights') / 'weights.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return path
 
 
 @pytest.fixture(scope='session')

@@ -11,6 +11,34 @@ from ..registry import DATASETS
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 
+def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
+    """The images in and below a folder, hidden ones apart.
+
+    Args:
+        folder: The folder.
+        suffix: How their names end; by default all of PNG, JPEG, TIFF and BMP.
+
+    Returns:
+        The files, by their path below the folder without suffix.
+
+    Raises:
+        ValueError: If two differ in the suffix only.
+    """
+    suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob('*')):
+        below = path.relative_to(folder)
+        hidden = any(part.startswith('.') for part in below.parts)
+        ending = next((ending for ending in suffixes if path.name.lower().endswith(ending)), None)
+        if ending and not hidden and path.is_file():
+            name = below.as_posix()[:-len(ending)]
+            if name in files:
+                raise ValueError(f'{files[name]} and {path} have the same name: remove one of them, or choose by '
+                                 'img_suffix and seg_map_suffix.')
+            files[name] = path
+    return files
+
+
 @DATASETS.register_module()
 class LEVIRCDDataset(BaseSegDataset):
     """Pairs of images with a change label, named alike in three folders.
@@ -44,27 +72,17 @@ class LEVIRCDDataset(BaseSegDataset):
 
     def _files(self, prefix: str, suffix: str | None) -> dict[str, Path]:
         """Files of a folder, by their path below it without suffix."""
+        setting = f'data_root and data_prefix.{prefix}'
         folder = Path(self.data_prefix[prefix])
         if not folder.is_dir():
             raise FileNotFoundError(
-                f'{folder}: no such folder. Set data_root and data_prefix.{prefix} to where the data set lies: it '
-                'needs the folders A, B and label.')
-        suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
-        files: dict[str, Path] = {}
-        for path in sorted(folder.rglob('*')):
-            below = path.relative_to(folder)
-            hidden = any(part.startswith('.') for part in below.parts)
-            ending = next((ending for ending in suffixes if path.name.lower().endswith(ending)), None)
-            if ending and not hidden and path.is_file():
-                name = below.as_posix()[:-len(ending)]
-                if name in files:
-                    raise ValueError(f'{files[name]} and {path} have the same name: remove one of them, or choose by '
-                                     'img_suffix and seg_map_suffix.')
-                files[name] = path
+                f'{folder}: no such folder. Set {setting} to where the data set lies: it needs the folders A, B and '
+                'label.')
+        files = list_images(folder, suffix)
         if not files:
-            raise FileNotFoundError(
-                f'{folder}: no image with suffix {", ".join(suffixes)}. Put the images there or set data_root and '
-                f'data_prefix.{prefix} to where they are.')
+            suffixes = IMAGE_SUFFIXES if suffix is None else (suffix, )
+            raise FileNotFoundError(f'{folder}: no image with suffix {", ".join(suffixes)}. Put the images there or '
+                                    f'set {setting} to where they are.')
         return files
 
     def load_data_list(self) -> list[dict[str, Any]]:

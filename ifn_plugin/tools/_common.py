@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -19,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass either spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_acceleration_arguments(parser)
+
+
+def add_acceleration_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments for what is faster."""
     group = parser.add_argument_group('acceleration', 'on any device; what the machine cannot do is left out')
     group.add_argument('--accelerate', action='store_true', help='all of it, in the precision that suits the device')
     group.add_argument('--channels-last', action='store_true', help='channels-last maps')
@@ -28,10 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--window-batch', type=int, help="windows that pass at once, with test_cfg.mode='slide'")
 
 
+def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments ask for, one by one, by the names of ``accelerate``."""
+    names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory')
+    return {name: getattr(args, name) for name in names if getattr(args, name)}
+
+
 def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
     """Put the acceleration that the arguments ask for into the configuration's hooks."""
-    names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory')
-    chosen = {name: getattr(args, name) for name in names if getattr(args, name)}
+    chosen = chosen_acceleration(args)
     if not chosen and not args.accelerate:
         return
     hooks = list(cfg.get('custom_hooks') or [])

@@ -1,0 +1,215 @@
+"""Change maps from a trained network, for images in memory or on disk."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.structures import SegDataSample
+
+from .acceleration import accelerate
+from .checkpoint import convert_state_dict, get_state_dict, load_checkpoint_file, recognize
+from .data import LoadPair, list_images
+from .models import IFNHead
+
+Image = np.ndarray | str | Path
+
+
+@dataclass(frozen=True)
+class ChangeMap:
+    """What a detector finds in a pair.
+
+    Attributes:
+        probability: Probability of "changed", (H, W), float32.
+        changed: Where it is above the threshold, (H, W), bool.
+    """
+
+    probability: np.ndarray
+    changed: np.ndarray
+
+
+class ChangeDetector:
+    """A trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
+
+    Args:
+        config: The configuration, of open-cd or mmseg: a file, or what ``Config.fromfile`` gives.
+        checkpoint: Weights, as for :func:`ifn_plugin.checkpoint.load_checkpoint_file`. For IFN, those of another
+            project will do, see :func:`ifn_plugin.checkpoint.convert_state_dict`.
+        device: Where to compute, ``'cpu'`` or ``'cuda:1'`` for instance; by default on a GPU where there is one.
+        threshold: The probability above which a pixel is "changed"; by default the configuration's.
+        batch_size: How many pairs of one size pass the network at once.
+        acceleration: Arguments of :func:`ifn_plugin.acceleration.accelerate`; by default channels-last maps in
+            float32, uncompiled.
+
+    Raises:
+        FileNotFoundError: If the configuration or the checkpoint is missing.
+        ValueError: If the checkpoint cannot be read safely, or does not fit the configuration; the keys are named.
+    """
+
+    def __init__(self,
+                 config: str | Path | Config,
+                 checkpoint: str | Path,
+                 device: str | None = None,
+                 threshold: float | None = None,
+                 batch_size: int = 4,
+                 acceleration: dict[str, Any] | None = None) -> None:
+        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        self.device = torch.device(device or get_device())
+        self.scope = cfg.get('default_scope') or 'mmseg'
+        self.batch_size = batch_size
+        with DefaultScope.overwrite_default_scope(self.scope):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        _load_weights(model, str(checkpoint))
+        self.model = model.to(self.device).eval()
+        head: Any = self.model.decode_head
+        head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+        default = head.threshold if head.out_channels == 1 else 0.5
+        self.threshold = default if threshold is None else threshold
+        settings = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
+        self.dtype = accelerate(self.model, **settings)  # type: ignore[arg-type]
+        self._loader = LoadPair()
+
+    def predict(self, date1: Image, date2: Image) -> ChangeMap:
+        """Find the changes between two images.
+
+        Args:
+            date1: The earlier image: a file, or (H, W, 3), RGB, uint8.
+            date2: The later one, of the same size.
+
+        Returns:
+            The change map.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If an image cannot be read, is not of 8 bits or three channels, or the sizes differ.
+        """
+        return next(self.predict_all([(date1, date2)]))
+
+    def predict_all(self, pairs: Iterable[tuple[Image, Image]]) -> Iterator[ChangeMap]:
+        """Find the changes in any number of pairs, one after the other; the next ones are read meanwhile.
+
+        Args:
+            pairs: Pairs of images, as for :meth:`predict`. Consecutive ones of one size pass the network together.
+
+        Yields:
+            The change map of each pair, in order.
+
+        Raises:
+            FileNotFoundError: As :meth:`predict`.
+            ValueError: As :meth:`predict`.
+        """
+        batch: list[np.ndarray] = []
+        for pair in _read_ahead(self._read, pairs, self.batch_size):
+            if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
+                yield from self._detect(batch)
+                batch = []
+            batch.append(pair)
+        if batch:
+            yield from self._detect(batch)
+
+    def probabilities(self, pairs: np.ndarray) -> np.ndarray:
+        """Probabilities of "changed" for pairs of one size, in one pass.
+
+        Args:
+            pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair.
+
+        Returns:
+            (N, H, W), float32.
+        """
+        # the pipelines give BGR, both dates' channels in one image
+        stacked = np.ascontiguousarray(pairs[..., ::-1].transpose(0, 1, 4, 2, 3)).reshape(
+            len(pairs), -1, *pairs.shape[2:4])
+        shape = pairs.shape[2:4]
+        samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
+        with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
+            outputs = self.model.test_step(
+                dict(inputs=list(torch.from_numpy(stacked)), data_samples=samples))
+        logits = torch.stack([output.seg_logits.data for output in outputs])
+        # mmseg has taken the sigmoid of a single channel
+        changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
+        probability: np.ndarray = changed.float().cpu().numpy()
+        return probability
+
+    def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
+        """Both dates of a pair, (2, H, W, 3), RGB."""
+        if all(isinstance(image, (str, Path)) for image in pair):
+            paths = [str(image) for image in pair]
+            images = self._loader.transform(dict(img_path=paths))['img']
+            return np.stack(images)[..., ::-1]
+        for name, image in zip(('date 1', 'date 2'), pair):
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
+                raise ValueError(f'{name} is {given}, but an RGB image, uint8 (H, W, 3), is needed for both dates, or '
+                                 'a file for both.')
+        date1, date2 = (np.asarray(image) for image in pair)
+        if date1.shape != date2.shape:
+            raise ValueError(
+                f'The dates differ in size: {date1.shape} and {date2.shape}. Bring both to the same grid.')
+        return np.stack((date1, date2))
+
+    def _detect(self, batch: list[np.ndarray]) -> Iterator[ChangeMap]:
+        for probability in self.probabilities(np.stack(batch)):
+            yield ChangeMap(probability, probability > self.threshold)
+
+
+def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path, Path]]:
+    """Pair the images of two folders by name; the suffixes may differ.
+
+    Returns:
+        Both files of each pair, by their path below the folders without suffix, sorted.
+
+    Raises:
+        FileNotFoundError: If a folder is missing or empty, or an image has no partner; they are named.
+    """
+    folders = Path(folder1), Path(folder2)
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f'{folder}: no such folder.')
+    date1, date2 = (list_images(folder) for folder in folders)
+    if not date1 and not date2:
+        raise FileNotFoundError(f'{folders[0]} and {folders[1]} hold no images.')
+    lacking = [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
+               for name in sorted(others.keys() - files.keys())]
+    if lacking:
+        more = f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''
+        raise FileNotFoundError(f'Images without a partner. Missing: {", ".join(lacking[:5])}{more}. Add these files, '
+                                'or remove their partners.')
+    return {name: (date1[name], date2[name]) for name in sorted(date1)}
+
+
+def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:
+    state = get_state_dict(load_checkpoint_file(checkpoint))
+    if isinstance(getattr(model, 'decode_head', None), IFNHead) and recognize(state) not in ('ifn_plugin', None):
+        state = convert_state_dict(state)
+    wanted = {key: value.shape for key, value in model.state_dict().items()}
+    faults = [f'{key} is missing' for key in wanted if key not in state]
+    faults += [f'{key} is {tuple(state[key].shape)}, not {tuple(wanted[key])}'
+               for key in wanted if key in state and state[key].shape != wanted[key]]
+    faults += [f'{key} is unknown' for key in state if key not in wanted and not key.startswith('data_preprocessor.')]
+    if faults:
+        more = f' and {len(faults) - 8} more' if len(faults) > 8 else ''
+        raise ValueError(f'{checkpoint} does not fit the configuration: {"; ".join(faults[:8])}{more}.')
+    model.load_state_dict(state, strict=False)  # an open-cd checkpoint may hold constants of the preprocessor
+
+
+def _read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:
+    """Read items in a thread, some of them ahead of their use."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = []
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > number:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,152 @@
+"""Change maps by the detector in Python."""
+
+import re
+from pathlib import Path
+
+import cv2
+import hostile
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from ifn_plugin.checkpoint import convert_to_opencd
+from ifn_plugin.data import ConcatDates, LoadPair
+from ifn_plugin.inference import ChangeDetector, find_pairs
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+
+
+@pytest.fixture(scope='module')
+def detector(checkpoint):
+    return ChangeDetector(CONFIG, checkpoint, device='cpu', batch_size=2)
+
+
+def pair(seed=0, height=48, width=40):
+    return np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), np.uint8)
+
+
+def test_probabilities_are_those_of_testing(detector, levir_like):
+    paths = [str(sorted((levir_like / 'test' / date).iterdir())[0]) for date in 'AB']
+    results = ConcatDates().transform(LoadPair().transform(dict(img_path=paths)))
+    image = torch.from_numpy(results['img'].transpose(2, 0, 1).copy())
+    with torch.no_grad(), DefaultScope.overwrite_default_scope('mmseg'):
+        sample = detector.model.data_preprocessor(dict(inputs=[image]))
+        logits = detector.model.encode_decode(sample['inputs'], [dict(img_shape=image.shape[1:])])
+    expected = logits[0, 0].sigmoid().numpy()
+    from_files = detector.predict(*paths)
+    np.testing.assert_allclose(from_files.probability, expected, rtol=0, atol=1e-6)
+    assert from_files.probability.dtype == np.float32 and from_files.changed.dtype == bool
+    assert np.array_equal(from_files.changed, from_files.probability > 0.3) and 0 < from_files.changed.mean() < 1
+    from_arrays = detector.predict(*(cv2.imread(path)[..., ::-1] for path in paths))
+    assert np.array_equal(from_arrays.probability, from_files.probability)
+
+
+@pytest.mark.parametrize('height, width', [(1, 1), (17, 33), (5, 300)])
+def test_any_size(detector, height, width):
+    change = detector.predict(*pair(height=height, width=width))
+    assert change.probability.shape == change.changed.shape == (height, width)
+    assert np.isfinite(change.probability).all()
+
+
+def test_many_pairs_come_in_order_in_batches_of_their_size(detector):
+    pairs = [pair(number, height) for number, height in enumerate([32, 32, 32, 48, 48, 32, 16])]
+    sizes = []
+    handle = detector.model.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    together = list(detector.predict_all(iter(pairs)))
+    handle.remove()
+    assert sizes == [2, 1, 2, 1, 1]
+    for (date1, date2), change in zip(pairs, together):
+        np.testing.assert_allclose(change.probability, detector.predict(date1, date2).probability, rtol=0, atol=1e-5)
+
+
+def test_errors_come_when_their_pair_does(detector, tmp_path):
+    (tmp_path / 'bad.png').write_bytes(b'no image')
+    results = detector.predict_all([pair(), (tmp_path / 'bad.png', tmp_path / 'bad.png'), pair(1)])
+    with pytest.raises(ValueError, match=r'bad\.png is no image'):
+        list(results)
+
+
+@pytest.mark.parametrize('dates, message', [
+    ((np.zeros((4, 4, 3)), np.zeros((4, 4, 3))), r'date 1 is float64 \(4, 4, 3\), but an RGB image, uint8'),
+    ((np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)), r'date 2 is uint8 \(4, 4\)'),
+    ((np.zeros((4, 4, 3), np.uint8), 'file.png'), r"date 2 is 'file\.png'.*or a file for both"),
+    ((np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)), r'differ in size: \(4, 4, 3\) and \(4, 5, 3\)'),
+])
+def test_wrong_images(detector, dates, message):
+    with pytest.raises(ValueError, match=message):
+        detector.predict(*dates)
+
+
+def test_threshold(checkpoint):
+    change = ChangeDetector(CONFIG, checkpoint, device='cpu', threshold=0.6).predict(*pair())
+    assert np.array_equal(change.changed, change.probability > 0.6)
+
+
+def test_acceleration(detector, checkpoint):
+    faster = ChangeDetector(CONFIG, checkpoint, device='cpu', acceleration=dict(dtype='bfloat16'))
+    assert faster.dtype == torch.bfloat16
+    a, b = (each.predict(*pair()).probability for each in (detector, faster))
+    assert not np.array_equal(a, b) and np.abs(a - b).max() < 0.05
+
+
+def test_sliding_windows_and_two_classes(tmp_path):
+    """Whatever mmseg builds: here a plain head of two classes, in windows."""
+    cfg = Config(dict(default_scope='mmseg', model=dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='ifn_plugin.PairDataPreprocessor', mean=[127.5] * 3, std=[60.] * 3),
+        backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+        decode_head=dict(type='FCNHead', in_channels=128, channels=8, num_convs=1, in_index=0, num_classes=2,
+                         norm_cfg=dict(type='SyncBN')),
+        test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(24, 24)))))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'weights.pth')
+    change = ChangeDetector(cfg, tmp_path / 'weights.pth', device='cpu').predict(*pair())
+    assert change.probability.shape == (48, 40) and 0 < change.probability.min() < change.probability.max() < 1
+    assert np.array_equal(change.changed, change.probability > 0.5)
+
+
+def test_weights_of_open_cds_ifn_fit(detector, checkpoint, tmp_path):
+    torch.save(dict(state_dict=convert_to_opencd(torch.load(checkpoint))), tmp_path / 'opencd.pth')
+    other = ChangeDetector(CONFIG, tmp_path / 'opencd.pth', device='cpu')
+    assert np.array_equal(other.predict(*pair()).probability, detector.predict(*pair()).probability)
+
+
+def test_weights_that_do_not_fit(checkpoint, tmp_path):
+    state = torch.load(checkpoint)['state_dict']
+    state.pop('decode_head.levels.0.norm.weight')
+    state['decode_head.levels.1.norm.weight'] = torch.zeros(3)
+    state['more'] = torch.zeros(3)
+    torch.save(state, tmp_path / 'other.pth')
+    level = r'decode_head\.levels\.'
+    with pytest.raises(ValueError, match=r'other\.pth does not fit the configuration: '
+                       rf'{level}0\.norm\.weight is missing; '
+                       rf'{level}1\.norm\.weight is \(3,\), not \(256,\); more is unknown\.'):
+        ChangeDetector(CONFIG, tmp_path / 'other.pth')
+    with pytest.raises(FileNotFoundError, match=r'none\.pth: no such checkpoint'):
+        ChangeDetector(CONFIG, tmp_path / 'none.pth')
+
+
+def test_checkpoints_that_run_code_are_refused(tmp_path):
+    path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
+    hostile.CONTAINERS['zip'](hostile.PLACES['weights'](hostile.payloads(mark)['eval']), path, 2)
+    with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely'):
+        ChangeDetector(CONFIG, path)
+    assert not mark.exists()
+
+
+def test_pairs_of_folders(tmp_path):
+    for name in ('1/b.png', '1/sub/a 变.jpg', '2/b.tif', '2/sub/a 变.png', '2/notes.txt'):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert list(find_pairs(tmp_path / '1', tmp_path / '2')) == ['b', 'sub/a 变']
+    (tmp_path / '1' / 'c.png').touch()
+    with pytest.raises(FileNotFoundError, match=rf"Missing: {re.escape(str(tmp_path / '2'))}/c\.\*\. Add these"):
+        find_pairs(tmp_path / '1', tmp_path / '2')
+    with pytest.raises(FileNotFoundError, match='3: no such folder'):
+        find_pairs(tmp_path / '1', tmp_path / '3')
+    (tmp_path / '4').mkdir()
+    with pytest.raises(FileNotFoundError, match='hold no images'):
+        find_pairs(tmp_path / '4', tmp_path / '4')

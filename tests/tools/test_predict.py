@@ -1,0 +1,80 @@
+"""Change maps by the command."""
+
+import re
+from pathlib import Path
+
+import cv2
+import hostile
+import numpy as np
+import pytest
+
+from ifn_plugin.tools.predict import main
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+
+
+def test_maps_have_the_figures_of_testing(python, options, checkpoint, levir_like, tmp_path):
+    """In processes of their own: what ``test`` measures is what ``predict`` writes."""
+    tested = python('-m', 'ifn_plugin.tools.test', CONFIG, checkpoint, '--work-dir', tmp_path, '--cfg-options',
+                    *options)
+    predicted = python('-m', 'ifn_plugin.tools.predict', CONFIG, checkpoint, levir_like / 'test' / 'A',
+                       levir_like / 'test' / 'B', tmp_path / 'out', '--output', 'map', 'probability', 'panel')
+    counts = np.zeros(3)
+    names = sorted(path.name for path in (levir_like / 'test' / 'label').iterdir())
+    for name in names:
+        label = cv2.imread(str(levir_like / 'test' / 'label' / name), cv2.IMREAD_UNCHANGED) > 0
+        found, probability = (cv2.imread(str(tmp_path / 'out' / kind / name), cv2.IMREAD_UNCHANGED)
+                              for kind in ('map', 'probability'))
+        assert set(np.unique(found)) <= {0, 255} and found.shape == probability.shape == label.shape
+        assert (np.abs(probability / 255. - 0.3) < 0.003)[(found > 0) != (probability > 0.3 * 255)].all()
+        found = found > 0
+        counts += (found & label).sum(), (found & ~label).sum(), (~found & label).sum()
+        assert cv2.imread(str(tmp_path / 'out' / 'panel' / name)).shape[1] > 3 * 64
+    f1 = 100 * 2 * counts[0] / (2 * counts[0] + counts[1] + counts[2])
+    assert float(re.findall(r' F1: ([\d.]+)', tested)[-1]) == pytest.approx(f1, abs=0.01)
+    assert f'{len(names)} pairs in ' in predicted
+
+
+def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in ('1999.png', '2020.png'):
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (20, 30, 3), np.uint8))
+    for threshold, expected in (('0', 255), ('0.99', 0)):
+        files = [str(tmp_path / name) for name in ('1999.png', '2020.png', 'out')]
+        main([str(CONFIG), str(checkpoint), *files, '--threshold', threshold, '--device', 'cpu'])
+        assert (cv2.imread(str(tmp_path / 'out' / 'map' / '2020.png')) == expected).all()
+    assert '0.00% of the pixels changed' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('date1, date2, message', [
+    ('a.png', 'none.png', r'none\.png: no such file or folder'),
+    ('a.png', 'folder', 'one is a folder and one is not'),
+    ('bad.png', 'bad.png', r'bad\.png is no image that can be read'),
+    ('a.png', 'larger.png', r'differ in size.*a\.png.*larger\.png'),
+])
+def test_wrong_input_is_a_line(checkpoint, tmp_path, date1, date2, message):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'bad.png').write_bytes(b'?')
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'larger.png'), np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(SystemExit, match=message):
+        main([str(CONFIG), str(checkpoint), str(tmp_path / date1), str(tmp_path / date2), str(tmp_path / 'out')])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_checkpoint_that_runs_code_is_refused(python, tmp_path):
+    path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
+    hostile.CONTAINERS['zip'](hostile.PLACES['log'](hostile.payloads(mark)['os.system']), path, 2)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    output = python('-m', 'ifn_plugin.tools.predict', CONFIG, path, tmp_path / 'a.png', tmp_path / 'a.png', tmp_path,
+                    fails=True)
+    assert re.search(r'evil\.pth is no checkpoint that can be read safely: .*system', output.splitlines()[-1])
+    assert 'Traceback' not in output and not mark.exists()
+
+
+@pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to 1'),
+                                                (['--batch-size', '0'], 'at least 1')])
+def test_wrong_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        main(['config', 'checkpoint', 'date1', 'date2', 'out', *arguments])
+    assert message in capsys.readouterr().err
