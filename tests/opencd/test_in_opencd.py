@@ -19,9 +19,11 @@ from mmengine.structures import PixelData
 opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 
 from mmseg.structures import SegDataSample  # noqa: E402
+from opencd.apis import OpenCDInferencer  # noqa: E402
 from opencd.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.checkpoint import convert_state_dict, load_checkpoint_file  # noqa: E402
+from ifn_plugin.inference import ChangeDetector  # noqa: E402
 from ifn_plugin.models import IFN  # noqa: E402
 from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.pack_dataset import pack  # noqa: E402
@@ -241,6 +243,30 @@ def test_plugins_command_does_what_opencds_does(trained, python, options, tmp_pa
                     for command in ([OPENCD / 'tools' / 'test.py'], ['-m', 'ifn_plugin.tools.test']))
     figures = [re.findall(r'(?:Precision|Recall|F1|IoU): ([\d.]+)', output)[-4:] for output in (theirs, ours)]
     assert len(figures[0]) == 4 and figures[0] == figures[1]
+
+
+@pytest.mark.parametrize('config', [CONFIG, MMSEG_CONFIG])
+def test_change_detector_takes_either_configuration_and_its_checkpoint(trained, checkpoint, levir_like, config):
+    """In open-cd's environment; a checkpoint trained in one stack with the other's configuration."""
+    names = sorted(path.name for path in (levir_like / 'test' / 'A').iterdir())
+    pairs = [tuple(levir_like / 'test' / date / name for date in 'AB') for name in names]
+    for weights in (checkpoint, trained / 'iter_2.pth'):
+        detector, other = (ChangeDetector(each, weights, device='cpu') for each in (config, CONFIG))
+        for a, b in zip(detector.predict_all(pairs), other.predict_all(pairs)):
+            assert np.array_equal(a.probability, b.probability) and a.probability.std() > 0
+
+
+def test_opencds_inferencer(checkpoint, levir_like, tmp_path):
+    config = CONFIG.with_name('ifn_256x256_40k_levircd-inferencer.py')
+    black_and_white = [[0, 0, 0], [255, 255, 255]]
+    inferencer = OpenCDInferencer(model=str(config), weights=str(checkpoint), classes=('unchanged', 'changed'),
+                                  palette=black_and_white, device='cpu')
+    name = sorted(path.name for path in (levir_like / 'test' / 'A').iterdir())[0]
+    pair = [str(levir_like / 'test' / date / name) for date in 'AB']
+    result = inferencer([pair], out_dir=str(tmp_path))['predictions']
+    expected = ChangeDetector(CONFIG, checkpoint, device='cpu').predict(*pair).changed
+    assert np.array_equal(result == 1, expected) and 0 < expected.mean() < 1
+    assert len(list(tmp_path.rglob('*.png'))) == 2
 
 
 def test_tta(trained, python, options, tmp_path):
