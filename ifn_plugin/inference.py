@@ -106,7 +106,7 @@ class ChangeDetector:
             ValueError: As :meth:`predict`.
         """
         batch: list[np.ndarray] = []
-        for pair in _read_ahead(self._read, pairs, self.batch_size):
+        for pair in read_ahead(self._read, pairs, self.batch_size):
             if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
                 yield from self._detect(batch)
                 batch = []
@@ -199,7 +199,7 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:
     model.load_state_dict(state, strict=False)  # an open-cd checkpoint may hold constants of the preprocessor
 
 
-def _read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:
+def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:
     """Read items in a thread, some of them ahead of their use."""
     with ThreadPoolExecutor(1) as pool:
         waiting = []

@@ -1,10 +1,13 @@
 """Change maps from a trained network: ``python -m ifn_plugin.tools.predict CONFIG CHECKPOINT DATE1 DATE2 OUT``.
 
-DATE1 and DATE2 are two images, or two folders whose images are paired by name. Below OUT come the folders that
-``--output`` names: ``map`` (0 and 255), ``probability`` (0 to 255) and ``panel`` (both dates and the map side by side).
+DATE1 and DATE2 are two images, two folders whose images are paired by name, or two rasters of any size (GeoTIFF and
+what else rasterio opens, georeferenced or not). Below OUT come the folders that ``--output`` names: ``map`` (0 and
+255), ``probability`` (0 to 255) and ``panel`` (both dates and the map side by side). Those of rasters are GeoTIFF, with
+0, 1 and 255 (no data) in the map and steps of 1/254 in the probability.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
 OUTPUTS = ('map', 'probability', 'panel')
+RASTERS = ('.tif', '.tiff', '.vrt', '.jp2', '.img')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,6 +41,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
     add_acceleration_arguments(parser)
+    group = parser.add_argument_group('rasters')
+    group.add_argument('--bands', type=int, nargs=3, default=[1, 2, 3], help='red, green and blue; default: 1 2 3')
+    group.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'),
+                       help='values that become 0 and 255; default: none for 8 bits, else percentiles 2 and 98')
+    group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
+    group.add_argument('--window', type=int, default=1024, help='side of the windows in pixels; default: 1024')
+    group.add_argument('--polygons', type=Path, metavar='FILE', help='changed areas, as .gpkg or .geojson')
+    group.add_argument('--min-area', type=float, default=0., help='smallest area to keep there, in m²')
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 <= args.threshold < 1:
         parser.error(f'--threshold {args.threshold}: a probability from 0 to 1 is needed.')
@@ -89,29 +101,69 @@ def predict(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]], out: 
     Returns:
         The share of pixels that are changed.
     """
-    backend = WholeFileBackend()
     changed = pixels = 0
     maps = detector.predict_all(pairs.values())
     for change, (name, pair) in zip(track(maps, total=len(pairs), description='Predicting'), pairs.items()):
         changed += int(change.changed.sum())
         pixels += change.changed.size
         for kind, picture in _pictures(change, pair, outputs):
-            backend.put(cv2.imencode('.png', picture)[1].tobytes(), out / kind / f'{name}.png')
+            _write(picture, out / kind / f'{name}.png')
     return changed / pixels
+
+
+def _write(picture: np.ndarray, path: Path) -> None:
+    WholeFileBackend().put(cv2.imencode('.png', picture)[1].tobytes(), path)
+
+
+def predict_rasters(args: argparse.Namespace) -> None:
+    """Find the changes between two rasters and write what the arguments ask for."""
+    from ifn_plugin import rasters  # not everyone has what it needs
+
+    if args.polygons is not None and args.polygons.suffix.lower() not in rasters.DRIVERS:
+        raise ValueError(f'{args.polygons}: name a file that ends in {" or ".join(rasters.DRIVERS)}.')
+    with rasters.RasterPair(args.date1, args.date2, args.bands, args.scale, args.align) as pair:
+        detector = build_detector(args)
+        start = time.perf_counter()
+        name = f'{args.date2.stem}.tif'
+        files = {kind: args.out / kind / name for kind in OUTPUTS}
+        with tempfile.TemporaryDirectory(dir=_existing(args.out)) as temporary:
+            # polygons and panels are made from the files, wanted or not
+            paths = {kind: files[kind] if kind in args.output else Path(temporary) / f'{kind}.tif' for kind in OUTPUTS}
+            summary = rasters.predict_raster(detector, pair, paths['map'], paths['probability'], args.window)
+            if args.polygons is not None:
+                number = rasters.write_polygons(paths['map'], paths['probability'], args.polygons, args.min_area)
+                print(f'{number} changed areas: {args.polygons}')
+            if 'panel' in args.output:
+                panel = draw_panel(*pair.preview(), rasters.preview_map(paths['map']))
+                _write(panel[..., ::-1], files['panel'].with_suffix('.png'))
+    share = summary.changed / max(summary.valid, 1)
+    print(f'{summary.total / 1e6:.1f} megapixels in {time.perf_counter() - start:.1f} s, {share:.2%} of the '
+          f'{summary.valid / summary.total:.2%} with data changed: ' + _folders(args))
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _folders(args: argparse.Namespace) -> str:
+    return ', '.join(str(args.out / kind) for kind in args.output)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
+        if args.date1.suffix.lower() in RASTERS or args.date2.suffix.lower() in RASTERS or args.polygons:
+            predict_rasters(args)
+            return
         pairs = _list_pairs(args.date1, args.date2)
         detector = build_detector(args)
         start = time.perf_counter()
         share = predict(detector, pairs, args.out, args.output)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    seconds = time.perf_counter() - start
-    print(f'{len(pairs)} pairs in {seconds:.1f} s, {share:.2%} of the pixels changed: '
-          + ', '.join(str(args.out / kind) for kind in args.output))
+    print(f'{len(pairs)} pairs in {time.perf_counter() - start:.1f} s, {share:.2%} of the pixels changed: '
+          + _folders(args))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,411 @@
+"""Change maps of rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from .inference import ChangeDetector, read_ahead
+
+try:
+    import geopandas
+    import pyproj
+    import rasterio
+    import rasterio.features
+    import shapely.geometry
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+    from rasterio.windows import Window
+except ImportError as error:
+    raise ImportError(f'Rasters need rasterio and geopandas ({error}): pip install "ifn_plugin[geo]".') from error
+
+# Of the written rasters: no data in one of the dates
+NODATA = 255
+# A probability of 1 in the written rasters
+FULL = 254
+DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
+_PROFILE = dict(driver='GTiff', dtype='uint8', count=1, nodata=NODATA, tiled=True, compress='deflate',
+                bigtiff='if_safer')
+
+
+@dataclass(frozen=True)
+class RasterSummary:
+    """What was found in a pair of rasters.
+
+    Attributes:
+        changed: Pixels that are changed.
+        valid: Pixels with data in both dates.
+        total: All pixels.
+    """
+
+    changed: int
+    valid: int
+    total: int
+
+
+class RasterPair:
+    """Two rasters on one grid, read window by window as 8-bit RGB.
+
+    Args:
+        date1: The earlier raster, any that rasterio opens.
+        date2: The later one.
+        bands: Which three bands are red, green and blue, counted from 1.
+        scale: The values that become 0 and 255, for rasters of other than 8 bits; by default the 2nd and the 98th
+            percentile of each band over both dates.
+        align: Warp the second raster to the grid of the first while reading.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is no raster, lacks bands, or the grids differ; both are named.
+    """
+
+    def __init__(self,
+                 date1: str | Path,
+                 date2: str | Path,
+                 bands: Sequence[int] = (1, 2, 3),
+                 scale: tuple[float, float] | None = None,
+                 align: bool = False) -> None:
+        self.paths = str(date1), str(date2)
+        self.bands = list(bands)
+        if len(self.bands) != 3:
+            raise ValueError(f'bands={self.bands}: three are needed, for red, green and blue.')
+        self._stack = ExitStack()
+        first, second = (self._open(path) for path in self.paths)
+        if align:
+            # the alpha band tells where the warped raster has no pixels
+            second = self._stack.enter_context(
+                WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
+                          resampling=Resampling.bilinear, add_alpha=second.nodata is None))
+        self._check_grids(first, second)
+        self.datasets = first, second
+        self.height, self.width = first.height, first.width
+        self.crs, self.transform = first.crs, first.transform
+        self._limits = self._find_limits(scale)
+
+    def _open(self, path: str) -> Any:
+        if not Path(path).exists():
+            raise FileNotFoundError(f'{path}: no such file.')
+        try:
+            dataset = self._stack.enter_context(rasterio.open(path))
+        except rasterio.errors.RasterioIOError as error:
+            raise ValueError(f'{path} is no raster that can be read: {" ".join(str(error).split())}') from error
+        if not all(1 <= band <= dataset.count for band in self.bands):
+            raise ValueError(f'{path} has {dataset.count} bands, but bands {self.bands} are asked for. Choose others.')
+        return dataset
+
+    def _check_grids(self, first: Any, second: Any) -> None:
+        same = first.transform.almost_equals(second.transform, precision=1e-6 * abs(first.transform.a))
+        for what, equal, values in (
+            ('coordinate system', first.crs == second.crs, (first.crs, second.crs)),
+            ('size (height, width)', first.shape == second.shape, (first.shape, second.shape)),
+            ('grid', same, (first.transform.to_gdal(), second.transform.to_gdal())),
+        ):
+            if not equal:
+                raise ValueError(f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
+                                 f'{values[1]}. Align the second with --align, or bring both to one grid.')
+
+    def _find_limits(self, scale: tuple[float, float] | None) -> np.ndarray | None:
+        """The values of each band that become 0 and 255, (2, 3); none for rasters of 8 bits."""
+        if scale is not None:
+            return np.array([[scale[0]] * 3, [scale[1]] * 3])
+        if all(dataset.dtypes[band - 1] == 'uint8' for dataset in self.datasets for band in self.bands):
+            return None
+        shape = min(self.height, 1000), min(self.width, 1000)
+        samples = [dataset.read(self.bands, out_shape=(3, *shape), masked=True) for dataset in self.datasets]
+        values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(3)]
+        if not all(map(len, values)):
+            raise ValueError(f'{self.paths[0]} and {self.paths[1]} have no pixel with data.')
+        low, high = np.transpose([np.nanpercentile(value, (2, 98)) for value in values])
+        return np.stack([low, np.maximum(high, low + 1e-6)])
+
+    def read(self, window: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read a window.
+
+        Args:
+            window: rasterio's window; the whole raster if ``None``.
+            shape: Read it shrunk to this height and width.
+
+        Returns:
+            Both dates, (2, H, W, 3), RGB, uint8; and where both have data, (H, W), bool.
+        """
+        images, valid = [], True
+        for dataset in self.datasets:
+            image = dataset.read(self.bands, window=window, out_shape=shape and (3, *shape))
+            valid = valid & (dataset.dataset_mask(window=window, out_shape=shape) > 0)
+            images.append(self._to_8_bits(image.transpose(1, 2, 0)))
+        return np.stack(images), np.asarray(valid)
+
+    def _to_8_bits(self, image: np.ndarray) -> np.ndarray:
+        if self._limits is None:
+            return image
+        low, high = self._limits
+        scaled = (np.nan_to_num(image.astype(np.float32)) - low) * (255 / (high - low))
+        return np.clip(scaled.round(), 0, 255).astype(np.uint8)
+
+    def preview(self, side: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+        """Both dates, shrunk to a side, (h, w, 3), RGB, uint8."""
+        date1, date2 = self.read(None, _shrunk(self.height, self.width, side))[0]
+        return date1, date2
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def __enter__(self) -> 'RasterPair':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _shrunk(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(1., side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def preview_map(path: Path, side: int = 1024) -> np.ndarray:
+    """A change map of :func:`predict_raster`, shrunk to a side, (h, w), uint8."""
+    with rasterio.open(path) as dataset:
+        array: np.ndarray = dataset.read(1, out_shape=_shrunk(dataset.height, dataset.width, side))
+    return array
+
+
+class _Axis:
+    """Windows along one axis: where each is read, what of it counts, and with which weight.
+
+    Windows start at multiples of ``stride``. Where two overlap, the weights of both sum to 1, rising as half a cosine
+    but for a margin, in which a window sees too little of what surrounds it. A window that would reach over the end is
+    read further inside.
+    """
+
+    def __init__(self, length: int, window: int, overlap: int) -> None:
+        self.length = length
+        self.overlap = overlap
+        self.stride = window - overlap
+        self.window = min(window, length)
+        self.number = max(1, -(-(length - overlap) // self.stride))
+        margin = overlap // 8
+        ramp = np.zeros(overlap, np.float32)
+        if overlap:
+            places = (np.arange(overlap - 2 * margin) + 0.5) / (overlap - 2 * margin)
+            ramp[margin:overlap - margin] = (1 - np.cos(np.pi * places)) / 2
+            ramp[overlap - margin:] = 1
+        self.ramp = ramp
+
+    def start(self, index: int) -> int:
+        """Where the part of a window that counts starts."""
+        return index * self.stride
+
+    def stop(self, index: int) -> int:
+        """Where it stops."""
+        return min(self.start(index) + self.stride + self.overlap, self.length)
+
+    def final(self, index: int) -> int:
+        """Where what no later window adds to stops."""
+        return self.length if index == self.number - 1 else self.start(index + 1)
+
+    def read_from(self, index: int) -> int:
+        """Where a window is read from."""
+        return min(self.start(index), self.length - self.window)
+
+    def weights(self, index: int) -> np.ndarray:
+        """Of the part that counts."""
+        weights = np.ones(self.stop(index) - self.start(index), np.float32)
+        if index > 0:
+            weights[:self.overlap] *= self.ramp[:len(weights)]
+        if index < self.number - 1:
+            weights[-self.overlap or len(weights):] *= 1 - self.ramp
+        return weights
+
+
+def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 1024,
+                   overlap: int = 256) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """Probabilities of "changed" in overlapping windows, blended, block by block from the upper left.
+
+    Args:
+        detector: The detector.
+        pair: The rasters.
+        window: Side of the windows, in pixels.
+        overlap: By how much they overlap, less than half of ``window``.
+
+    Yields:
+        Where a block lies, as rasterio's window; its probabilities, (h, w), float32; where both dates have data.
+    """
+    if not 0 <= 2 * overlap < window:
+        raise ValueError(f'overlap={overlap} is not less than half of window={window}.')
+    rows, columns = (_Axis(length, window, overlap) for length in (pair.height, pair.width))
+    places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
+
+    def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+        row, column = place
+        images, valid = pair.read(Window(
+            columns.read_from(column), rows.read_from(row), columns.window, rows.window))
+        return place, images, valid
+
+    below = np.zeros((overlap, pair.width), np.float32)  # what the row of windows above has left
+    right = np.zeros((0, 0), np.float32)  # what the window on the left has left
+    for batch in _batches(read_ahead(read, places, detector.batch_size), detector.batch_size):
+        # where there are no data, there is nothing to compute either
+        wanted = [index for index, (_, _, valid) in enumerate(batch) if valid.any()]
+        maps = np.zeros((len(batch), rows.window, columns.window), np.float32)
+        if wanted:
+            maps[wanted] = detector.probabilities(np.stack([batch[index][1] for index in wanted]))
+        for ((row, column), _, valid), probability in zip(batch, maps):
+            top, left = rows.start(row), columns.start(column)
+            inside = (slice(top - rows.read_from(row), None), slice(left - columns.read_from(column), None))
+            part = probability[inside] * rows.weights(row)[:, None] * columns.weights(column)
+            if column > 0:
+                part[:, :overlap] += right
+            height, width = rows.final(row) - top, columns.final(column) - left
+            block, right = part[:, :width], part[:, width:]
+            if row > 0:
+                block[:overlap] += below[:, left:left + width]
+            if row < rows.number - 1:
+                below[:, left:left + width] = block[height:]
+            yield (Window(left, top, width, height),
+                   block[:height], valid[inside][:height, :width])
+
+
+def predict_raster(detector: ChangeDetector,
+                   pair: RasterPair,
+                   map_path: Path | None = None,
+                   probability_path: Path | None = None,
+                   window: int = 1024) -> RasterSummary:
+    """Find the changes between two rasters of any size, in flat memory, and write them as GeoTIFF.
+
+    Args:
+        detector: The detector.
+        pair: The rasters.
+        map_path: File for the change map: 1 is changed, 0 unchanged, 255 without data in one of the dates.
+        probability_path: File for the probabilities in steps of 1/254, 255 without data.
+        window: Side of the windows, a multiple of 64 pixels; they overlap by a quarter.
+
+    Returns:
+        How many pixels are changed.
+
+    Raises:
+        ValueError: For another ``window``.
+    """
+    if window < 64 or window % 64:
+        raise ValueError(f'window={window}: a multiple of 64 is needed.')
+    overlap = window // 4
+    # blocks that are whole tiles, each written once
+    tile = math.gcd(window - overlap, 256)
+    profile = dict(_PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform,
+                   blockxsize=tile, blockysize=tile)
+    changed = valid_pixels = 0
+    # a small cache: each pixel is read once or twice, soon after another
+    with rasterio.Env(GDAL_CACHEMAX=64), ExitStack() as stack, Progress() as progress:
+        task = progress.add_task('Predicting', total=pair.height * pair.width)
+        map_file, probability_file = (stack.enter_context(_Unfinished(path, profile)) if path else None
+                                      for path in (map_path, probability_path))
+        if probability_file is not None:
+            probability_file.scales = (1 / FULL, )
+        for place, probability, valid in blended_blocks(detector, pair, window, overlap):
+            found = (probability > detector.threshold) & valid
+            changed += int(found.sum())
+            valid_pixels += int(valid.sum())
+            if map_file is not None:
+                map_file.write(np.where(valid, found, NODATA).astype(np.uint8), 1, window=place)
+            if probability_file is not None:
+                steps = (probability.clip(0, 1) * FULL).round()
+                probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), 1, window=place)
+            progress.advance(task, probability.size)
+    return RasterSummary(changed, valid_pixels, pair.height * pair.width)
+
+
+class _Unfinished:
+    """A raster that takes its name when it is finished, overviews included."""
+
+    def __init__(self, path: Path, profile: dict[str, Any]) -> None:
+        self.path = path
+        self.unfinished = path.with_name(f'{path.name}.unfinished')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.dataset = rasterio.open(self.unfinished, 'w', **profile)
+
+    def __enter__(self) -> Any:
+        return self.dataset
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.dataset.close()
+        if kind is not None:
+            self.unfinished.unlink(missing_ok=True)
+            return
+        with rasterio.open(self.unfinished, 'r+') as dataset:
+            factors = [2**power for power in range(1, 16) if max(dataset.shape) >> power >= 256]
+            if factors:
+                dataset.build_overviews(factors, Resampling.nearest)
+        self.unfinished.replace(self.path)
+
+
+def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: float = 0.) -> int:
+    """Write the changed areas of finished rasters as polygons.
+
+    Args:
+        map_path: The change map, from :func:`predict_raster`.
+        probability_path: The probabilities, likewise.
+        out: A GeoPackage (``.gpkg``) or GeoJSON (``.geojson``, in longitude and latitude as its standard says).
+        min_area: Smaller areas are left out, in m².
+
+    Returns:
+        The number of polygons, each with ``area_m2`` and ``mean_probability``. Without a coordinate system, areas are
+        in the units of the grid squared.
+
+    Raises:
+        ValueError: For another suffix of ``out``.
+    """
+    if out.suffix.lower() not in DRIVERS:
+        raise ValueError(f'{out}: name a file that ends in {" or ".join(DRIVERS)}.')
+    shapes, areas, means = [], [], []
+    with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
+        crs = changes.crs
+        band = rasterio.band(changes, 1)
+        # without a mask of the changed, all that is unchanged would be a polygon too
+        for geometry, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=changes.transform):
+            if value != 1:
+                continue
+            polygon = shapely.geometry.shape(geometry)
+            area = _area(polygon, crs)
+            if area < min_area:
+                continue
+            shapes.append(polygon)
+            areas.append(area)
+            means.append(_mean_probability(polygon, changes, probabilities))
+    frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)
+    if out.suffix.lower() == '.geojson' and crs is not None:
+        frame = frame.to_crs(4326)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f'unfinished-{out.name}')
+    unfinished.unlink(missing_ok=True)
+    frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()])
+    unfinished.replace(out)
+    return len(frame)
+
+
+def _area(polygon: Any, crs: Any) -> float:
+    """In m², on the ellipsoid where the coordinates are angles."""
+    if crs is None:
+        return float(polygon.area)
+    if crs.is_geographic:
+        geod: Any = pyproj.CRS(crs.to_wkt()).get_geod()
+        return abs(float(geod.geometry_area_perimeter(polygon)[0]))
+    return float(polygon.area) * crs.linear_units_factor[1]**2
+
+
+def _mean_probability(polygon: Any, changes: Any, probabilities: Any) -> float:
+    window = rasterio.features.geometry_window(changes, [polygon])
+    inside = rasterio.features.geometry_mask(
+        [polygon], (window.height, window.width), changes.window_transform(window), invert=True)
+    inside &= changes.read(1, window=window) == 1
+    return float(probabilities.read(1, window=window)[inside].mean()) / FULL
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while batch := list(islice(items, size)):
+        yield batch

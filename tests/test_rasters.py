@@ -1,0 +1,285 @@
+"""Rasters of any size: windows and their blending, what is written, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.tools.predict import main
+
+rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
+pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
+
+import geopandas  # noqa: E402
+from rasterio.transform import from_origin  # noqa: E402
+
+from ifn_plugin.rasters import RasterPair, _Axis, blended_blocks, predict_raster, write_polygons  # noqa: E402
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
+
+
+class Difference:
+    """A detector that sees one pixel at a time: the mean difference of the dates; it counts its passes."""
+
+    threshold = 0.5
+    batch_size = 3
+
+    def __init__(self):
+        self.shapes = []
+
+    def probabilities(self, pairs):
+        self.shapes.append(pairs.shape)
+        return np.abs(pairs[:, 1].astype(np.float32) - pairs[:, 0]).mean(axis=-1) / 255
+
+
+class Smooth(Difference):
+    """Its result depends on where a pixel lies in its window, as with a network, above all at the borders."""
+
+    def probabilities(self, pairs):
+        height, width = pairs.shape[2:4]
+        y, x = np.mgrid[:height, :width]
+        border = np.minimum.reduce([y, x, height - 1 - y, width - 1 - x])
+        return np.broadcast_to(0.5 + 0.1 * np.exp(-border / 20.), (len(pairs), height, width)).astype(np.float32)
+
+
+def write(path, image, **profile):
+    """An (H, W, C) image as GeoTIFF."""
+    with rasterio.open(path, 'w', driver='GTiff', width=image.shape[1], height=image.shape[0], count=image.shape[2],
+                       dtype=image.dtype, **GRID | profile) as dataset:
+        dataset.write(image.transpose(2, 0, 1))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function that writes a pair of random rasters and gives paths and images."""
+
+    def make(height=200, width=300, bands=3, seed=0, **profile):
+        images = np.random.default_rng(seed).integers(0, 256, (2, height, width, bands), np.uint8)
+        return [write(tmp_path / name, image, **profile) for name, image in zip(('a.tif', 'b.tif'), images)], images
+
+    return make
+
+
+@pytest.mark.parametrize('length', [1, 15, 63, 64, 65, 111, 112, 113, 160, 161, 1000])
+@pytest.mark.parametrize('window, overlap', [(64, 16), (64, 0), (64, 31), (128, 32)])
+def test_weights_of_windows_sum_to_one(length, window, overlap):
+    axis = _Axis(length, window, overlap)
+    total = np.zeros(length)
+    for index in range(axis.number):
+        total[axis.start(index):axis.stop(index)] += axis.weights(index)
+        first = axis.read_from(index)
+        assert 0 <= first <= axis.start(index) <= axis.stop(index) <= first + axis.window
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    assert axis.final(axis.number - 1) == length
+
+
+@pytest.mark.parametrize('height, width', [(1, 1), (40, 300), (300, 40), (64, 64), (65, 63), (201, 333)])
+@pytest.mark.parametrize('overlap', [0, 16, 30])
+def test_blocks_cover_every_pixel_once(files, height, width, overlap):
+    paths, images = files(height, width)
+    result, count = np.zeros((height, width)), np.zeros((height, width))
+    with RasterPair(*paths) as pair:
+        for place, probability, valid in blended_blocks(Difference(), pair, 64, overlap):
+            rows, columns = place.toslices()
+            result[rows, columns] = probability
+            count[rows, columns] += 1
+            assert valid.all() and valid.shape == probability.shape
+    assert (count == 1).all()
+    np.testing.assert_allclose(result, Difference().probabilities(images[None])[0], atol=1e-6)
+
+
+def test_no_seams_where_windows_disagree(files):
+    paths, _ = files(256, 256)
+    result = np.zeros((256, 256))
+    with RasterPair(*paths) as pair:
+        for place, probability, _ in blended_blocks(Smooth(), pair, 128, 32):
+            result[place.toslices()] = probability
+    steps = max(np.abs(np.diff(result, axis=0)).max(), np.abs(np.diff(result, axis=1)).max())
+    unblended = 0.1 * (1 - np.exp(-1 / 20))  # the network's own slope at a border
+    assert steps < 2 * unblended
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(1), dataset.profile, dataset.overviews(1)
+
+
+def test_what_is_written(files, tmp_path):
+    paths, images = files(300, 520)
+    with RasterPair(*paths) as pair:
+        summary = predict_raster(Difference(), pair, tmp_path / 'out' / 'map.tif', tmp_path / 'out' / 'p.tif', 128)
+    expected = Difference().probabilities(images[None])[0]
+    found, profile, overviews = read(tmp_path / 'out' / 'map.tif')
+    assert np.array_equal(found, expected > 0.5) and summary.changed == (expected > 0.5).sum()
+    assert profile['crs'] == GRID['crs'] and profile['transform'] == GRID['transform'] and profile['nodata'] == 255
+    assert profile['tiled'] and profile['compress'] == 'deflate' and overviews == [2]
+    steps, profile, _ = read(tmp_path / 'out' / 'p.tif')
+    assert np.abs(steps / 254 - expected).max() < 0.51 / 254
+    with rasterio.open(tmp_path / 'out' / 'p.tif') as dataset:
+        assert dataset.scales == (pytest.approx(1 / 254), )
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['map.tif', 'p.tif']
+    assert summary.valid == summary.total == 300 * 520
+
+
+def test_pixels_without_data_in_either_date(tmp_path):
+    first = np.full((100, 150, 3), 100, np.uint8)
+    second = np.full((100, 150, 3), 250, np.uint8)
+    first[:70, :80] = 0
+    second[:, 140:] = 0
+    paths = [write(tmp_path / name, image, nodata=0) for name, image in (('a.tif', first), ('b.tif', second))]
+    detector = Difference()
+    with RasterPair(*paths) as pair:
+        summary = predict_raster(detector, pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    found = read(tmp_path / 'map.tif')[0]
+    valid = np.ones((100, 150), bool)
+    valid[:70, :80] = valid[:, 140:] = False
+    assert np.array_equal(found == 255, ~valid) and summary.valid == valid.sum()
+    assert np.array_equal(read(tmp_path / 'p.tif')[0] == 255, ~valid)
+    # six windows, of which the first has no data at all
+    assert sum(shape[0] for shape in detector.shapes) < 6
+
+
+def test_16_bits_and_chosen_bands(tmp_path):
+    images = np.random.default_rng(0).integers(1000, 3000, (2, 60, 50, 5), np.uint16)
+    paths = [write(tmp_path / name, image) for name, image in zip(('a.tif', 'b.tif'), images)]
+    with RasterPair(*paths, bands=(4, 2, 1), scale=(1000, 3000)) as pair:
+        dates, _ = pair.read(None)
+    expected = np.clip(((images[..., [3, 1, 0]] - 1000.) * 255 / 2000).round(), 0, 255)
+    assert np.array_equal(dates, expected)
+    with RasterPair(*paths) as pair:
+        dates, _ = pair.read(None)
+    for channel in range(3):  # both dates by the same percentiles of both
+        low, high = np.percentile(images[..., channel], (2, 98))
+        scaled = np.clip((images[..., channel] - low) * 255 / (high - low), 0, 255)
+        assert np.abs(dates[..., channel] - scaled).max() <= 0.51
+
+
+def test_align(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    a = write(tmp_path / 'a.tif', image)
+    # the same ground, shifted by ten pixels each way and in rows turned upside down: another grid
+    b = write(tmp_path / 'b.tif', image[10:70, 10:90], transform=from_origin(600005, 3399995, 0.5, 0.5))
+    with pytest.raises(ValueError, match=r'differ in size.*a\.tif has \(80, 100\).*b\.tif has \(60, 80\).*--align'):
+        RasterPair(a, b)
+    with RasterPair(a, b, align=True) as pair:
+        dates, valid = pair.read(None)
+    inside = np.zeros((80, 100), bool)
+    inside[10:70, 10:90] = True
+    assert np.array_equal(valid, inside) and np.array_equal(dates[0][inside], dates[1][inside])
+
+
+def test_other_coordinate_system(tmp_path):
+    image = np.zeros((40, 40, 3), np.uint8)
+    a = write(tmp_path / 'a.tif', image)
+    b = write(tmp_path / 'b.tif', image, crs='EPSG:32615')
+    with pytest.raises(ValueError, match=r'in coordinate system: .*a\.tif has EPSG:32614, .*b\.tif has EPSG:32615'):
+        RasterPair(a, b)
+    c = write(tmp_path / 'c.tif', image, transform=from_origin(600000.1, 3400000, 0.5, 0.5))
+    with pytest.raises(ValueError, match=r'differ in grid: .*a\.tif has .*c\.tif has'):
+        RasterPair(a, c)
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(bands=(1, 2, 7)), r'a\.tif has 3 bands, but bands \[1, 2, 7\]'),
+    (dict(bands=(1, 2)), 'three are needed'),
+])
+def test_wrong_bands(files, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        RasterPair(*files()[0], **kwargs)
+
+
+def test_wrong_files(files, tmp_path):
+    (tmp_path / 'bad.tif').write_bytes(b'II*\0 no raster')
+    with pytest.raises(ValueError, match=r'bad\.tif is no raster that can be read'):
+        RasterPair(tmp_path / 'bad.tif', tmp_path / 'bad.tif')
+    with pytest.raises(FileNotFoundError, match=r'none\.tif: no such file'):
+        RasterPair(tmp_path / 'none.tif', tmp_path / 'none.tif')
+    with RasterPair(*files()[0]) as pair, pytest.raises(ValueError, match='window=100: a multiple of 64'):
+        predict_raster(Difference(), pair, window=100)
+
+
+def test_what_was_there_stays_until_the_new_one_is_finished(files, tmp_path):
+
+    class Broken(Difference):
+
+        def probabilities(self, pairs):
+            raise RuntimeError('out of memory')
+
+    (tmp_path / 'map.tif').write_text('former')
+    with RasterPair(*files()[0]) as pair, pytest.raises(RuntimeError, match='out of memory'):
+        predict_raster(Broken(), pair, tmp_path / 'map.tif', window=64)
+    assert (tmp_path / 'map.tif').read_text() == 'former' and not list(tmp_path.glob('*unfinished*'))
+
+
+@pytest.mark.parametrize('crs, scale, tolerance', [
+    ('EPSG:32614', 0.5, 1e-9),
+    ('EPSG:2277', 0.5 / 0.3048006096012192, 1e-9),  # in US survey feet
+    ('EPSG:4326', None, 1e-4),
+])
+def test_polygons(tmp_path, crs, scale, tolerance):
+    """Areas against a case made by hand: 20 × 10 and 4 × 5 pixels of half a metre."""
+    # a degree at the equator has 111 319.49 m along it and 110 574.28 m across
+    transform = (from_origin(600000, 3400000, scale, scale) if scale
+                 else from_origin(0, 0, 0.5 / 111_319.49, 0.5 / 110_574.28))
+    first = np.zeros((60, 80, 3), np.uint8)
+    second = first.copy()
+    second[10:30, 20:30] = 200
+    second[40:44, 50:55] = 255
+    second[44, 55] = 255  # touches at a corner: one area
+    paths = [write(tmp_path / name, image, crs=crs, transform=transform)
+             for name, image in (('a.tif', first), ('b.tif', second))]
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    files = tmp_path / 'map.tif', tmp_path / 'p.tif'
+    assert write_polygons(*files, tmp_path / 'out.gpkg') == 2
+    frame = geopandas.read_file(tmp_path / 'out.gpkg').sort_values('area_m2')
+    assert frame.crs == crs
+    assert frame.area_m2.tolist() == pytest.approx([21 / 4, 200 / 4], rel=tolerance)
+    assert frame.mean_probability.tolist() == pytest.approx([1, 200 / 255], abs=1 / 254)
+    if scale:
+        west, _, _, north = frame.total_bounds
+        assert (west, north) == pytest.approx((600000 + 20 * scale, 3400000 - 10 * scale))
+    assert write_polygons(*files, tmp_path / 'out.geojson', min_area=10) == 1
+    content = json.loads((tmp_path / 'out.geojson').read_text())
+    longitude, latitude = content['features'][0]['geometry']['coordinates'][0][0]
+    assert -180 <= longitude <= 180 and -90 <= latitude <= 90
+    with pytest.raises(ValueError, match=r'out\.shp: name a file that ends in \.gpkg or \.geojson'):
+        write_polygons(*files, tmp_path / 'out.shp')
+
+
+def test_no_change_gives_a_file_without_polygons(files, tmp_path):
+    paths, _ = files(70, 70)
+    with RasterPair(paths[0], paths[0]) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    assert write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / 'none.gpkg') == 0
+    assert len(geopandas.read_file(tmp_path / 'none.gpkg')) == 0
+
+
+def test_the_command(files, checkpoint, tmp_path, capsys):
+    """A raster of one window is what the detector finds in the whole image."""
+    paths, images = files(60, 50)
+    out = tmp_path / 'out'
+    main([str(CONFIG), str(checkpoint), *map(str, paths), str(out), '--output', 'map', 'panel', '--window', '64',
+          '--device', 'cpu', '--polygons', str(out / 'changes.gpkg')])
+    expected = ChangeDetector(CONFIG, checkpoint, device='cpu').predict(*images)
+    found, profile, _ = read(out / 'map' / 'b.tif')
+    assert np.array_equal(found == 1, expected.changed) and profile['crs'] == GRID['crs']
+    areas = geopandas.read_file(out / 'changes.gpkg')
+    assert areas.area_m2.sum() == pytest.approx(expected.changed.sum() / 4)
+    assert sorted(path.name for path in out.iterdir()) == ['changes.gpkg', 'map', 'panel']
+    assert (out / 'panel' / 'b.png').is_file()
+    said = capsys.readouterr().out
+    assert f'{len(areas)} changed areas' in said and '100.00% with data' in said
+
+
+def test_the_command_without_rasterio(files, checkpoint, tmp_path, monkeypatch):
+    import sys
+    monkeypatch.setitem(sys.modules, 'rasterio', None)
+    monkeypatch.delitem(sys.modules, 'ifn_plugin.rasters')
+    monkeypatch.delattr('ifn_plugin.rasters')
+    with pytest.raises(SystemExit, match=r'Rasters need rasterio.*pip install "ifn_plugin\[geo\]"'):
+        main([str(CONFIG), str(checkpoint), *map(str, files()[0]), str(tmp_path / 'out')])
