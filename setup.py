@@ -48,6 +48,7 @@ setup(
     extras_require={
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
         'geo': ['rasterio', 'geopandas'],
+        'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['setuptools', 'pytest', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy', 'pre-commit', 'build',
                 'nox'],
     },

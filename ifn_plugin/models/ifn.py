@@ -31,7 +31,7 @@ def _pair_up(x: Tensor) -> Tensor:
     """Both dates' maps in turn, (2·N, C, H, W) → side by side, (N, 2·C, H, W), in the memory format that they have."""
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.cat((x[0::2], x[1::2]), dim=1)
-    return x.reshape(len(x) // 2, -1, *x.shape[2:])
+    return x.reshape(x.shape[0] // 2, -1, *x.shape[2:])
 
 
 @MODELS.register_module()

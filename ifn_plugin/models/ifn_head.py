@@ -53,7 +53,7 @@ class Block(nn.Sequential):
         if torch.is_grad_enabled():
             # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
             x = convolution(torch.cat(list(parts), dim=1) * scale)
-        elif len(scale) == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
+        elif scale.shape[0] == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
             # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
             kernels = (convolution.weight * scale).split([part.shape[1] for part in parts], dim=1)
             x = F.conv2d(parts[0], kernels[0], convolution.bias, padding=convolution.padding)

@@ -1,0 +1,144 @@
+"""A trained IFN as a file that runs without this package: ONNX, or a program of ``torch.export``."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .inference import ChangeDetector
+from .models import IFN, IFNHead
+
+SUFFIXES = ('.onnx', '.pt2')
+# Of the program: each pooling halves such sizes exactly
+MULTIPLE = 16
+
+
+class ChangeNetwork(nn.Module):
+    """IFN from raw images to probabilities, with its normalization inside.
+
+    Args:
+        detector: The trained detector.
+
+    Raises:
+        ValueError: If the detector is no IFN.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, detector: ChangeDetector) -> None:
+        super().__init__()
+        model = detector.model
+        backbone, head, preprocessor = (getattr(model, name, None)
+                                        for name in ('backbone', 'decode_head', 'data_preprocessor'))
+        if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
+            raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but what can '
+                             'be exported is ifn_plugin.IFN with ifn_plugin.IFNHead.')
+        self.backbone, self.head = backbone, head
+        # Ours and open-cd's preprocessor have both dates' constants, in the order that the network sees
+        self.reverse = not getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
+        for name in ('mean', 'std'):
+            values = getattr(preprocessor, name).reshape(2, 1, 1, 1, -1).clone()
+            self.register_buffer(name, values.flip(-1) if self.reverse else values)
+        self.requires_grad_(False)
+
+    def forward(self, date1: Tensor, date2: Tensor) -> Tensor:
+        """Find the changes.
+
+        Args:
+            date1: The earlier images, (N, H, W, 3), RGB, uint8.
+            date2: The later ones.
+
+        Returns:
+            Probability of "changed", (N, H, W), float32.
+        """
+        dates = [(date.float() - mean) / std for date, mean, std in zip((date1, date2), self.mean, self.std)]
+        if self.reverse:
+            dates = [date.flip(-1) for date in dates]
+        pair = torch.cat([date.permute(0, 3, 1, 2) for date in dates], dim=1)
+        probability: Tensor = self.head(self.backbone(pair))[-1][:, 0].sigmoid()
+        return probability
+
+
+def _example(n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    date1, date2 = torch.randint(0, 256, (2, n, height, width, 3), dtype=torch.uint8)
+    return date1, date2
+
+
+def export(detector: ChangeDetector, path: Path) -> None:
+    """Write a trained IFN to a file: ``.onnx``, or ``.pt2`` for ``torch.export.load``.
+
+    Batch, height and width are dynamic: any in ONNX, multiples of 16 from 32 on in the program.
+
+    Args:
+        detector: The trained detector, on the CPU, in float32.
+        path: File to write.
+
+    Raises:
+        ImportError: If what ONNX needs is missing.
+        ValueError: For another suffix, or a detector that is no IFN.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
+    network = ChangeNetwork(detector).eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'unfinished-{path.name}')
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        if path.suffix == '.onnx':
+            _export_onnx(network, unfinished)
+        else:
+            n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
+            shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
+            program = torch.export.export(network, _example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
+            torch.export.save(program, unfinished)
+    unfinished.replace(path)
+
+
+def _export_onnx(network: nn.Module, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'Exporting to ONNX needs onnxscript ({error}): pip install "ifn_plugin[export]".') from error
+    shapes = dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)
+    torch.onnx.export(
+        network, _example(2, 67, 53), str(path), dynamo=True, external_data=False, verbose=False,
+        input_names=['date1', 'date2'], output_names=['probability'],
+        dynamic_shapes=dict(date1=shapes, date2=shapes))
+
+
+def compare(detector: ChangeDetector, path: Path,
+            shapes: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
+    """Run an exported file beside the network.
+
+    Args:
+        detector: The detector that was exported.
+        path: The file.
+        shapes: Batches, heights and widths to try.
+
+    Returns:
+        The largest difference of the probabilities at each shape.
+
+    Raises:
+        ImportError: If ONNX Runtime is missing.
+    """
+    network = ChangeNetwork(detector).eval()
+    if path.suffix == '.onnx':
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(f'Checking needs onnxruntime ({error}): pip install "ifn_plugin[export]".') from error
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+        def run(date1: Tensor, date2: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, dict(date1=date1.numpy(), date2=date2.numpy()))[0])
+    else:
+        run = torch.export.load(path).module()
+    differences = {}
+    with torch.no_grad():
+        for shape in shapes:
+            pair = _example(*shape)
+            differences[shape] = float((run(*pair) - network(*pair)).abs().max())
+    return differences

@@ -1,0 +1,52 @@
+"""A trained IFN as a file that runs without this package: ``python -m ifn_plugin.tools.export CONFIG CHECKPOINT OUT``.
+
+OUT is an ``.onnx`` file or a ``.pt2`` program of ``torch.export``. It takes raw images of both dates, (N, H, W, 3),
+RGB, uint8, and gives the probabilities of "changed", (N, H, W). It is compared with the network at several sizes at
+once.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from ifn_plugin.export import compare, export
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.tools._common import read_config, resolve_config
+
+TOLERANCE = 1e-4
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Export a trained IFN to ONNX or torch.export')
+    parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = read_config(resolve_config(args.config))
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    shapes = [(1, 64, 64), (3, 64, 96), (2, 256, 256)]
+    if args.out.suffix == '.onnx':
+        shapes += [(1, 1, 1), (1, 67, 53), (2, 33, 200)]
+    try:
+        detector = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False))
+        export(detector, args.out)
+        differences = compare(detector, args.out, shapes)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    print(f'{args.out}: {args.out.stat().st_size / 2**20:.0f} MiB. Largest difference from PyTorch: '
+          + ', '.join(f'{difference:.1e} at {n}×{height}×{width}'
+                      for (n, height, width), difference in differences.items()))
+    if max(differences.values()) > TOLERANCE:
+        raise SystemExit(f'{args.out} differs from the network by more than {TOLERANCE}: do not use it.')
+
+
+if __name__ == '__main__':
+    main()

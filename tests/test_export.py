@@ -1,0 +1,103 @@
+"""Exported networks beside PyTorch."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ifn_plugin.export import ChangeNetwork, compare, export
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.tools.export import main
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+pytestmark = pytest.mark.skipif(
+    torch.__version__ < torch.torch_version.TorchVersion('2.9'), reason='exporting is tested from torch 2.9 on')
+ONNX_SHAPES = [(1, 64, 64), (3, 32, 48), (2, 67, 53), (1, 1, 1), (1, 200, 33)]
+
+
+@pytest.fixture(scope='module')
+def detector(checkpoint):
+    return ChangeDetector(CONFIG, checkpoint, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def onnx_file(checkpoint, tmp_path_factory):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is not installed: pip install ifn_plugin[export]')
+    path = tmp_path_factory.mktemp('onnx') / 'ifn.onnx'
+    main([str(CONFIG), str(checkpoint), str(path)])
+    return path
+
+
+def test_onnx_gives_the_networks_probabilities(detector, onnx_file):
+    assert max(compare(detector, onnx_file, ONNX_SHAPES).values()) < 1e-5
+    assert [path.name for path in onnx_file.parent.iterdir()] == ['ifn.onnx']
+
+
+def test_onnx_gives_the_networks_logits(detector, onnx_file):
+    import onnx
+    import onnxruntime
+    model = onnx.load(onnx_file)
+    sigmoid = [node for node in model.graph.node if node.op_type == 'Sigmoid'][-1]
+    model.graph.output.append(onnx.ValueInfoProto(name=sigmoid.input[0]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
+    network = ChangeNetwork(detector)
+    for shape in ONNX_SHAPES:
+        dates = torch.randint(0, 256, (2, *shape, 3), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = network(*dates).double().logit()
+        _, logit = session.run(None, dict(zip(('date1', 'date2'), dates.numpy())))
+        np.testing.assert_allclose(logit, expected, rtol=0, atol=1e-4)
+
+
+def test_probabilities_are_those_of_the_detector(detector, onnx_file):
+    """The colours' order and the normalization included, which the graph has inside."""
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=['CPUExecutionProvider'])
+    pair = np.random.default_rng(0).integers(0, 256, (2, 40, 56, 3), np.uint8)
+    probability, = session.run(None, dict(date1=pair[:1], date2=pair[1:]))
+    assert probability.shape == (1, 40, 56) and probability.dtype == np.float32 and probability.std() > 0.01
+    np.testing.assert_allclose(probability[0], detector.predict(*pair).probability, rtol=0, atol=1e-5)
+
+
+def test_a_network_that_sees_bgr(checkpoint):
+    detector = ChangeDetector(CONFIG, checkpoint, device='cpu')
+    detector.model.data_preprocessor.reverse_channels = False
+    pair = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
+    with torch.no_grad():
+        probability = ChangeNetwork(detector)(*torch.from_numpy(pair).split(1))
+    np.testing.assert_allclose(probability[0], detector.predict(*pair).probability, rtol=0, atol=1e-6)
+
+
+def test_program(detector, tmp_path):
+    export(detector, tmp_path / 'ifn.pt2')
+    assert max(compare(detector, tmp_path / 'ifn.pt2', [(1, 64, 64), (3, 32, 48), (2, 128, 64)]).values()) < 1e-5
+
+
+def test_the_example_of_the_readme_runs_without_torch(onnx_file, tmp_path):
+    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+    example = next(block for block in re.findall(r'```python\n(.*?)```', readme, re.DOTALL) if 'onnxruntime' in block)
+    for name in ('1999.png', '2020.png'):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
+    (tmp_path / 'ifn.onnx').symlink_to(onnx_file)
+    code = f"import sys\nsys.modules['torch'] = None\n{example}"
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
+    assert set(np.unique(cv2.imread(str(tmp_path / 'changes.png')))) <= {0, 255}
+
+
+def test_errors(detector, checkpoint, tmp_path):
+    with pytest.raises(ValueError, match=r'ifn\.trt: name a file that ends in \.onnx or \.pt2'):
+        export(detector, tmp_path / 'ifn.trt')
+    detector.model.decode_head, head = torch.nn.Identity(), detector.model.decode_head
+    with pytest.raises(ValueError, match=r'has IFN and Identity, but what can be exported is ifn_plugin\.IFN'):
+        export(detector, tmp_path / 'ifn.onnx')
+    detector.model.decode_head = head
+    with pytest.raises(SystemExit, match=r'none\.pth: no such checkpoint'):
+        main([str(CONFIG), str(tmp_path / 'none.pth'), str(tmp_path / 'ifn.onnx')])
+    assert not list(tmp_path.iterdir())
