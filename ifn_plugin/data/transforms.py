@@ -1,5 +1,6 @@
 """Loading a pair, and applying the transforms of mmseg to it."""
 
+import io
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
+from PIL.PngImagePlugin import PngImageFile
 
 from ..registry import TRANSFORMS
 
@@ -33,14 +35,14 @@ class _Loader(BaseTransform):
         content = fileio.get(path, backend_args=self.backend_args)
         if content.startswith(b'\x89PNG') and b'acTL' in content[:max(0, content.find(b'IDAT'))]:
             raise ValueError(f'{path} is animated. Save the one image of it that is meant.')
+        image, reason = None, f'{len(content)} bytes'
         try:
             image = self._decode(content) if content else None
-        except (cv2.error, MemoryError) as error:
-            raise ValueError(f'{path} cannot be decoded: {" ".join(str(error).split())}') from error
+        except (cv2.error, MemoryError, SyntaxError, OSError, ValueError) as error:
+            reason += ': ' + ' '.join(str(error).split())
         if image is None:
-            raise ValueError(
-                f'{path} is no image that can be read, or it is damaged ({len(content)} bytes). Replace it, or remove '
-                'it and its partners.')
+            raise ValueError(f'{path} is no image that can be read, or it is damaged ({reason}). Replace it, or remove '
+                             'it and its partners.')
         return image
 
     @staticmethod
@@ -51,6 +53,9 @@ class _Loader(BaseTransform):
             if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
                 return None
             return mmcv.imfrombytes(content, flag='color', backend='cv2')
+        if content.startswith(b'\x89PNG'):
+            # all its checksums: decoders pass over what they can do without, such as the way to turn the image
+            PngImageFile(io.BytesIO(content)).verify()
         image: np.ndarray | None = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
         # 'unchanged' keeps what 'color' drops, the turning apart: 16 bits and transparent pixels, which are refused
         if image is not None and b'eXIf' in content and image.dtype == np.uint8 and not _is_transparent(image):

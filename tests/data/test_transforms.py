@@ -135,7 +135,7 @@ def test_damaged_file_is_refused(tmp_path, good, loader, content):
         'text': b'<html>404: not found</html>',
         'nothing': b''
     }[content])
-    message = rf'damaged\.png is no image .*\({damaged.stat().st_size} bytes\)\. Replace it, or remove it'
+    message = rf'damaged\.png is no image .*\({damaged.stat().st_size} bytes.*\)\. Replace it, or remove it'
     with pytest.raises(ValueError, match=message):
         loader()(dict(img_path=[good, str(damaged)], seg_map_path=str(damaged)))
 
