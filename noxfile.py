@@ -30,7 +30,8 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python='3.13')
 def newest(session: nox.Session) -> None:
     """Whatever the index has; setuptools has no ``pkg_resources`` any more."""
-    session.install('torch', 'mmengine', 'mmcv-lite', 'onedl-mmsegmentation', 'packaging', *TESTS)
+    session.install('torch', 'mmengine', 'mmcv-lite', 'onedl-mmsegmentation', 'packaging', 'rasterio', 'geopandas',
+                    'onnx', 'onnxscript', 'onnxruntime', *TESTS)
     _test(session)
 
 

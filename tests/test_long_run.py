@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -59,8 +60,9 @@ def test_memory_files_and_processes_stay_as_they_are(train, tmp_path):
     for number, tenth in enumerate(tenths, 3):
         print(f'{number}/10: {len(tenth)} samples, peak {max(tenth)[0] / 2**20:.0f} MiB, '
               f'{max(files for _, files, _ in tenth)} files, {max(processes for *_, processes in tenth)} processes')
-    first, last = (tuple(map(max, zip(*tenth))) for tenth in (tenths[0], tenths[-1]))
-    assert last[0] < 1.02 * first[0] and last[1:] == first[1:]
+    # several tenths each: files come and go as workers hand over batches
+    first, last = (tuple(map(max, zip(*chain(*part)))) for part in (tenths[:3], tenths[-3:]))
+    assert last[0] < 1.02 * first[0] and last[1] <= first[1] and last[2] == first[2]
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='Ctrl-C is sent as a POSIX signal')
