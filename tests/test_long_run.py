@@ -21,18 +21,26 @@ ITERATIONS = int(os.environ.get('IFN_PLUGIN_LONG_RUN', '0'))
 @pytest.fixture
 def train(options, tmp_path):
     """A function that starts a run with two workers in a process group of its own."""
+    started = []
 
     def start(*more):
         workers = [f'{split}_dataloader.{setting}' for split in ('train', 'val')
                    for setting in ('num_workers=2', 'persistent_workers=True')]
         with (tmp_path / 'output').open('w') as output:
-            return psutil.Popen(
+            process = psutil.Popen(
                 [sys.executable, '-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path / 'run',
                  '--cfg-options', *options, 'train_dataloader.batch_size=1', *workers, *more],
                 env=dict(os.environ, PYTHONPATH=str(REPOSITORY)), stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True)
+                start_new_session=True,
+                # as in a terminal: what a shell starts in the background ignores Ctrl-C, and so would its children
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def logged(tmp_path):
