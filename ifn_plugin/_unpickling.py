@@ -1,10 +1,12 @@
 """What a checkpoint may hold besides tensors, and a pickle for the versions of torch that cannot be told so.
 
-A pickle names what it wants called. Here each name that mmengine's checkpoints need stands for something that can do
-nothing else: numpy's own functions would let a crafted file make arrays that lie about their memory.
+A pickle names what it wants called. Here each name that mmengine's checkpoints need stands for a placeholder that can
+do nothing: numpy's and mmengine's own would let a crafted file lie about memory or change classes. What the
+placeholders hold becomes arrays and log values when all has been read, in :func:`finish`.
 """
 
 import pickle
+from collections import OrderedDict
 from pickle import UnpicklingError
 from typing import IO, Any
 
@@ -16,63 +18,116 @@ from mmengine.logging import HistoryBuffer
 TORCH_KNOWS_SAFE_GLOBALS = torch.__version__ >= torch.torch_version.TorchVersion('2.6')
 
 
-def _getattr(owner: object, name: str) -> Any:
-    """For ``getattr``: HistoryBuffer's four statistics."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(HistoryBuffer, name)
-    raise UnpicklingError(f'The file wants attribute {name!r} of {owner!r}, which a checkpoint has no use for.')
+def _refuse(what: str) -> UnpicklingError:
+    return UnpicklingError(f'The file wants {what}, which a checkpoint has no use for.')
+
+
+class _Log:
+    """For mmengine's ``HistoryBuffer``: arrays of values and counts."""
+
+    __slots__ = ('state', )
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def finish(self) -> HistoryBuffer:
+        values, counts, length = (self.state[name] for name in ('_log_history', '_count_history', 'max_length'))
+        if type(values) is not _Array or type(counts) is not _Array or type(length) is not int:
+            raise _refuse('a log of other than numbers')
+        log = HistoryBuffer(max_length=length)
+        log._log_history, log._count_history = values.finish(), counts.finish()
+        return log
 
 
 class _Kind:
     """For ``numpy.dtype``: a kind of number."""
 
+    __slots__ = ('dtype', )
+
     def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
-        if not isinstance(name, str) or np.dtype(name).char not in '?bhilqBHILQefdg':
-            raise UnpicklingError(f'The file has an array of {name!r}, which is no kind of number.')
+        if type(name) is not str or np.dtype(name).char not in '?bhilqBHILQefdg':
+            raise _refuse(f'an array of {name!r}, which is no kind of number')
         self.dtype = np.dtype(name)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: Any) -> None:
         # of the state, a number has the byte order only
         self.dtype = self.dtype.newbyteorder('>' if state[1] == '>' else '<')
 
 
-class _Array(np.ndarray):
-    """For ``numpy.ndarray``: an array of numbers, written again as any other."""
+def _numbers(kind: Any, content: Any) -> np.ndarray:
+    """The numbers in bytes, copied."""
+    if type(kind) is not _Kind or type(content) is not bytes:
+        raise _refuse('an array of other than numbers')
+    return np.frombuffer(content, kind.dtype).copy()
 
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, kind, fortran, content = state
-        super().__setstate__((version, shape, kind.dtype, fortran, content))
 
-    def __reduce__(self) -> Any:
-        return np.array(self, subok=False).__reduce__()
+class _Array:
+    """For ``numpy.ndarray``: an array of numbers."""
+
+    __slots__ = ('state', )
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def finish(self) -> np.ndarray:
+        _, shape, kind, fortran, content = self.state
+        return _numbers(kind, content).reshape(shape, order='F' if fortran is True else 'C')
 
 
 def _reconstruct(*_: object) -> _Array:
-    return np.empty(0).view(_Array)
+    return _Array()
 
 
-def _scalar(kind: _Kind, content: bytes) -> np.generic:
-    value: np.generic = np.frombuffer(content, kind.dtype)[0]
+def _scalar(kind: Any, content: Any) -> np.generic:
+    value: np.generic = _numbers(kind, content)[0]
     return value
+
+
+def _getattr(owner: object, name: str) -> None:
+    """For ``getattr``: a log names its four statistics, which each log has anyway."""
+    if owner is not _Log or name not in ('min', 'max', 'current', 'mean'):
+        raise _refuse(f'attribute {name!r} of {owner!r}')
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """For ``codecs.encode``, by which pickles of old protocols have bytes."""
     if encoding != 'latin1':
-        raise UnpicklingError(f'The file wants text encoded in {encoding}, which a checkpoint has no use for.')
+        raise _refuse(f'text encoded in {encoding}')
     return text.encode('latin1')
 
 
 def what_mmengine_writes() -> list[Any]:
-    """What mmengine's checkpoints hold besides tensors, in pairs with the name that pickles have for it.
-
-    The runner logs in ``HistoryBuffer``, which holds numpy arrays of numbers.
-    """
-    allowed: list[Any] = [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-                          (_getattr, 'builtins.getattr'), (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray')]
+    """What mmengine's checkpoints hold besides tensors, in pairs with the name that pickles have for it."""
+    allowed: list[Any] = [(_Log, 'mmengine.logging.history_buffer.HistoryBuffer'), (_getattr, 'builtins.getattr'),
+                          (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray')]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # the name before and since numpy 2
         allowed += [(_reconstruct, f'{module}._reconstruct'), (_scalar, f'{module}.scalar')]
     return allowed
+
+
+def finish(content: Any) -> Any:
+    """Put arrays and logs in the place of their placeholders.
+
+    Raises:
+        UnpicklingError: If a placeholder stands for anything else.
+    """
+    if isinstance(content, (_Log, _Array)):
+        return content.finish()
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(key, (_Log, _Array, _Kind)):
+                raise _refuse('an array for a key')
+            content[key] = finish(value)
+    elif isinstance(content, list):
+        content[:] = map(finish, content)
+    elif type(content) is tuple:
+        return tuple(map(finish, content))
+    elif isinstance(content, _Kind):
+        raise _refuse('a kind of number')
+    return content
+
+
+_PythonUnpickler: Any = pickle._Unpickler
 
 
 class SafePickle:
@@ -82,16 +137,50 @@ class SafePickle:
     def load(file: IO[bytes], **kwargs: Any) -> Any:
         return SafePickle.Unpickler(file, **kwargs).load()
 
-    class Unpickler(pickle.Unpickler):
-        """Knows the names that torch's safe loading allows and those of :func:`what_mmengine_writes`, and no others."""
+    class Unpickler(_PythonUnpickler):
+        """As restricted as torch's own since 2.6: known names, calls of them, and states of what they give."""
+
+        dispatch = dict(_PythonUnpickler.dispatch)
+        for _code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID):
+            dispatch.pop(_code[0])
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.known: dict[str, Any] = {'_codecs.encode': _encode}
+            self.known |= torch._weights_only_unpickler._get_allowed_globals()
+            self.known |= {stands_for: value for value, stands_for in what_mmengine_writes()}
 
         def find_class(self, module: str, name: str) -> Any:
             # names are looked up, as in torch's own, and never imported
-            known: dict[str, Any] = {'_codecs.encode': _encode}
-            known |= torch._weights_only_unpickler._get_allowed_globals()
-            known |= {stands_for: value for value, stands_for in what_mmengine_writes()}
             module = {'__builtin__': 'builtins'}.get(module, module)
             try:
-                return known[f'{module}.{name}']
+                return self.known[f'{module}.{name}']
             except KeyError:
-                raise UnpicklingError(f'The file wants {module}.{name}, which a checkpoint has no use for.') from None
+                raise _refuse(f'{module}.{name}') from None
+
+        def _check_known(self, value: Any) -> None:
+            if not any(value is known for known in self.known.values()):
+                raise _refuse(f'a call of {value!r}')
+
+        def load_reduce(self) -> None:
+            self._check_known(self.stack[-2])
+            super().load_reduce()
+
+        def load_newobj(self) -> None:
+            self._check_known(self.stack[-2])
+            super().load_newobj()
+
+        def load_build(self) -> None:
+            if type(self.stack[-2]) not in (torch.Tensor, torch.nn.Parameter, OrderedDict, _Log, _Kind, _Array):
+                raise _refuse(f'a state of {self.stack[-2]!r}')
+            super().load_build()
+
+        def load_binpersid(self) -> None:
+            if type(self.stack[-1]) is not tuple or self.stack[-1][:1] != ('storage', ):
+                raise _refuse('something that torch stores elsewhere')
+            super().load_binpersid()
+
+        dispatch[pickle.REDUCE[0]] = load_reduce
+        dispatch[pickle.NEWOBJ[0]] = load_newobj
+        dispatch[pickle.BUILD[0]] = load_build
+        dispatch[pickle.BINPERSID[0]] = load_binpersid

@@ -50,16 +50,17 @@ def accelerate(model: nn.Module,
         raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
     if window_batch < 1:
         raise ValueError(f'window_batch={window_batch}: at least one window passes at once.')
-    precision = _usable_dtype(dtype)
+    device = next((parameter.device.type for parameter in model.parameters()), get_device())
+    precision = _usable_dtype(dtype, device)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if precision != torch.float32:
-        _bind(model, 'forward', _under_autocast(type(model).forward, precision))
+        _bind(model, 'forward', _under_autocast(type(model).forward, device, precision))
     if window_batch > 1 and hasattr(model, 'slide_inference'):
         _bind(model, 'slide_inference', _batched_slide_inference(window_batch))
-    if keep_memory and get_device() == 'cpu':
+    if keep_memory and device == 'cpu':
         _keep_freed_memory()
-    if compile and _compiler_works():
+    if compile and _compiler_works(device):
         _compile(model, compile if isinstance(compile, dict) else {})
     return precision
 
@@ -73,8 +74,7 @@ def _bind(module: nn.Module, name: str, function: Callable) -> None:
     setattr(module, name, MethodType(function, module))
 
 
-def _usable_dtype(dtype: str) -> torch.dtype:
-    device = get_device()
+def _usable_dtype(dtype: str, device: str) -> torch.dtype:
     if device == 'cuda':
         native = torch.cuda.get_device_capability() >= (8, 0)  # torch's own test counts emulation as well
     else:
@@ -89,10 +89,10 @@ def _usable_dtype(dtype: str) -> torch.dtype:
     return torch.float32 if unable else getattr(torch, dtype)
 
 
-def _under_autocast(forward: Callable, dtype: torch.dtype) -> Callable:
+def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Callable:
 
     def forward_under_autocast(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        with autocast(dtype=dtype):
+        with autocast(device_type=device, dtype=dtype):
             return forward(self, *args, **kwargs)
 
     return forward_under_autocast
@@ -117,10 +117,10 @@ def release_memory() -> None:
         malloc_trim(0)
 
 
-def _compiler_works() -> bool:
+def _compiler_works(device: str) -> bool:
     """Compile a trifle: a missing compiler would otherwise show itself in the first iteration only, and end it."""
     try:
-        torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=get_device()))
+        torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # whatever it is: dynamo, inductor, triton and the system's compiler have errors each
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         _warn(f'torch.compile does not work here, going on without it: {reason}')

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from ._unpickling import TORCH_KNOWS_SAFE_GLOBALS, SafePickle, what_mmengine_writes
+from ._unpickling import TORCH_KNOWS_SAFE_GLOBALS, SafePickle, finish, what_mmengine_writes
 
 if TYPE_CHECKING:
     from .models import IFN
@@ -28,15 +28,11 @@ VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
 
 
 def make_loading_safe() -> None:
-    """Let every checkpoint that this process loads be loaded by :func:`load_checkpoint_file`.
+    """Let mmengine load checkpoints, files and URLs, by :func:`load_checkpoint_file`.
 
     mmengine leaves it to torch how files are read. Before 2.6, torch ran what code they hold; since then it refuses
-    what mmengine's own runner writes, which stops ``--resume`` and ``test``. So this enters the function as mmengine's
-    loader for files and URLs, and the few types that a runner's checkpoint needs with torch. Called when
-    ``ifn_plugin`` is imported.
+    what mmengine's own runner writes, which stops ``--resume`` and ``test``. Called when ``ifn_plugin`` is imported.
     """
-    if TORCH_KNOWS_SAFE_GLOBALS:
-        torch.serialization.add_safe_globals(what_mmengine_writes())
 
     def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the name's end
         return load_checkpoint_file(source, map_location)
@@ -62,11 +58,10 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
     url = VGG16_URL if source == 'torchvision://vgg16' else source
     if url.startswith('torchvision://'):
         raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
-    how: dict[str, Any] = dict(weights_only=True) if TORCH_KNOWS_SAFE_GLOBALS else dict(pickle_module=SafePickle)
     try:
         path = _local(url)
         _check_sums(path)
-        content = torch.load(path, map_location=map_location, **how)
+        content = finish(_load(path, map_location))
     except (URLError, TimeoutError, ConnectionError) as error:
         raise FileNotFoundError(
             f'{url} cannot be downloaded ({error}). Download it where there is a network and name the file: '
@@ -93,13 +88,22 @@ def _local(url: str) -> Path:
     return path
 
 
+def _load(path: Path, map_location: Any) -> Any:
+    if TORCH_KNOWS_SAFE_GLOBALS:
+        with torch.serialization.safe_globals(what_mmengine_writes()):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    if zipfile.is_zipfile(path) and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
+        raise ValueError('it is a TorchScript program')  # which torch would run
+    return torch.load(path, map_location=map_location, pickle_module=SafePickle)
+
+
 def _check_sums(path: Path) -> None:
     """Compare the parts of a file with their checksums, which torch does not."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
         if damaged:
-            raise ValueError(f'{damaged} in it is damaged')
+            raise ValueError(f'{damaged} in it is damaged, or was saved without a checksum')
 
 
 def _reason(error: Exception) -> str:

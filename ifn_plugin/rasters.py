@@ -1,7 +1,7 @@
 """Change maps of rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,8 @@ try:
     import rasterio
     import rasterio.features
     import shapely.geometry
-    from rasterio.enums import Resampling
+    import shapely.ops
+    from rasterio.enums import ColorInterp, Resampling
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
 except ImportError as error:
@@ -75,13 +76,18 @@ class RasterPair:
         self.bands = list(bands)
         if len(self.bands) != 3:
             raise ValueError(f'bands={self.bands}: three are needed, for red, green and blue.')
-        self._stack = ExitStack()
+        with ExitStack() as self._stack:
+            self._set_up(scale, align)
+            self._stack = self._stack.pop_all()  # to be closed later, unless something was wrong
+
+    def _set_up(self, scale: tuple[float, float] | None, align: bool) -> None:
         first, second = (self._open(path) for path in self.paths)
         if align:
-            # the alpha band tells where the warped raster has no pixels
+            # an alpha band tells where the warped raster has no pixels
+            add_alpha = second.nodata is None and ColorInterp.alpha not in second.colorinterp
             second = self._stack.enter_context(
                 WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
-                          resampling=Resampling.bilinear, add_alpha=second.nodata is None))
+                          resampling=Resampling.bilinear, add_alpha=add_alpha))
         self._check_grids(first, second)
         self.datasets = first, second
         self.height, self.width = first.height, first.width
@@ -136,8 +142,13 @@ class RasterPair:
         """
         images, valid = [], True
         for dataset in self.datasets:
-            image = dataset.read(self.bands, window=window, out_shape=shape and (3, *shape))
-            valid = valid & (dataset.dataset_mask(window=window, out_shape=shape) > 0)
+            bands = dict(indexes=self.bands, window=window, out_shape=shape and (3, *shape))
+            image = dataset.read(**bands)
+            # the bands' own no-data values, and what holds for the whole raster, such as an alpha band
+            valid = valid & (dataset.read_masks(**bands) > 0).any(axis=0)
+            valid &= dataset.dataset_mask(window=window, out_shape=shape) > 0
+            if image.dtype.kind == 'f':
+                valid = valid & ~np.isnan(image).any(axis=0)
             images.append(self._to_8_bits(image.transpose(1, 2, 0)))
         return np.stack(images), np.asarray(valid)
 
@@ -301,7 +312,7 @@ def predict_raster(detector: ChangeDetector,
                    blockxsize=tile, blockysize=tile)
     changed = valid_pixels = 0
     # a small cache: each pixel is read once or twice, soon after another
-    with rasterio.Env(GDAL_CACHEMAX=64), ExitStack() as stack, Progress() as progress:
+    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack, Progress() as progress:
         task = progress.add_task('Predicting', total=pair.height * pair.width)
         map_file, probability_file = (stack.enter_context(_Unfinished(path, profile)) if path else None
                                       for path in (map_path, probability_path))
@@ -365,13 +376,13 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     shapes, areas, means = [], [], []
     with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         crs = changes.crs
-        band = rasterio.band(changes, 1)
+        band, measure = rasterio.band(changes, 1), _measure(crs)
         # without a mask of the changed, all that is unchanged would be a polygon too
         for geometry, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=changes.transform):
             if value != 1:
                 continue
             polygon = shapely.geometry.shape(geometry)
-            area = _area(polygon, crs)
+            area = measure(polygon)
             if area < min_area:
                 continue
             shapes.append(polygon)
@@ -383,19 +394,20 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f'unfinished-{out.name}')
     unfinished.unlink(missing_ok=True)
-    frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()])
+    frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
     unfinished.replace(out)
     return len(frame)
 
 
-def _area(polygon: Any, crs: Any) -> float:
-    """In m², on the ellipsoid where the coordinates are angles."""
+def _measure(crs: Any) -> Callable[[Any], float]:
+    """A function that gives the area of a polygon in m² on the ellipsoid, whatever the projection does to it."""
     if crs is None:
-        return float(polygon.area)
-    if crs.is_geographic:
-        geod: Any = pyproj.CRS(crs.to_wkt()).get_geod()
-        return abs(float(geod.geometry_area_perimeter(polygon)[0]))
-    return float(polygon.area) * crs.linear_units_factor[1]**2
+        return lambda polygon: float(polygon.area)
+    system = pyproj.CRS(crs.to_wkt())
+    angles = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    geod: Any = system.get_geod()
+    return lambda polygon: abs(float(geod.geometry_area_perimeter(
+        shapely.ops.transform(angles.transform, polygon))[0]))
 
 
 def _mean_probability(polygon: Any, changes: Any, probabilities: Any) -> float:

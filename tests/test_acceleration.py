@@ -160,7 +160,7 @@ def test_float16_needs_loss_scaling_to_train(monkeypatch):
         optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
 
     # as on a GPU
-    monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype: getattr(torch, dtype))
+    monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype, device: getattr(torch, dtype))
     hook = AccelerationHook(dtype='float16', compile=False)
     hook.before_run(Runner)
     with pytest.raises(ValueError, match='needs loss scaling to train'):

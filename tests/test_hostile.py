@@ -7,6 +7,7 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, load_checkpoint
 
@@ -48,6 +49,42 @@ def test_the_payloads_run_where_loading_is_not_safe(tmp_path):
         if mark.exists():
             ran.add(name)
     assert len(ran) >= 14, ran
+
+
+class Program(torch.nn.Module):
+    """TorchScript, which runs when it is loaded."""
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[torch.Tensor, bool]:
+        return torch.zeros(1), self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
+        self.training = state[1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_programs_are_refused(tmp_path):
+    torch.jit.save(torch.jit.script(Program()), tmp_path / 'program.pth')
+    with pytest.raises(ValueError, match=r'program\.pth is no checkpoint that can be read safely: .*TorchScript'):
+        load_checkpoint_file(tmp_path / 'program.pth')
+
+
+def test_nothing_outside_is_changed(tmp_path):
+    """Neither classes nor functions, by states that are set on what a file may name."""
+    for payload in hostile.payloads(tmp_path / 'executed').values():
+        hostile.CONTAINERS['legacy'](payload, tmp_path / 'evil.pth', 2)
+        with pytest.raises(ValueError):
+            load_checkpoint_file(tmp_path / 'evil.pth')
+    assert not hasattr(torch.Tensor, 'hacked')
+    assert HistoryBuffer([1., 5.], [1, 1]).statistics('mean') == 3
+    stream = hostile.patch_of(('builtins', 'getattr'), tmp_path / 'owned')
+    (tmp_path / 'evil.pth').write_bytes(stream)
+    with pytest.raises(ValueError, match='no checkpoint that can be read safely'):
+        load_checkpoint_file(tmp_path / 'evil.pth')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['evil.pth']
 
 
 def test_numbers_alone_make_arrays(tmp_path):

@@ -13,6 +13,8 @@ rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pi
 pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
 
 import geopandas  # noqa: E402
+import pyogrio  # noqa: E402
+from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
 from ifn_plugin.rasters import RasterPair, _Axis, blended_blocks, predict_raster, write_polygons  # noqa: E402
@@ -172,6 +174,33 @@ def test_align(tmp_path):
     assert np.array_equal(valid, inside) and np.array_equal(dates[0][inside], dates[1][inside])
 
 
+def test_align_a_raster_with_alpha(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    image[..., 3] = 255
+    image[:10, :, 3] = 0
+    a = write(tmp_path / 'a.tif', image[..., :3])
+    b = write(tmp_path / 'b.tif', image)
+    with rasterio.open(b, 'r+') as dataset:
+        dataset.colorinterp = [ColorInterp[name] for name in ('red', 'green', 'blue', 'alpha')]
+    with RasterPair(a, b, align=True) as pair:
+        dates, valid = pair.read(None)
+    assert np.array_equal(valid, image[..., 3] > 0) and np.array_equal(dates[0][valid], dates[1][valid])
+
+
+def test_no_data_in_the_bands_that_are_read(tmp_path):
+    """Numbers that are none, and bands of their own, whatever other bands have."""
+    image = np.random.default_rng(0).random((40, 50, 4)).astype(np.float32)
+    plain = write(tmp_path / 'plain.tif', image)
+    image[:10, :, :3] = -9999
+    image[30:, :, 1] = np.nan
+    gaps = write(tmp_path / 'gaps.tif', image, nodata=-9999)
+    with RasterPair(plain, gaps, scale=(0, 1)) as pair:
+        _, valid = pair.read(None)
+    expected = np.zeros((40, 50), bool)
+    expected[10:30] = True
+    assert np.array_equal(valid, expected)
+
+
 def test_other_coordinate_system(tmp_path):
     image = np.zeros((40, 40, 3), np.uint8)
     a = write(tmp_path / 'a.tif', image)
@@ -215,16 +244,16 @@ def test_what_was_there_stays_until_the_new_one_is_finished(files, tmp_path):
     assert (tmp_path / 'map.tif').read_text() == 'former' and not list(tmp_path.glob('*unfinished*'))
 
 
-@pytest.mark.parametrize('crs, scale, tolerance', [
-    ('EPSG:32614', 0.5, 1e-9),
-    ('EPSG:2277', 0.5 / 0.3048006096012192, 1e-9),  # in US survey feet
-    ('EPSG:4326', None, 1e-4),
-])
-def test_polygons(tmp_path, crs, scale, tolerance):
-    """Areas against a case made by hand: 20 × 10 and 4 × 5 pixels of half a metre."""
+@pytest.mark.parametrize('crs, origin, pixel, tolerance', [
+    ('EPSG:32614', (600000, 3400000), (0.5, 0.5), 1e-3),  # 0.9997 of the length on the ground, so far from its meridian
+    ('EPSG:2277', (3000000, 10000000), (0.5 / 0.3048006096012192, ) * 2, 1e-3),  # in US survey feet
     # a degree at the equator has 111 319.49 m along it and 110 574.28 m across
-    transform = (from_origin(600000, 3400000, scale, scale) if scale
-                 else from_origin(0, 0, 0.5 / 111_319.49, 0.5 / 110_574.28))
+    ('EPSG:4326', (0, 0), (0.5 / 111_319.49, 0.5 / 110_574.28), 1e-4),
+    ('EPSG:3857', (0, 8399737.89), (1, 1), 1e-2),  # at 60° north, where this projection doubles lengths
+])
+def test_polygons(tmp_path, crs, origin, pixel, tolerance):
+    """Areas against a case made by hand: 20 × 10 and 4 × 5 + 1 pixels of half a metre."""
+    transform = from_origin(*origin, *pixel)
     first = np.zeros((60, 80, 3), np.uint8)
     second = first.copy()
     second[10:30, 20:30] = 200
@@ -240,9 +269,9 @@ def test_polygons(tmp_path, crs, scale, tolerance):
     assert frame.crs == crs
     assert frame.area_m2.tolist() == pytest.approx([21 / 4, 200 / 4], rel=tolerance)
     assert frame.mean_probability.tolist() == pytest.approx([1, 200 / 255], abs=1 / 254)
-    if scale:
-        west, _, _, north = frame.total_bounds
-        assert (west, north) == pytest.approx((600000 + 20 * scale, 3400000 - 10 * scale))
+    west, _, _, north = frame.total_bounds
+    assert (west, north) == pytest.approx((origin[0] + 20 * pixel[0], origin[1] - 10 * pixel[1]))
+    assert pyogrio.list_layers(tmp_path / 'out.gpkg')[0][0] == 'out'
     assert write_polygons(*files, tmp_path / 'out.geojson', min_area=10) == 1
     content = json.loads((tmp_path / 'out.geojson').read_text())
     longitude, latitude = content['features'][0]['geometry']['coordinates'][0][0]
@@ -269,7 +298,7 @@ def test_the_command(files, checkpoint, tmp_path, capsys):
     found, profile, _ = read(out / 'map' / 'b.tif')
     assert np.array_equal(found == 1, expected.changed) and profile['crs'] == GRID['crs']
     areas = geopandas.read_file(out / 'changes.gpkg')
-    assert areas.area_m2.sum() == pytest.approx(expected.changed.sum() / 4)
+    assert areas.area_m2.sum() == pytest.approx(expected.changed.sum() / 4, rel=1e-3)
     assert sorted(path.name for path in out.iterdir()) == ['changes.gpkg', 'map', 'panel']
     assert (out / 'panel' / 'b.png').is_file()
     said = capsys.readouterr().out

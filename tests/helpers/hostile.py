@@ -15,6 +15,7 @@ import os
 import pickle
 import runpy
 import shutil
+import struct
 import subprocess
 import tarfile
 import timeit
@@ -81,6 +82,9 @@ def payloads(mark):
     def array(dtype, content):
         return Call(np.empty(0).__reduce__()[0], np.ndarray, (0, ), b'b', state=(1, (1, ), dtype, False, content))
 
+    def statistic(name):
+        return Call(getattr, HistoryBuffer, name)
+
     return {
         'os.system': Call(os.system, shell),
         'os.popen': Call(os.popen, shell),
@@ -129,6 +133,10 @@ def payloads(mark):
         'numpy.objects': array(np.dtype('O'), b'\x41' * 8),
         'numpy.flags': array(flagged, [1.]),
         'numpy.length': array(np.dtype('f8'), b'\x41'),
+        'numpy.duck': array(Call(np.ndarray, (1, ), 'O'), [None]),
+        'numpy.memory': Call(np.ndarray, (4000, ), 'f8'),
+        'numpy.shared': Call(torch._utils._rebuild_device_tensor_from_numpy, array(np.dtype('f8'), b'\x41' * 8),
+                             torch.float64, 'cpu', False),
         'torch.load': Call(torch.load, str(mark), None, None),
         'torch.storage': Call(torch.storage._load_from_bytes, b'\x80\x02c' + b'os\nsystem\n'),
         'torch.hub': Call(torch.hub.load, 'repository', 'model'),
@@ -137,6 +145,12 @@ def payloads(mark):
         'torch.jit': Call(torch.jit.load, str(mark)),
         'mmengine.config': Call(Config.fromstring, source, '.py'),
         'plugin': Call(Global('ifn_plugin.checkpoint', 'load_checkpoint_file'), str(mark)),
+        'history-methods': Call(HistoryBuffer, state=dict(statistics_methods=dict(mean=statistic('min')))),
+        'history-setattr': Call(
+            torch._tensor._rebuild_from_type_v2, statistic('current'),
+            Call(HistoryBuffer, state=dict(_log_history=[torch.Tensor])),
+            (Call(HistoryBuffer, state=dict(_log_history=[Call(HistoryBuffer, state=dict(
+                as_subclass=statistic('current')))])), ), dict(hacked=1)),
         'history-state': Call(HistoryBuffer, state=dict(_log_history=Call(os.system, shell))),
     }
 
@@ -172,6 +186,21 @@ def _zipped(content, path, protocol):
     inner = path.read_bytes()
     with zipfile.ZipFile(path, 'w') as file:
         file.writestr('model.pth', inner)
+
+
+def patch_of(name, path):
+    """A file of the older format that renames a function and lets torch write a patch of its source at ``path``."""
+    from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
+
+    def text(value):
+        return pickle.BINUNICODE + struct.pack('<I', len(value)) + value.encode()
+
+    stream = b''.join(pickle.dumps(value, 2) for value in (MAGIC_NUMBER, PROTOCOL_VERSION, {}))
+    stream += pickle.PROTO + b'\2' + Global(*name).line + pickle.BINPUT + b'\1' + pickle.NONE + pickle.EMPTY_DICT
+    stream += pickle.MARK + text('__name__') + text(str(path)) + text('dump_patches') + pickle.NEWTRUE + pickle.SETITEMS
+    stream += pickle.TUPLE2 + pickle.BUILD + pickle.POP
+    stream += pickle.MARK + text('module') + pickle.BINGET + b'\1' + text('file') + text('line') + pickle.TUPLE
+    return stream + pickle.BINPERSID + pickle.STOP + pickle.dumps([], 2)
 
 
 CONTAINERS = dict(zip=_zip, legacy=_legacy, bare=_bare, tar=_tar, zipped=_zipped)
