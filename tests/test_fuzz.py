@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
 def cases(number):
-    return settings(max_examples=number * FACTOR, derandomize=FACTOR == 1, deadline=20_000, database=None,
+    return settings(max_examples=number * FACTOR, derandomize=FACTOR == 1, deadline=120_000, database=None,
                     suppress_health_check=list(HealthCheck))
 
 
