@@ -99,7 +99,7 @@ def export(detector: ChangeDetector, path: Path) -> None:
 
 def _export_onnx(network: nn.Module, path: Path) -> None:
     try:
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401  # which torch needs, and says so without a cure
     except ImportError as error:
         raise ImportError(f'Exporting to ONNX needs onnxscript ({error}): pip install "ifn_plugin[export]".') from error
     shapes = dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)

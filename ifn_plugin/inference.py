@@ -72,8 +72,8 @@ class ChangeDetector:
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
         default = head.threshold if head.out_channels == 1 else 0.5
         self.threshold = default if threshold is None else threshold
-        settings = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
-        self.dtype = accelerate(self.model, **settings)  # type: ignore[arg-type]
+        settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
+        self.dtype = accelerate(self.model, **settings)
         self._loader = LoadPair()
 
     def predict(self, date1: Image, date2: Image) -> ChangeMap:
