@@ -1,39 +1,113 @@
-"""Metrics of binary change detection."""
+"""Evaluation of binary change detection: metrics, both protocols of the field, and what is kept of an evaluation."""
 
+import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
+from mmengine.config import ConfigDict
+from mmengine.dist import all_reduce, get_dist_info, master_only
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner, TestLoop
+from torch import Tensor
 
-from .registry import METRICS
+from .registry import HOOKS, LOOPS, METRICS
+from .training import WholeFileBackend
+
+# Where the threshold chosen in validation lies in mmengine's message hub, which is stored with checkpoints
+_CHOSEN = 'change_threshold'
+# The threshold is chosen among hundredths
+_HUNDREDTHS = torch.arange(1, 100, dtype=torch.float64) / 100
+# Probabilities are counted between these; beside the hundredths, steps of the logit, since a trained network is sure of
+# most pixels. torchmetrics' binned curve would compare every pixel with every threshold, where a look into a sorted
+# list is as exact.
+_STEPS = torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid()
+THRESHOLDS = torch.unique(torch.cat((_HUNDREDTHS, _STEPS)).float())
+
+
+def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:
+    """What four counts of pixels say about the class "changed".
+
+    Args:
+        hits: Changed and found.
+        false_alarms: Found, but unchanged.
+        misses: Changed, but not found.
+        rejections: Unchanged and not found.
+
+    Returns:
+        ``Precision``, ``Recall``, ``F1``, ``IoU``, overall accuracy ``OA`` and Cohen's ``Kappa``, in percent; 0 where
+        there is nothing to divide by.
+    """
+    found, changed = hits + false_alarms, hits + misses
+    total = found + misses + rejections
+    # Cohen's kappa, multiplied out: integers, so that nothing is lost
+    by_chance = found * changed + (total - found) * (total - changed)
+
+    def percent(part: int, whole: int) -> float:
+        return 100 * part / whole if whole else 0.
+
+    return {
+        'Precision': percent(hits, found),
+        'Recall': percent(hits, changed),
+        'F1': percent(2 * hits, found + changed),
+        'IoU': percent(hits, found + misses),
+        'OA': percent(hits + rejections, total),
+        'Kappa': percent(total * (hits + rejections) - by_chance, total**2 - by_chance),
+    }
 
 
 @METRICS.register_module()
 class ChangeMetric(BaseMetric):
-    """Precision, recall, F1 and IoU of the class "changed", in percent, over all pixels of the data set together.
+    """Scores of the class "changed", in percent, over all pixels of the data set together.
+
+    - ``Precision``, ``Recall``, ``F1``, ``IoU``, ``OA`` and ``Kappa`` of the detector's change maps, at the threshold
+      that its configuration sets;
+    - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision;
+    - with ``choose_threshold``, meant for validation, ``threshold@val``, the hundredth with the highest F1, and the
+      scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose, if
+      :class:`EvaluationHook` found one in the checkpoint.
+
+    Memory does not grow with the data set, but for four counts and a name for each pair.
 
     Args:
+        choose_threshold: Choose a threshold from the data that are evaluated.
         ignore_index: The label's value for pixels that do not count.
         kwargs: ``BaseMetric``'s, such as ``prefix``.
+
+    Attributes:
+        record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the counts and scores of each
+            pair; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
     """
 
-    def __init__(self, ignore_index: int = 255, **kwargs: Any) -> None:
+    def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.choose_threshold = choose_threshold
         self.ignore_index = ignore_index
+        self.record: dict[str, Any] = {}
+        self._start()
+
+    def _start(self) -> None:
+        # unchanged and changed pixels between the thresholds
+        self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
+        self._last = self._histogram
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count hits, false alarms and misses of each sample.
+        """Count the pixels of each sample.
 
         Args:
             data_batch: Not used.
-            data_samples: Each with ``pred_sem_seg`` and ``gt_sem_seg``, (1, H, W): 1 is "changed".
+            data_samples: Each with ``pred_sem_seg`` and ``gt_sem_seg``, (1, H, W): 1 is "changed"; and, if there are
+                probabilities, ``seg_logits`` as mmseg's detectors give them: a probability, (1, H, W), or the logits of
+                two classes, (2, H, W).
 
         Raises:
             ValueError: If a label has another size than the prediction, or values other than 0, 1 and
-                ``ignore_index``.
+                ``ignore_index``, or a probability is not a number.
         """
         for sample in data_samples:
             predicted = sample['pred_sem_seg']['data'].squeeze(0)
@@ -46,21 +120,179 @@ class ChangeMetric(BaseMetric):
             if not (changed | (label == 0) | ~counted).all():
                 raise ValueError(f'{place}the label has values other than 0, 1 and {self.ignore_index}.')
             hits = (found & changed).sum()
-            self.results.append(torch.stack((hits, found.sum() - hits, changed.sum() - hits)).tolist())
+            false_alarms, misses = found.sum() - hits, changed.sum() - hits
+            counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
+            paths = sample.get('img_path') or sample.get('seg_map_path') or ''
+            self.results.append(([str(path) for path in ([paths] if isinstance(paths, str) else paths)], *counts))
+            # kept apart: it does not count if a sampler has only repeated it, so that all processes have as many
+            self._histogram = self._histogram + self._last
+            self._last = self._count(sample, changed, counted, place)
+
+    def _count(self, sample: dict, changed: Tensor, counted: Tensor, place: str) -> Tensor:
+        if 'seg_logits' not in sample:
+            return torch.zeros_like(self._histogram)
+        logits = sample['seg_logits']['data'].float()
+        # mmseg has taken the sigmoid of a single channel
+        probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
+        if not probability.isfinite().all():
+            raise ValueError(f'{place}the detector gives probabilities that are not finite.')
+        size = self._histogram.shape[1]
+        bins = torch.bucketize(probability, THRESHOLDS.to(probability.device)) + size * changed
+        return torch.bincount(bins[counted], minlength=2 * size).reshape(2, size).cpu()
+
+    def evaluate(self, size: int) -> dict:
+        """Compute the metrics over all processes.
+
+        Args:
+            size: Number of samples of the data set.
+
+        Returns:
+            The metrics.
+        """
+        rank, processes = get_dist_info()
+        if (len(self.results) - 1) * processes + rank < size:
+            self._histogram = self._histogram + self._last
+        all_reduce(self._histogram)
+        metrics: dict = super().evaluate(size)
+        self._start()
+        return metrics
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """``Precision``, ``Recall``, ``F1``, ``IoU`` in percent; 0 where there is nothing to divide by."""
-        hits, false_alarms, misses = (sum(result[i] for result in results) for i in range(3))
+        """The metrics, from counts of each pair."""
+        hits, false_alarms, misses, rejections = (sum(result[i] for result in results) for i in range(1, 5))
         if hits + misses == 0:
             print_log('ChangeMetric: no label has a changed pixel, so precision, recall, F1 and IoU mean nothing.',
                       'current', logging.WARNING)
+        metrics = scores(hits, false_alarms, misses, rejections)
+        self.record = dict(metrics=metrics, pairs=[
+            dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
+        if self._histogram.any():
+            curve = self._curve()
+            self.record['curve'] = dict(
+                zip(('thresholds', 'hits', 'false_alarms', 'misses', 'rejections'),
+                    (THRESHOLDS.tolist(), *curve.tolist())))
+            metrics |= _at(curve, 0.5, '@0.5')
+            metrics['AP'] = _average_precision(curve)
+            threshold = _best_threshold(curve) if self.choose_threshold else MessageHub.get_current_instance(
+            ).runtime_info.get(_CHOSEN)
+            if threshold is not None:
+                metrics |= {'threshold@val': threshold} | _at(curve, threshold, '@val')
+        return metrics
 
-        def percent(part: int, whole: int) -> float:
-            return 100 * part / whole if whole else 0.
+    def _curve(self) -> Tensor:
+        """Hits, false alarms, misses and correct rejections at each threshold, (4, T)."""
+        above = self._histogram.flip(1).cumsum(1).flip(1)[:, 1:]
+        (false_alarms, hits), (unchanged, changed) = above, self._histogram.sum(1)
+        return torch.stack((hits, false_alarms, changed - hits, unchanged - false_alarms))
 
-        return {
-            'Precision': percent(hits, hits + false_alarms),
-            'Recall': percent(hits, hits + misses),
-            'F1': percent(2 * hits, 2 * hits + false_alarms + misses),
-            'IoU': percent(hits, hits + false_alarms + misses),
-        }
+
+def _at(curve: Tensor, threshold: float, suffix: str) -> dict[str, float]:
+    index = int(torch.searchsorted(THRESHOLDS, torch.tensor(threshold)))
+    return {name + suffix: value for name, value in scores(*curve[:, index].tolist()).items()}
+
+
+def _best_threshold(curve: Tensor) -> float:
+    hits, false_alarms, misses = curve[:3, torch.searchsorted(THRESHOLDS, _HUNDREDTHS.float())].double()
+    f1 = 2 * hits / (2 * hits + false_alarms + misses).clamp(min=1)
+    # the middle one, where several are best
+    best = (f1 == f1.max()).nonzero()
+    return float(_HUNDREDTHS[best[len(best) // 2]])
+
+
+def _average_precision(curve: Tensor) -> float:
+    """Mean precision over recall, in steps as scikit-learn's, in percent."""
+    hits, false_alarms, misses, rejections = curve.double()
+    changed, unchanged = hits[:1] + misses[:1], false_alarms[:1] + rejections[:1]
+    # from the strictest threshold to none
+    hits, false_alarms = torch.cat((hits.flip(0), changed)), torch.cat((false_alarms.flip(0), unchanged))
+    precision = hits / (hits + false_alarms).clamp(min=1)
+    steps = hits.diff(prepend=hits.new_zeros(1)) / changed.clamp(min=1)
+    return float(100 * (precision * steps).sum())
+
+
+@LOOPS.register_module()
+class ProtocolsTestLoop(TestLoop):
+    """Test by several protocols, one after the other, with the metrics of all side by side.
+
+    What the field calls testing on 256×256 tiles is a sliding window of 256 pixels without overlap: every tile passes
+    the network by itself.
+
+    Args:
+        runner: The runner.
+        dataloader: The test data, whole images.
+        evaluator: The metrics.
+        protocols: mmseg's ``test_cfg`` of each, by name; the name becomes the prefix of its metrics. By default
+            ``whole`` and ``tiles``.
+        kwargs: ``TestLoop``'s.
+
+    Attributes:
+        records: ``ChangeMetric``'s record of each protocol.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict] | None = None,
+                 **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, evaluator, **kwargs)
+        self.protocols = protocols or dict(
+            whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256)))
+        self.records: dict[str, dict] = {}
+
+    def run(self) -> dict:
+        """Test."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        model = model.module if isinstance(model, BaseTTAModel) else model
+        configured, metrics = model.test_cfg, {}
+        try:
+            for name, settings in self.protocols.items():
+                model.test_cfg = ConfigDict(settings)
+                for index, batch in enumerate(self.dataloader):
+                    self.run_iter(index, batch)
+                found = self.evaluator.evaluate(len(self.dataloader.dataset))
+                metrics.update({f'{name}/{key}': value for key, value in found.items()})
+                self.records.update(_records(self.evaluator, name))
+        finally:
+            model.test_cfg = configured
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
+
+
+def _records(evaluator: Evaluator, protocol: str = '') -> dict[str, dict]:
+    records = [metric.record for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
+    return {protocol: records[0]} if records else {}
+
+
+@HOOKS.register_module()
+class EvaluationHook(Hook):
+    """Keep what ``ChangeMetric`` finds.
+
+    The threshold that validation chose goes into the checkpoints, and from there into a test. The counts behind the
+    metrics, for curves and for the best and worst pairs, go into ``evaluation_val.json``, of the last validation, and
+    ``evaluation_test.json`` in the folder of the log.
+    """
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Note the threshold and write the record of a validation."""
+        chosen = [value for name, value in (metrics or {}).items() if name.rpartition('/')[2] == 'threshold@val']
+        if chosen:
+            runner.message_hub.update_info(_CHOSEN, chosen[0])
+        self._write(runner, 'val', _records(runner.val_loop.evaluator))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take over the threshold, which is lost unless the run is resumed."""
+        info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+        if isinstance(info.get(_CHOSEN), float):
+            runner.message_hub.update_info(_CHOSEN, info[_CHOSEN])
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the record of a test."""
+        loop = runner.test_loop
+        self._write(runner, 'test', loop.records if isinstance(loop, ProtocolsTestLoop) else _records(loop.evaluator))
+
+    @master_only
+    def _write(self, runner: Runner, split: str, records: dict[str, dict]) -> None:
+        if records:
+            content = json.dumps(dict(iteration=runner.iter, protocols=records))
+            WholeFileBackend().put(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

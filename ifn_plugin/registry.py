@@ -14,8 +14,8 @@ def _child(parent: root.Registry, *modules: str) -> root.Registry:
 
 
 DATASETS = _child(root.DATASETS, 'data')
-HOOKS = _child(root.HOOKS, 'acceleration', 'training', 'visualization')
-LOOPS = _child(root.LOOPS, 'training')
+HOOKS = _child(root.HOOKS, 'acceleration', 'evaluation', 'training', 'visualization')
+LOOPS = _child(root.LOOPS, 'evaluation', 'training')
 METRICS = _child(root.METRICS, 'evaluation')
 MODELS = _child(root.MODELS, 'models')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'optim')

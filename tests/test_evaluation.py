@@ -1,4 +1,6 @@
+import json
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -7,15 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    cohen_kappa_score,
+    f1_score,
+    jaccard_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
 
-from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
 
-NAMES = ('Precision', 'Recall', 'F1', 'IoU')
+NAMES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
 
 
 def sample(predicted: np.ndarray, label: np.ndarray, **metainfo) -> SegDataSample:
@@ -40,10 +51,12 @@ def by_sklearn(pairs: list[tuple[np.ndarray, np.ndarray]], ignore_index: int = 2
         return dict.fromkeys(NAMES, 0.)
     scores = precision_score, recall_score, f1_score, jaccard_score
     # positive is 1, also where it occurs in neither
-    return {
+    expected = {
         name: 100 * score(label, predicted, labels=[1], average='micro', zero_division=0.)
         for name, score in zip(NAMES, scores)
     }
+    kappa = cohen_kappa_score(label, predicted)  # not a number where all is of one class
+    return expected | dict(OA=100 * accuracy_score(label, predicted), Kappa=100 * np.nan_to_num(kappa))
 
 
 def random_maps(seed: int, count: int = 3, ignored: float = 0.2) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -74,7 +87,7 @@ maps = st.integers(1, 6).flatmap(lambda side: st.tuples(
 def test_any_maps_equal_sklearn(pairs):
     measured = measure(pairs)
     assert measured == pytest.approx(by_sklearn(pairs), abs=1e-9)
-    assert all(0 <= value <= 100 for value in measured.values())
+    assert all(0 <= measured[name] <= 100 for name in NAMES[:5]) and -100 <= measured['Kappa'] <= 100
     assert measured['IoU'] <= measured['F1']
 
 
@@ -83,13 +96,15 @@ def test_pixels_of_all_samples_count_together():
     half = np.array([[1, 1], [0, 0]], np.uint8)
     # 4 hits; 2 false alarms; 2 misses: not the mean of the samples' own scores
     measured = measure([(ones, ones), (half, zeros), (zeros, half)])
-    expected = dict(Precision=100 * 4 / 6, Recall=100 * 4 / 6, F1=100 * 8 / 12, IoU=50.)
+    # of 12 pixels 8 are right; by chance 6 would be
+    expected = dict(Precision=100 * 4 / 6, Recall=100 * 4 / 6, F1=100 * 8 / 12, IoU=50., OA=100 * 8 / 12, Kappa=100 / 3)
     assert measured == pytest.approx(expected)
 
 
 def test_dtypes_do_not_overflow():
     ones = np.ones((64, 64), np.uint8)
-    assert measure([(ones, ones)] * 3) == dict.fromkeys(NAMES, 100.)
+    # chance alone agrees where all is of one class
+    assert measure([(ones, ones)] * 3) == dict.fromkeys(NAMES, 100.) | dict(Kappa=0.)
 
 
 def test_ignored_pixels_do_not_count():
@@ -117,7 +132,8 @@ def warnings_of_mmengine(caplog):
 @pytest.mark.parametrize('value', [0, 255])
 def test_labels_without_change_give_0_and_a_warning(warnings_of_mmengine, found, value):
     predicted, label = np.full((4, 4), found), np.full((4, 4), value, np.uint8)
-    assert measure([(predicted, label)]) == dict.fromkeys(NAMES, 0.)
+    right = 100. if found == value else 0.
+    assert measure([(predicted, label)]) == dict.fromkeys(NAMES, 0.) | dict(OA=right)
     assert any('no label has a changed pixel' in message for message in warnings_of_mmengine())
 
 
@@ -182,3 +198,145 @@ def test_equals_mmseg_for_the_class_changed(seed):
     for name, key in zip(NAMES, ('Precision', 'Recall', 'Fscore', 'IoU')):
         # mmseg rounds to two decimals
         assert measured[name] == pytest.approx(np.round(100 * theirs[key][1], 2), abs=0.0051), name
+
+
+def with_probabilities(probability: np.ndarray, label: np.ndarray, threshold: float = 0.5, **metainfo) -> dict:
+    """A sample of a detector with one output channel."""
+    made = sample(probability > np.float32(threshold), label, **metainfo)
+    made.seg_logits = PixelData(data=torch.from_numpy(probability)[None])
+    return made.to_dict()
+
+
+def random_probabilities(seed: int, count: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
+    """As of a trained network, sure of most pixels; some equal hundredths exactly."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(count):
+        label = (rng.random((40, 50)) < 0.2).astype(np.uint8)
+        logits = rng.normal(8. * label - 5, 3).astype(np.float32)
+        probability = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        probability[:5] = probability[:5].round(2)
+        label[rng.random(label.shape) < 0.1] = 255
+        pairs.append((probability, label))
+    return pairs
+
+
+def measure_probabilities(pairs: list[tuple[np.ndarray, np.ndarray]], **kwargs) -> tuple[dict, ChangeMetric]:
+    metric = ChangeMetric(**kwargs)
+    for pair in pairs:
+        metric.process(None, [with_probabilities(*pair, threshold=0.3)])
+    return metric.evaluate(len(pairs)), metric
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_any_threshold_equals_sklearn(seed):
+    pairs = random_probabilities(seed)
+    measured, metric = measure_probabilities(pairs, choose_threshold=True)
+
+    def expected(threshold):
+        return by_sklearn([(probability > np.float32(threshold), label) for probability, label in pairs])
+
+    assert {name: measured[name] for name in NAMES} == pytest.approx(expected(0.3), abs=1e-9)
+    assert {name: measured[f'{name}@0.5'] for name in NAMES} == pytest.approx(expected(0.5), abs=1e-9)
+    best = measured['threshold@val']
+    assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected(best), abs=1e-9)
+    assert measured['F1@val'] == pytest.approx(max(expected(number / 100)['F1'] for number in range(1, 100)))
+    probability = np.concatenate([probability[label != 255] for probability, label in pairs])
+    label = np.concatenate([label[label != 255] for _, label in pairs])
+    curve = metric.record['curve']
+    for index in (0, 5, 300, 700, 1200, len(THRESHOLDS) - 1):
+        found = probability > np.float32(curve['thresholds'][index])
+        assert curve['hits'][index] == (found & (label == 1)).sum()
+        assert curve['false_alarms'][index] == (found & (label == 0)).sum()
+        assert curve['misses'][index] == (~found & (label == 1)).sum()
+        assert curve['rejections'][index] == (~found & (label == 0)).sum()
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_average_precision_and_curve_equal_sklearn(seed):
+    pairs = random_probabilities(seed)
+    measured, metric = measure_probabilities(pairs)
+    probability = np.concatenate([probability[label != 255] for probability, label in pairs])
+    label = np.concatenate([label[label != 255] for _, label in pairs])
+    # sklearn's has a step for each of the pixels, ours for each of the thresholds
+    assert measured['AP'] == pytest.approx(100 * average_precision_score(label, probability), abs=0.05)
+    precision, recall, _ = precision_recall_curve(label, probability)
+    curve = metric.record['curve']
+    hits, false_alarms, misses = (np.array(curve[name]) for name in ('hits', 'false_alarms', 'misses'))
+    ours = np.interp(np.linspace(0.1, 0.9, 9), hits[::-1] / (hits + misses)[::-1], (hits / (hits + false_alarms))[::-1])
+    np.testing.assert_allclose(ours, np.interp(np.linspace(0.1, 0.9, 9), recall[::-1], precision[::-1]), atol=0.005)
+
+
+def test_perfect_and_reversed_probabilities():
+    label = (np.random.default_rng(0).random((40, 50)) < 0.2).astype(np.uint8)
+    perfect = measure_probabilities([(np.where(label, 0.9, 0.1).astype(np.float32), label)], choose_threshold=True)[0]
+    assert perfect['AP'] == pytest.approx(100) and perfect['F1@val'] == 100
+    # the middle of all that are best
+    assert perfect['threshold@val'] == pytest.approx(0.5, abs=0.011)
+    reversed_ = measure_probabilities([(np.where(label, 0.1, 0.9).astype(np.float32), label)])[0]
+    assert reversed_['AP'] == pytest.approx(100 * label.mean()) and reversed_['F1@0.5'] == 0
+
+
+def test_two_classes_are_the_same_as_one_channel():
+    pairs = random_probabilities(0)
+    metric = ChangeMetric()
+    for probability, label in pairs:
+        inside = torch.from_numpy(probability).clamp(1e-6, 1 - 1e-6)
+        logits = torch.stack((torch.zeros_like(inside), inside.logit()))
+        made = sample(logits.argmax(0).numpy(), label)
+        made.seg_logits = PixelData(data=logits)
+        metric.process(None, [made.to_dict()])
+    expected = measure_probabilities(pairs)[0]
+    measured = metric.evaluate(len(pairs))
+    # but for pixels whose probability rounds to the other side of a threshold
+    assert {name: measured[name] for name in measured if name.endswith('@0.5')} == pytest.approx(
+        {name: expected[name] for name in expected if name.endswith('@0.5')}, abs=0.1)
+    assert measured['AP'] == pytest.approx(expected['AP'], abs=0.05)
+
+
+def test_each_pair_is_recorded():
+    pairs = random_probabilities(1)
+    metric = ChangeMetric()
+    for number, pair in enumerate(pairs):
+        metric.process(None, [with_probabilities(*pair, img_path=[f'A/{number}.png', f'B/{number}.png'])])
+    metric.evaluate(len(pairs))
+    for number, (record, (probability, label)) in enumerate(zip(metric.record['pairs'], pairs)):
+        assert record['files'] == [f'A/{number}.png', f'B/{number}.png']
+        expected = by_sklearn([(probability > 0.5, label)])
+        assert {name: record[name] for name in NAMES} == pytest.approx(expected, abs=1e-9)
+        assert sum(record['counts']) == (label != 255).sum()
+    assert json.loads(json.dumps(metric.record)) == metric.record
+
+
+def test_memory_does_not_grow_with_the_pixels():
+    def held(metric):
+        tensors = metric._histogram.nbytes + metric._last.nbytes
+        return tensors, len(pickle.dumps(metric.results)) / len(metric.results)
+
+    metric, sizes = ChangeMetric(), []
+    for side in (16, 256, 1024):
+        probability = np.random.default_rng(0).random((side, side), np.float32)
+        metric.process(None, [with_probabilities(probability, (probability > 0.4).astype(np.uint8))])
+        sizes.append(held(metric))
+    assert sizes[0][0] == sizes[-1][0] < 100_000
+    assert all(size < 200 for _, size in sizes)
+
+
+def test_probabilities_that_are_no_numbers_are_refused():
+    probability = np.full((4, 4), 0.2, np.float32)
+    probability[2, 1] = np.nan
+    bad = with_probabilities(probability, np.zeros((4, 4), np.uint8), seg_map_path='here/label.png')
+    with pytest.raises(ValueError, match=r'here/label\.png: the detector gives probabilities that are not finite'):
+        ChangeMetric().process(None, [bad])
+
+
+def test_threshold_of_the_validation_is_used_in_the_test(monkeypatch):
+    hub = MessageHub('threshold of the validation')
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+    pairs = random_probabilities(2)
+    assert 'F1@val' not in measure_probabilities(pairs)[0]
+    hub.update_info('change_threshold', 0.62)
+    measured = measure_probabilities(pairs)[0]
+    expected = by_sklearn([(probability > np.float32(0.62), label) for probability, label in pairs])
+    assert measured['threshold@val'] == 0.62
+    assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected, abs=1e-9)

@@ -15,6 +15,7 @@ default_hooks = dict(
         save_best='F1',
         rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    evaluation=dict(type='ifn_plugin.EvaluationHook'),
     invalid_loss=dict(type='ifn_plugin.InvalidLossHook'),
     # test commands turn it on by --show-dir
     visualization=dict(type='ifn_plugin.ChangePanelHook', draw=False))

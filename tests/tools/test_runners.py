@@ -1,5 +1,6 @@
 """Training, resuming and testing through the commands, in processes of their own."""
 
+import json
 import re
 from pathlib import Path
 
@@ -73,6 +74,48 @@ def test_testing_gives_the_validations_figures_and_panels(scalars, trained, pyth
     assert len(panels) == 2
     image = cv2.imread(str(panels[0]))
     assert image.shape[1] > 5 * 64 and image.std() > 10
+
+
+def figures(output):
+    return dict(re.findall(r'(\S+): +([\d.]+)', output.split('Iter(test)')[-1]))
+
+
+def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_path):
+    # tiles as others test on them: cut and written
+    for path in (levir_like / 'test').rglob('*.png'):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        for y, x in np.ndindex(2, 2):
+            name = tmp_path / 'cut' / path.parent.relative_to(levir_like) / f'{path.stem}_{y}_{x}.png'
+            name.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(name), image[32 * y:32 * y + 32, 32 * x:32 * x + 32])
+
+    def test(config, *more):
+        return figures(python('-m', 'ifn_plugin.tools.test', config, trained / 'best_F1_iter_2.pth', '--work-dir',
+                              tmp_path / 'test', '--cfg-options', *options, *more))
+
+    both = test(CONFIG.with_name(f'{CONFIG.stem}-protocols.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
+                'test_cfg.protocols.tiles.stride=(32,32)')
+    expected = dict(whole=test(CONFIG), tiles=test(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))
+    for protocol, alone in expected.items():
+        for name in ('F1', 'IoU', 'OA', 'Kappa', 'F1@0.5', 'F1@val', 'threshold@val', 'AP'):
+            assert float(both[f'{protocol}/{name}']) == pytest.approx(float(alone[name]), abs=0.011), name
+    assert both['whole/AP'] != both['tiles/AP']
+    records = [json.loads(path.read_text()) for path in (tmp_path / 'test').glob('*/evaluation_test.json')]
+    both_records = next(record['protocols'] for record in records if 'tiles' in record['protocols'])
+    assert both_records.keys() == {'whole', 'tiles'}
+    assert both_records['tiles']['metrics']['F1'] == pytest.approx(float(both['tiles/F1']), abs=1e-3)
+
+
+def test_what_an_evaluation_found_is_kept(scalars, trained):
+    record = json.loads(next(trained.glob('*/evaluation_val.json')).read_text())
+    assert record['iteration'] == 2
+    found = record['protocols']['']
+    last = scalars(trained)[-1]
+    assert {name: last[name] for name in found['metrics']} == pytest.approx(found['metrics'])
+    assert [Path(pair['files'][0]).name for pair in found['pairs']] == ['0000.png', '0001.png']
+    assert [sum(pair['counts']) for pair in found['pairs']] == [64**2, 64**2]
+    content = load_checkpoint_file(trained / 'best_F1_iter_2.pth')
+    assert content['message_hub']['runtime_info']['change_threshold'] == last['threshold@val']
 
 
 def test_batches_in_testing_give_the_same_figures(trained, python, options, tmp_path):

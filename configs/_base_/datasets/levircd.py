@@ -31,5 +31,5 @@ test_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label')))
-val_evaluator = dict(type='ifn_plugin.ChangeMetric')
+val_evaluator = dict(type='ifn_plugin.ChangeMetric', choose_threshold=True)
 test_evaluator = dict(type='ifn_plugin.ChangeMetric')
