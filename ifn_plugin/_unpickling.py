@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 # Since then torch's own safe loading can be told what else to allow, and under which names
 TORCH_KNOWS_SAFE_GLOBALS = torch.__version__ >= torch.torch_version.TorchVersion('2.6')
@@ -83,10 +84,20 @@ def _scalar(kind: Any, content: Any) -> np.generic:
     return value
 
 
-def _getattr(owner: object, name: str) -> None:
-    """For ``getattr``: a log names its four statistics, which each log has anyway."""
+class _OneCycle:
+    """For mmengine's ``OneCycleParamScheduler``, whose state names one of its two curves."""
+
+    def __new__(cls) -> '_OneCycle':
+        raise _refuse('a schedule')
+
+
+def _getattr(owner: object, name: str) -> Any:
+    """For ``getattr``: a log names its four statistics, which each log has anyway, and a schedule its curve."""
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(OneCycleParamScheduler, name)
     if owner is not _Log or name not in ('min', 'max', 'current', 'mean'):
         raise _refuse(f'attribute {name!r} of {owner!r}')
+    return None
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -99,7 +110,8 @@ def _encode(text: str, encoding: str) -> bytes:
 def what_mmengine_writes() -> list[Any]:
     """What mmengine's checkpoints hold besides tensors, in pairs with the name that pickles have for it."""
     allowed: list[Any] = [(_Log, 'mmengine.logging.history_buffer.HistoryBuffer'), (_getattr, 'builtins.getattr'),
-                          (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray')]
+                          (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray'),
+                          (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler')]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # the name before and since numpy 2
         allowed += [(_reconstruct, f'{module}._reconstruct'), (_scalar, f'{module}.scalar')]
     return allowed

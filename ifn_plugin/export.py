@@ -1,13 +1,12 @@
 """A trained IFN as a file that runs without this package: ONNX, or a program of ``torch.export``."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .inference import ChangeDetector
 from .models import IFN, IFNHead
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -19,18 +18,17 @@ class ChangeNetwork(nn.Module):
     """IFN from raw images to probabilities, with its normalization inside.
 
     Args:
-        detector: The trained detector.
+        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``.
 
     Raises:
-        ValueError: If the detector is no IFN.
+        ValueError: If it is no IFN.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: ChangeDetector) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        model = detector.model
         backbone, head, preprocessor = (getattr(model, name, None)
                                         for name in ('backbone', 'decode_head', 'data_preprocessor'))
         if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
@@ -67,22 +65,22 @@ def _example(n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     return date1, date2
 
 
-def export(detector: ChangeDetector, path: Path) -> None:
+def export(model: nn.Module, path: Path) -> None:
     """Write a trained IFN to a file: ``.onnx``, or ``.pt2`` for ``torch.export.load``.
 
     Batch, height and width are dynamic: any in ONNX, multiples of 16 from 32 on in the program.
 
     Args:
-        detector: The trained detector, on the CPU, in float32.
+        model: The trained model of mmseg or open-cd, on the CPU, in float32.
         path: File to write.
 
     Raises:
         ImportError: If what ONNX needs is missing.
-        ValueError: For another suffix, or a detector that is no IFN.
+        ValueError: For another suffix, or a model that is no IFN.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
-    network = ChangeNetwork(detector).eval()
+    network = ChangeNetwork(model).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'unfinished-{path.name}')
     with torch.no_grad(), warnings.catch_warnings():
@@ -109,12 +107,33 @@ def _export_onnx(network: nn.Module, path: Path) -> None:
         dynamic_shapes=dict(date1=shapes, date2=shapes))
 
 
-def compare(detector: ChangeDetector, path: Path,
+def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
+    """Open an exported ``.onnx`` file with ONNX Runtime, on the CPU, with as many threads as torch.
+
+    Returns:
+        A function as :meth:`ChangeNetwork.forward`.
+
+    Raises:
+        ImportError: If ONNX Runtime is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            f'Running {path} needs onnxruntime ({error}): pip install "ifn_plugin[export]".') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    return lambda date1, date2: torch.from_numpy(
+        session.run(None, dict(date1=date1.numpy(), date2=date2.numpy()))[0])
+
+
+def compare(model: nn.Module, path: Path,
             shapes: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
     """Run an exported file beside the network.
 
     Args:
-        detector: The detector that was exported.
+        model: The model that was exported.
         path: The file.
         shapes: Batches, heights and widths to try.
 
@@ -124,18 +143,8 @@ def compare(detector: ChangeDetector, path: Path,
     Raises:
         ImportError: If ONNX Runtime is missing.
     """
-    network = ChangeNetwork(detector).eval()
-    if path.suffix == '.onnx':
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(f'Checking needs onnxruntime ({error}): pip install "ifn_plugin[export]".') from error
-        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-
-        def run(date1: Tensor, date2: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, dict(date1=date1.numpy(), date2=date2.numpy()))[0])
-    else:
-        run = torch.export.load(path).module()
+    network = ChangeNetwork(model).eval()
+    run = open_onnx(path) if path.suffix == '.onnx' else torch.export.load(path).module()
     differences = {}
     with torch.no_grad():
         for shape in shapes:

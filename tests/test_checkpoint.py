@@ -1,7 +1,10 @@
+import hostile
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS
 
 from ifn_plugin.checkpoint import convert_state_dict, get_state_dict, load_checkpoint_file
 from ifn_plugin.models import IFN, IFNHead
@@ -25,6 +28,47 @@ def test_what_mmengine_writes_is_read_safely(tmp_path):
     assert content['message_hub']['runtime_info']['best'].tolist() == [1.5, 2.5]
     assert content['message_hub']['runtime_info']['iter'] == 3
     assert log.statistics('mean', 3) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3) and log.current() == pytest.approx(1 / 3)
+
+
+SCHEDULES = dict(
+    ConstantLR={}, CosineAnnealingLR=dict(T_max=4), ExponentialLR=dict(gamma=0.9), LinearLR={},
+    MultiStepLR=dict(milestones=[1, 2]), StepLR=dict(step_size=2), PolyLR={},
+    OneCycleLR=dict(eta_max=0.1, total_steps=9), CosineRestartLR=dict(periods=[2, 7], restart_weights=[1, 1],
+                                                                      eta_min=0.),
+    ReduceOnPlateauLR=dict(monitor='loss'))
+
+
+@pytest.mark.parametrize('name', [key for key in PARAM_SCHEDULERS.module_dict if key.endswith('LR')])
+def test_every_schedule_of_mmengine_goes_on_from_a_checkpoint(tmp_path, name):
+    def make():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+        return PARAM_SCHEDULERS.build(dict(type=name, optimizer=optimizer, **SCHEDULES[name])), optimizer
+
+    def step(schedule):
+        # some of them look at a metric
+        schedule.step(dict(loss=1.)) if 'Plateau' in name else schedule.step()
+
+    (unbroken, optimizer), (resumed, other) = make(), make()
+    for _ in range(3):
+        step(unbroken)
+    torch.save(dict(param_schedulers=[unbroken.state_dict()]), tmp_path / 'checkpoint.pth')
+    resumed.load_state_dict(load_checkpoint_file(tmp_path / 'checkpoint.pth')['param_schedulers'][0])
+    other.load_state_dict(optimizer.state_dict())
+    for _ in range(4):
+        step(unbroken)
+        step(resumed)
+        assert other.param_groups[0]['lr'] == pytest.approx(optimizer.param_groups[0]['lr'])
+
+
+@pytest.mark.parametrize('content', [
+    hostile.Call(getattr, OneCycleParamScheduler, 'step'), hostile.Call(getattr, OneCycleParamScheduler, '__init__'),
+    hostile.Call(OneCycleParamScheduler), hostile.Call(OneCycleParamScheduler, state=dict(optimizer=1)),
+    hostile.Call(OneCycleParamScheduler._annealing_cos, 0., 1., 0.5),
+])
+def test_nothing_of_a_schedule_but_its_curve(tmp_path, content):
+    torch.save(dict(param_schedulers=[dict(anneal_func=content)]), tmp_path / 'checkpoint.pth')
+    with pytest.raises(ValueError, match='no checkpoint that can be read safely'):
+        load_checkpoint_file(tmp_path / 'checkpoint.pth')
 
 
 @pytest.mark.parametrize('content, message', [(b'', 'no checkpoint'), (b'no checkpoint', 'no checkpoint'),

@@ -36,7 +36,7 @@ def onnx_file(checkpoint, tmp_path_factory):
 
 
 def test_onnx_gives_the_networks_probabilities(detector, onnx_file):
-    assert max(compare(detector, onnx_file, ONNX_SHAPES).values()) < 1e-5
+    assert max(compare(detector.model, onnx_file, ONNX_SHAPES).values()) < 1e-5
     assert [path.name for path in onnx_file.parent.iterdir()] == ['ifn.onnx']
 
 
@@ -47,7 +47,7 @@ def test_onnx_gives_the_networks_logits(detector, onnx_file):
     sigmoid = [node for node in model.graph.node if node.op_type == 'Sigmoid'][-1]
     model.graph.output.append(onnx.ValueInfoProto(name=sigmoid.input[0]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
-    network = ChangeNetwork(detector)
+    network = ChangeNetwork(detector.model)
     for shape in ONNX_SHAPES:
         dates = torch.randint(0, 256, (2, *shape, 3), dtype=torch.uint8)
         with torch.no_grad():
@@ -71,13 +71,13 @@ def test_a_network_that_sees_bgr(checkpoint):
     detector.model.data_preprocessor.reverse_channels = False
     pair = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
     with torch.no_grad():
-        probability = ChangeNetwork(detector)(*torch.from_numpy(pair).split(1))
+        probability = ChangeNetwork(detector.model)(*torch.from_numpy(pair).split(1))
     np.testing.assert_allclose(probability[0], detector.predict(*pair).probability, rtol=0, atol=1e-6)
 
 
 def test_program(detector, tmp_path):
-    export(detector, tmp_path / 'ifn.pt2')
-    assert max(compare(detector, tmp_path / 'ifn.pt2', [(1, 64, 64), (3, 32, 48), (2, 128, 64)]).values()) < 1e-5
+    export(detector.model, tmp_path / 'ifn.pt2')
+    assert max(compare(detector.model, tmp_path / 'ifn.pt2', [(1, 64, 64), (3, 32, 48), (2, 128, 64)]).values()) < 1e-5
 
 
 def test_the_example_of_the_readme_runs_without_torch(onnx_file, tmp_path):
@@ -93,10 +93,10 @@ def test_the_example_of_the_readme_runs_without_torch(onnx_file, tmp_path):
 
 def test_errors(detector, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r'ifn\.trt: name a file that ends in \.onnx or \.pt2'):
-        export(detector, tmp_path / 'ifn.trt')
+        export(detector.model, tmp_path / 'ifn.trt')
     detector.model.decode_head, head = torch.nn.Identity(), detector.model.decode_head
     with pytest.raises(ValueError, match=r'has IFN and Identity, but what can be exported is ifn_plugin\.IFN'):
-        export(detector, tmp_path / 'ifn.onnx')
+        export(detector.model, tmp_path / 'ifn.onnx')
     detector.model.decode_head = head
     with pytest.raises(SystemExit, match=r'none\.pth: no such checkpoint'):
         main([str(CONFIG), str(tmp_path / 'none.pth'), str(tmp_path / 'ifn.onnx')])

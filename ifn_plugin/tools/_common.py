@@ -115,7 +115,7 @@ def find_config(name: str) -> Path:
     # an installed package first: what lies beside it in site-packages is not the plugin's
     folders = (package / '.mim' / 'configs', package.parent / 'configs')
     for folder in folders:
-        for path in folder.glob('ifn*/*.py'):
+        for path in folder.glob('[!_]*/*.py'):
             if path.name == name:
                 return path
     raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')

@@ -16,6 +16,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,7 @@ from ifn_plugin.tools._common import resolve_config
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
+ONNX = 'onnxruntime'
 GIB = 2**30
 
 
@@ -52,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--names', nargs='+', metavar='NAME', help="in the tables; default: the files' names")
     parser.add_argument('--variants', nargs='+', default=VARIANTS, type=_variant, metavar='DTYPE[+SWITCH…]',
                         help=f'of each configuration: {", ".join(DTYPES[1:])}, with {" and ".join(SWITCHES)} added or '
-                        f'not; default: {" ".join(VARIANTS)}')
+                        f'not; or {ONNX}, on the CPU; default: {" ".join(VARIANTS)}')
     parser.add_argument('--train', nargs='*', type=_size_and_batch, default=[], metavar='SIZExBATCH')
     parser.add_argument('--inference', nargs='*', type=_size_and_batch, default=[], metavar='SIZExBATCH')
     parser.add_argument('--data', action='store_true', help='training pipelines, one process, files in memory')
@@ -74,8 +76,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _variant(text: str) -> str:
     dtype, *switches = text.split('+')
-    if dtype not in DTYPES or not set(switches) <= set(SWITCHES):
-        raise argparse.ArgumentTypeError(f'{text}: use {"|".join(DTYPES)}, +{", +".join(SWITCHES)}')
+    if text != ONNX and (dtype not in DTYPES or not set(switches) <= set(SWITCHES)):
+        raise argparse.ArgumentTypeError(f'{text}: use {"|".join(DTYPES)}, +{", +".join(SWITCHES)}; or {ONNX}')
     return text
 
 
@@ -148,6 +150,8 @@ class Subject:
         return peak
 
     def _training(self, case: Case) -> Callable[[], float]:
+        if self.variant == ONNX:
+            raise ValueError('ONNX Runtime does not train')
         model: Any = self._model().train()
         optim_wrapper = dict(self.cfg.optim_wrapper)
         if self.variant.startswith('float16'):
@@ -157,6 +161,8 @@ class Subject:
         return lambda: _seconds(lambda: model.train_step(batch, wrapper)) / case.batch
 
     def _inference(self, case: Case) -> Callable[[], float]:
+        if self.variant == ONNX:
+            return self._onnx_inference(case)
         model: Any = self._model().eval()
         # prepared as in training, since open-cd's preprocessor takes one pair only in testing
         batch = model.data_preprocessor(_batch(case.size, case.batch), True)
@@ -166,6 +172,18 @@ class Subject:
                 return _seconds(lambda: model(**batch, mode='predict')) / case.batch
 
         return step
+
+    def _onnx_inference(self, case: Case) -> Callable[[], float]:
+        from ifn_plugin.export import export, open_onnx
+        torch.manual_seed(0)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / 'model.onnx'
+            export(MODELS.build(self.cfg.model), path)
+            run = open_onnx(path)
+        images = torch.stack(_batch(case.size, case.batch)['inputs']).permute(0, 2, 3, 1).contiguous()
+        date1, date2 = (date.contiguous() for date in images.chunk(2, dim=3))
+        release_memory()  # what exporting left
+        return lambda: _seconds(lambda: run(date1, date2)) / case.batch
 
     def _dataset(self) -> Any:
         settings = self.cfg.train_dataloader.dataset

@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.out.suffix == '.onnx':
         shapes += [(1, 1, 1), (1, 67, 53), (2, 33, 200)]
     try:
-        detector = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False))
-        export(detector, args.out)
-        differences = compare(detector, args.out, shapes)
+        model = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False)).model
+        export(model, args.out)
+        differences = compare(model, args.out, shapes)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.0f} MiB. Largest difference from PyTorch: '

@@ -1,0 +1,28 @@
+# As levircd_256x256_40k.py, but for two CPU cores: 600 iterations in bfloat16 on 128×128 crops of LEVIR-CD's 256×256
+# tiles, one cycle of AdamW up to 5e-4.
+_base_ = 'levircd_256x256_40k.py'
+data_root = 'data/LEVIR-CD-tiles'
+train_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(
+        type='ifn_plugin.EachDate',
+        transforms=[
+            dict(type='mmseg.RandomCrop', crop_size=(128, 128), cat_max_ratio=0.95),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
+        ]),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+# every fourth tile is enough to choose a checkpoint and a threshold by
+val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, indices=list(range(0, 248, 4))))
+test_dataloader = dict(num_workers=1)
+
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4, weight_decay=0.01), clip_grad=dict(max_norm=10))
+param_scheduler = [dict(type='OneCycleLR', eta_max=5e-4, total_steps=600, by_epoch=False)]
+custom_hooks = [dict(type='ifn_plugin.AccelerationHook', dtype='bfloat16', channels_last=False, compile=False)]
+train_cfg = dict(max_iters=600, val_interval=100, val_begin=100)
+default_hooks = dict(checkpoint=dict(interval=300), logger=dict(interval=10))

@@ -1,0 +1,226 @@
+"""Train and test models under one protocol: ``python -m ifn_plugin.tools.compare PROTOCOL CONFIG [CONFIG ...]``.
+
+Of each CONFIG, of the plugin, open-cd or mmseg, only the model is taken; data, schedule, hooks and evaluation are
+PROTOCOL's, whose types have to name their scope. Every model is trained once for each seed, in a process of its own.
+What is finished is kept: the command goes on where it was broken off, and more models and seeds can be added. A run
+that fails does not stop the others.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.training import WholeFileBackend
+
+SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train and test models under one protocol')
+    parser.add_argument('protocol', help="configuration of all but the model, or the name of one of the plugin's own")
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help="files, or names of the plugin's own")
+    parser.add_argument('--names', nargs='+', metavar='NAME', help="in the tables; default: the files' names")
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'))
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='default: 0 1')
+    parser.add_argument('--from-scratch', action='store_true', help='no pretrained weights, where a setting says so')
+    parser.add_argument('--cost', metavar='SIZExBATCH', help='measure time and memory too, such as 256x8')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help="the protocol's settings to override")
+    args = parser.parse_args(argv)
+    args.names = args.names or [Path(config).stem for config in args.configs]
+    if len(args.names) != len(args.configs):
+        parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')
+    if len(set(args.names)) != len(args.names):
+        parser.error(f'two configurations have the same name in {args.names}: tell them apart by --names')
+    for name in args.names:
+        if not re.fullmatch(r'[\w.+-]+', name):
+            parser.error(f'--names {name}: a name becomes a folder, so use letters, digits and . + - _ only')
+    return args
+
+
+def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = False) -> Config:
+    """A model under a protocol.
+
+    Args:
+        protocol: Everything but the model.
+        config: Where the model is from.
+        seed: The run's.
+        from_scratch: Take ``pretrained`` and ``init_cfg`` out of the model.
+
+    Returns:
+        The configuration of the run.
+    """
+    settings = protocol.to_dict()
+    model = config.to_dict()['model']
+    _simplify(model, from_scratch)
+    imports = [name for cfg in (protocol, config) for name in (cfg.get('custom_imports') or {}).get('imports', [])]
+    settings.update(
+        model=model,
+        default_scope=config.get('default_scope') or 'mmseg',
+        custom_imports=dict(imports=list(dict.fromkeys(imports))),
+        randomness=dict(settings.get('randomness') or {}, seed=seed))
+    return Config(settings)
+
+
+def _simplify(settings: Any, from_scratch: bool) -> None:
+    if isinstance(settings, (list, tuple)):
+        for value in settings:
+            _simplify(value, from_scratch)
+    elif isinstance(settings, dict):
+        if settings.get('type') in ('SyncBN', 'mmengine.SyncBN'):
+            settings['type'] = 'BN'  # a run is one process, and on a CPU SyncBN is none
+        if from_scratch and 'pretrained' in settings:
+            settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
+        if from_scratch and (settings.get('init_cfg') or {}).get('type') == 'Pretrained':
+            settings['init_cfg'] = None
+        for value in settings.values():
+            _simplify(value, from_scratch)
+
+
+class RunError(RuntimeError):
+    """A run has failed."""
+
+
+def run(cfg: Config, work_dir: Path) -> dict[str, Any]:
+    """Train and test once, unless that is done.
+
+    Args:
+        cfg: Configuration.
+        work_dir: Folder of the run.
+
+    Returns:
+        ``metrics`` of the test, ``validations``, ``iteration`` of the checkpoint that was tested, and ``time``, the
+        median of the seconds for an iteration.
+
+    Raises:
+        RunError: If it fails; the log lies in the folder.
+        SystemExit: If a run with other settings lies in the folder.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path, result_path = work_dir / 'settings.py', work_dir / 'result.json'
+    if path.exists() and Config.fromfile(path).pretty_text != cfg.pretty_text:
+        raise SystemExit(f'{work_dir} holds a run with other settings: name another --work-dir, or remove it.')
+    if result_path.exists():
+        result: dict[str, Any] = json.loads(result_path.read_text())
+        return result
+    cfg.dump(path)
+    _call(work_dir, 'train', path, '--work-dir', work_dir, '--resume')
+    checkpoint = next(work_dir.glob('best_*.pth'), None)
+    if checkpoint is None:
+        checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+    _call(work_dir, 'test', path, checkpoint, '--work-dir', work_dir)
+    log = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
+           for line in log.read_text().splitlines()]
+    training = [entry for entry in log if 'loss' in entry]
+    validations = [entry for entry in log if 'F1' in entry and 'step' in entry]
+    # the test has written its figures as a file too
+    metrics = json.loads(max(work_dir.glob('*/evaluation_test.json')).read_text())['protocols']
+    result = dict(
+        metrics={protocol: record['metrics'] for protocol, record in metrics.items()},
+        validations=validations,
+        iteration=int(re.findall(r'iter_(\d+)', checkpoint.name)[0]),
+        time=statistics.median(entry['time'] for entry in training))
+    WholeFileBackend().put(json.dumps(result, indent=1).encode(), result_path)
+    return result
+
+
+def _call(work_dir: Path, tool: str, *arguments: Any) -> None:
+    log = work_dir / f'{tool}.log'
+    with log.open('w') as output:
+        code = subprocess.run([sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)],
+                              stdout=output, stderr=subprocess.STDOUT).returncode
+    if code:
+        lines = log.read_text(errors='replace').strip().splitlines() or [f'exit code {code}']
+        raise RunError(f'{lines[-1]} ({log})')
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f'{statistics.mean(values):.2f}'
+    return mean if len(values) < 2 else f'{mean} ± {statistics.stdev(values):.2f}'
+
+
+def report(results: dict[str, list[dict[str, Any]]], errors: dict[str, list[str]]) -> Iterator[str]:
+    """Tables in Markdown, a line at a time, one for each protocol of the test.
+
+    Args:
+        results: Of each model, those of its seeds.
+        errors: Of each model, those of the seeds that failed.
+
+    Yields:
+        Lines.
+    """
+    finished = [result for runs in results.values() for result in runs]
+    for protocol in dict.fromkeys(protocol for result in finished for protocol in result['metrics']):
+        if protocol:
+            yield f'### Test, {protocol}\n'
+        yield f'| model | seeds | {" | ".join(SCORES)} | s an iteration |'
+        yield '| --- ' * (len(SCORES) + 3) + '|'
+        for name, runs in results.items():
+            if runs:
+                found = [result['metrics'][protocol] for result in runs]
+                cells = [_spread([metrics[score] for metrics in found]) if all(score in metrics for metrics in found)
+                         else '' for score in SCORES]
+                yield (f'| {name} | {len(runs)} | {" | ".join(cells)} | '
+                       f'{statistics.median(result["time"] for result in runs):.3f} |')
+        yield ''
+    for name, messages in errors.items():
+        for message in messages:
+            yield f'{name} failed: {message}\n'
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    protocol = read_config(resolve_config(args.protocol))
+    if args.cfg_options is not None:
+        protocol.merge_from_dict(args.cfg_options)
+    configs = {name: read_config(resolve_config(config)) for name, config in zip(args.names, args.configs)}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
+    errors: dict[str, list[str]] = {}
+    # seed by seed, so that there is a table early
+    for seed in args.seeds:
+        for name, config in configs.items():
+            print(f'{name}, seed {seed}: ', end='', file=sys.stderr, flush=True)
+            try:
+                result = run(combine(protocol, config, seed, args.from_scratch), args.work_dir / name / f'seed{seed}')
+            except RunError as error:
+                errors.setdefault(name, []).append(f'seed {seed}: {error}')
+                print(f'failed: {error}', file=sys.stderr, flush=True)
+                continue
+            results[name].append(result)
+            print(', '.join(f'{protocol or "test"} F1@0.5 {metrics.get("F1@0.5", metrics["F1"]):.2f}'
+                            for protocol, metrics in result['metrics'].items()), file=sys.stderr, flush=True)
+    lines = list(report(results, errors))
+    if args.cost:
+        lines += _cost(args)
+    text = '\n'.join(lines)
+    print(text)
+    WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+    if errors:
+        raise SystemExit(f'{sum(map(len, errors.values()))} runs failed, see above.')
+
+
+def _cost(args: argparse.Namespace) -> list[str]:
+    """The benchmark's tables of the models as they were trained."""
+    out = args.work_dir / 'cost'
+    settings = [args.work_dir / name / f'seed{args.seeds[0]}' / 'settings.py' for name in args.names]
+    measured = out.with_suffix('.json')
+    counts = json.loads(measured.read_text())['counts'] if measured.exists() else []
+    if [record['config'] for record in counts] != args.names:
+        subprocess.run(
+            [sys.executable, '-m', 'ifn_plugin.tools.benchmark', *map(str, settings), '--names', *args.names,
+             '--variants', 'float32', '--train', args.cost, '--inference', args.cost, '--out', str(out)],
+            check=True, stdout=subprocess.DEVNULL)
+    return ['### Cost\n', *out.with_suffix('.md').read_text().splitlines()]
+
+
+if __name__ == '__main__':
+    main()
