@@ -6,7 +6,7 @@ placeholders hold becomes arrays and log values when all has been read, in :func
 """
 
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pickle import UnpicklingError
 from typing import IO, Any
 
@@ -158,7 +158,8 @@ class SafePickle:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.known: dict[str, Any] = {'_codecs.encode': _encode}
+            # which torch's own knows too, but not in each version
+            self.known: dict[str, Any] = {'_codecs.encode': _encode, 'collections.Counter': Counter}
             self.known |= torch._weights_only_unpickler._get_allowed_globals()
             self.known |= {stands_for: value for value, stands_for in what_mmengine_writes()}
 

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -139,17 +139,30 @@ def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, m
         match = re.fullmatch(place + r'features\.(?P<rest>.+)', key)
         if match:
             found[match['rest']] = value
-    wanted = model.features.state_dict()
-    faults = [f'features.{key} is missing' for key in wanted if key not in found]
-    faults += [f'features.{key} is {tuple(found[key].shape)}, not {tuple(wanted[key].shape)}'
-               for key in wanted if key in found and found[key].shape != wanted[key].shape]
-    faults += [f'features.{key} is none of those of VGG16' for key in found if key not in wanted]
-    if faults:
-        more = f' and {len(faults) - 8} more' if len(faults) > 8 else ''
-        raise ValueError(f'{source} does not fit the encoder of IFN (VGG16, {model.in_channels} channels): '
-                         f'{"; ".join(faults[:8])}{more}. Nothing was loaded.')
+    misfits = list_misfits(found, model.features.state_dict(), 'features.')
+    if misfits:
+        raise ValueError(f'{source} does not fit the encoder of IFN (VGG16, {model.in_channels} channels): {misfits}. '
+                         'Nothing was loaded.')
     model.features.load_state_dict(found)
     print_log(f'Loaded the encoder of IFN from {source}', 'current')
+
+
+def list_misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str = '') -> str:
+    """Say what is wrong with weights.
+
+    Args:
+        found: The weights.
+        wanted: Those of the network.
+        prefix: What to put before the names.
+
+    Returns:
+        The first names that are missing, of another shape or unknown; nothing if the weights fit.
+    """
+    faults = [f'{prefix}{key} is missing' for key in wanted if key not in found]
+    faults += [f'{prefix}{key} is {tuple(found[key].shape)}, not {tuple(value.shape)}'
+               for key, value in wanted.items() if key in found and found[key].shape != value.shape]
+    faults += [f'{prefix}{key} is unknown' for key in found if key not in wanted]
+    return '; '.join(faults[:8]) + (f' and {len(faults) - 8} more' if len(faults) > 8 else '')
 
 
 @dataclass(frozen=True)
@@ -200,12 +213,13 @@ _PROJECTS = {
 
 
 @lru_cache
-def _detector_shapes() -> dict[str, tuple[int, ...]]:
+def _detector_weights() -> dict[str, Tensor]:
+    """Without values."""
     from .models import IFN, IFNHead  # models import this module
 
     with torch.device('meta'):
         detector = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead()))
-    return {key: tuple(value.shape) for key, value in detector.state_dict().items()}
+    return dict(detector.state_dict())
 
 
 def recognize(state_dict: Mapping[str, Any]) -> str | None:
@@ -261,14 +275,9 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         if name in converted and not torch.equal(converted[name], value):
             raise ValueError(f"{key} differs from the other date's encoder, but IFN has one encoder for both dates.")
         converted[name] = value
-    shapes = _detector_shapes()
-    unknown = sorted(converted.keys() - shapes.keys())
-    missing = sorted(shapes.keys() - converted.keys())
-    other = [f'{key} is {tuple(value.shape)}, not {shapes[key]}' for key, value in converted.items()
-             if key in shapes and value.shape != shapes[key]]
-    if unknown or missing or other:
-        lists = ' '.join(_list_keys(unknown=unknown, missing=missing, other_shapes=other))
-        raise ValueError(f'These are not the weights of an IFN. {lists}')
+    misfits = list_misfits(converted, _detector_weights())
+    if misfits:
+        raise ValueError(f'These are not the weights of an IFN: {misfits}.')
     return converted
 
 
@@ -300,9 +309,3 @@ def convert_to_opencd(state_dict: Mapping[str, Any], unused: Mapping[str, Tensor
         converted[f'backbone.{key}'] = value
     return converted
 
-
-def _list_keys(**groups: list[str]) -> Iterator[str]:
-    for name, keys in groups.items():
-        if keys:
-            more = f' and {len(keys) - 8} more' if len(keys) > 8 else ''
-            yield f'{name.replace("_", " ").capitalize()}: {", ".join(keys[:8])}{more}.'

@@ -80,8 +80,8 @@ class ChangeMetric(BaseMetric):
         kwargs: ``BaseMetric``'s, such as ``prefix``.
 
     Attributes:
-        record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the counts and scores of each
-            pair; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
+        record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and label),
+            counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
     """
 
     def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, **kwargs: Any) -> None:
@@ -122,8 +122,8 @@ class ChangeMetric(BaseMetric):
             hits = (found & changed).sum()
             false_alarms, misses = found.sum() - hits, changed.sum() - hits
             counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
-            paths = sample.get('img_path') or sample.get('seg_map_path') or ''
-            self.results.append(([str(path) for path in ([paths] if isinstance(paths, str) else paths)], *counts))
+            files = [*(sample.get('img_path') or ()), sample.get('seg_map_path')]
+            self.results.append(([str(file) for file in files], *counts))
             # kept apart: it does not count if a sampler has only repeated it, so that all processes have as many
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, changed, counted, place)
@@ -294,5 +294,7 @@ class EvaluationHook(Hook):
     @master_only
     def _write(self, runner: Runner, split: str, records: dict[str, dict]) -> None:
         if records:
-            content = json.dumps(dict(iteration=runner.iter, protocols=records))
+            # runner.iter would build the training's data set if there is none yet
+            trained = runner.message_hub.runtime_info.get('iter')
+            content = json.dumps(dict(iteration=None if trained is None else trained + 1, protocols=records))
             WholeFileBackend().put(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

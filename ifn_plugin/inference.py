@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 
 from .acceleration import accelerate
-from .checkpoint import convert_state_dict, get_state_dict, load_checkpoint_file, recognize
+from .checkpoint import convert_state_dict, get_state_dict, list_misfits, load_checkpoint_file, recognize
 from .data import LoadPair, list_images
 from .models import IFNHead
 
@@ -188,15 +188,12 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:
     state = get_state_dict(load_checkpoint_file(checkpoint))
     if isinstance(getattr(model, 'decode_head', None), IFNHead) and recognize(state) not in ('ifn_plugin', None):
         state = convert_state_dict(state)
-    wanted = {key: value.shape for key, value in model.state_dict().items()}
-    faults = [f'{key} is missing' for key in wanted if key not in state]
-    faults += [f'{key} is {tuple(state[key].shape)}, not {tuple(wanted[key])}'
-               for key in wanted if key in state and state[key].shape != wanted[key]]
-    faults += [f'{key} is unknown' for key in state if key not in wanted and not key.startswith('data_preprocessor.')]
-    if faults:
-        more = f' and {len(faults) - 8} more' if len(faults) > 8 else ''
-        raise ValueError(f'{checkpoint} does not fit the configuration: {"; ".join(faults[:8])}{more}.')
-    model.load_state_dict(state, strict=False)  # an open-cd checkpoint may hold constants of the preprocessor
+    # constants of the preprocessor, which the configuration has
+    state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
+    misfits = list_misfits(state, model.state_dict())
+    if misfits:
+        raise ValueError(f'{checkpoint} does not fit the configuration: {misfits}.')
+    model.load_state_dict(state)
 
 
 def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:

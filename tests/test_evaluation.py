@@ -298,10 +298,11 @@ def test_each_pair_is_recorded():
     pairs = random_probabilities(1)
     metric = ChangeMetric()
     for number, pair in enumerate(pairs):
-        metric.process(None, [with_probabilities(*pair, img_path=[f'A/{number}.png', f'B/{number}.png'])])
+        metric.process(None, [with_probabilities(*pair, img_path=[f'A/{number}.png', f'B/{number}.png'],
+                                                seg_map_path=f'label/{number}.png')])
     metric.evaluate(len(pairs))
     for number, (record, (probability, label)) in enumerate(zip(metric.record['pairs'], pairs)):
-        assert record['files'] == [f'A/{number}.png', f'B/{number}.png']
+        assert record['files'] == [f'{kind}/{number}.png' for kind in ('A', 'B', 'label')]
         expected = by_sklearn([(probability > 0.5, label)])
         assert {name: record[name] for name in NAMES} == pytest.approx(expected, abs=1e-9)
         assert sum(record['counts']) == (label != 255).sum()

@@ -95,7 +95,7 @@ def run(cfg: Config, work_dir: Path) -> dict[str, Any]:
 
     Args:
         cfg: Configuration.
-        work_dir: Folder of the run.
+        work_dir: Folder of the run; its settings are kept beside it.
 
     Returns:
         ``metrics`` of the test, ``validations``, ``iteration`` of the checkpoint that was tested, and ``time``, the
@@ -106,7 +106,8 @@ def run(cfg: Config, work_dir: Path) -> dict[str, Any]:
         SystemExit: If a run with other settings lies in the folder.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    path, result_path = work_dir / 'settings.py', work_dir / 'result.json'
+    # beside the folder, in which the runner keeps what it makes of it
+    path, result_path = _settings_of(work_dir), work_dir / 'result.json'
     if path.exists() and Config.fromfile(path).pretty_text != cfg.pretty_text:
         raise SystemExit(f'{work_dir} holds a run with other settings: name another --work-dir, or remove it.')
     if result_path.exists():
@@ -131,6 +132,10 @@ def run(cfg: Config, work_dir: Path) -> dict[str, Any]:
         time=statistics.median(entry['time'] for entry in training))
     WholeFileBackend().put(json.dumps(result, indent=1).encode(), result_path)
     return result
+
+
+def _settings_of(work_dir: Path) -> Path:
+    return work_dir.with_name(f'{work_dir.name}.py')
 
 
 def _call(work_dir: Path, tool: str, *arguments: Any) -> None:
@@ -211,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
 def _cost(args: argparse.Namespace) -> list[str]:
     """The benchmark's tables of the models as they were trained."""
     out = args.work_dir / 'cost'
-    settings = [args.work_dir / name / f'seed{args.seeds[0]}' / 'settings.py' for name in args.names]
+    settings = [_settings_of(args.work_dir / name / f'seed{args.seeds[0]}') for name in args.names]
     measured = out.with_suffix('.json')
     counts = json.loads(measured.read_text())['counts'] if measured.exists() else []
     if [record['config'] for record in counts] != args.names:

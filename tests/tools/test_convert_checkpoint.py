@@ -71,12 +71,12 @@ def test_what_is_there_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda weights: weights.pop('o3_conv2.0.weight'), r'Missing: decode_head\.levels\.2\.blocks\.1\.0\.weight'),
-    (lambda weights: weights.update({'o6.weight': torch.zeros(1)}), r'Unknown: o6\.weight'),
+    (lambda weights: weights.pop('o3_conv2.0.weight'), r'decode_head\.levels\.2\.blocks\.1\.0\.weight is missing'),
+    (lambda weights: weights.update({'o6.weight': torch.zeros(1)}), r'o6\.weight is unknown'),
     (lambda weights: weights.update({'bn_sa1.bias': torch.zeros(7)}),
-     r'Other shapes: decode_head\.levels\.0\.norm\.bias is \(7,\), not \(512,\)'),
+     r'decode_head\.levels\.0\.norm\.bias is \(7,\), not \(512,\)'),
     (lambda weights: weights['encoder2.features.0.bias'].add_(1), r'encoder2\.features\.0\.bias differs'),
-    (dict.clear, r'Missing: backbone\.features\.0\.bias'),
+    (dict.clear, r'backbone\.features\.0\.weight is missing'),
 ])
 def test_what_does_not_fit_is_refused(golden, tmp_path, change, message):
     weights = golden('opencd_ifn')[1]

@@ -66,6 +66,7 @@ def test_resume_goes_on_also_from_a_checkpoint_that_was_loaded_and_written_again
 def test_testing_gives_the_validations_figures_and_panels(scalars, trained, python, options, tmp_path):
     output = python('-m', 'ifn_plugin.tools.test', CONFIG, trained / 'best_F1_iter_2.pth', '--work-dir', tmp_path,
                     '--show-dir', tmp_path / 'panels', '--cfg-options', *options,
+                    'train_dataloader.dataset.data_root=none', 'val_dataloader.dataset.data_root=none',
                     'test_dataloader.dataset.data_prefix.img_path_from=val/A',
                     'test_dataloader.dataset.data_prefix.img_path_to=val/B',
                     'test_dataloader.dataset.data_prefix.seg_map_path=val/label')

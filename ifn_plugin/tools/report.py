@@ -1,0 +1,340 @@
+"""A page about finished runs: ``python -m ifn_plugin.tools.report WORK_DIR [WORK_DIR ...]``.
+
+One self-contained HTML file: losses of the five levels, validation, precision and recall, thresholds, side outputs,
+best and worst pairs, cost; and the tables in Markdown beside it. It reads what training and testing left in the folders
+(``ChangeMetric`` with ``EvaluationHook``), and runs the network only for the pictures.
+"""
+
+import argparse
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from mmengine.config import Config
+
+from ifn_plugin.data import LoadChangeLabel, LoadPair
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.models import IFNHead
+from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.visualization import draw_panel
+
+# Okabe and Ito's, distinguishable for colour-blind readers too
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#999933')
+SCORES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
+THRESHOLDS = (('as configured', ''), ('0.5', '@0.5'), ("validation's best", '@val'))
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        name: In the page.
+        folder: Its work dir.
+        training: What was logged of each iteration, in order.
+        validations: Of each validation.
+        split: What ``records`` are of, ``test`` or ``val``.
+        records: ``ChangeMetric``'s record of each protocol; the only one's name is empty.
+    """
+
+    name: str
+    folder: Path
+    training: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+    split: str
+    records: dict[str, dict[str, Any]]
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best checkpoint, or the last."""
+        best = max(self.folder.glob('best_*.pth'), default=None, key=lambda path: path.stat().st_mtime)
+        last = self.folder / 'last_checkpoint'
+        named = Path(last.read_text().strip()) if last.is_file() else None
+        return best or (named if named and named.is_file() else None)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first protocol's, ``whole`` if there is one of this name."""
+        return self.records.get('whole') or next(iter(self.records.values()), {})
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write a page about finished runs')
+    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='folders of train and test')
+    parser.add_argument('--names', nargs='+', metavar='NAME', help="of the runs; default: the folders'")
+    parser.add_argument('--out', type=Path, help='HTML file to write; default: report.html in the first folder')
+    parser.add_argument('--pairs', type=int, default=3, help='best and worst pairs to show, each; default: 3')
+    parser.add_argument('--cost', type=Path, metavar='FILE.json', help="the benchmark's result")
+    parser.add_argument('--device', help='where to compute the pictures; default: a GPU where there is one')
+    args = parser.parse_args(argv)
+    if args.names and len(args.names) != len(args.work_dirs):
+        parser.error(f'--names needs one name for each of the {len(args.work_dirs)} folders')
+    args.out = args.out or args.work_dirs[0] / 'report.html'
+    if args.out.suffix != '.html':
+        parser.error(f'--out {args.out}: name a file that ends in .html')
+    return args
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read what a run left in its work dir.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+    """
+    entries = [json.loads(line) for path in sorted(folder.glob('*/vis_data/scalars.json'))
+               for line in path.read_text(encoding='utf-8').splitlines()]
+    # a resumed run may have logged an iteration twice: the later one counts
+    training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
+    validations = {entry['step']: entry for entry in entries if 'F1' in entry and entry.get('step')}
+    records: dict[str, dict] = {}
+    split = 'test'
+    for split in ('test', 'val'):
+        files = sorted(folder.glob(f'*/evaluation_{split}.json'))
+        if files:
+            records = json.loads(files[-1].read_text(encoding='utf-8'))['protocols']
+            break
+    if not training and not records:
+        raise FileNotFoundError(f'{folder} has neither the log of a training, */vis_data/scalars.json, nor a record of '
+                                "an evaluation, */evaluation_test.json: is it a run's work dir?")
+    return Run(name, folder, [training[key] for key in sorted(training)],
+               [validations[key] for key in sorted(validations)], split, records)
+
+
+# Tables
+
+
+@dataclass
+class Table:
+    """A table for HTML and Markdown."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [f'### {self.title}\n'] if self.title else []
+        lines += ['| ' + ' | '.join(cells) + ' |' for cells in (self.header, ['---'] * len(self.header), *self.rows)]
+        return '\n'.join(lines)
+
+
+def score_tables(runs: Sequence[Run]) -> Iterator[Table]:
+    """One table for each protocol."""
+    for protocol in dict.fromkeys(protocol for run in runs for protocol in run.records):
+        rows = []
+        for run in runs:
+            metrics = run.records.get(protocol, {}).get('metrics', {})
+            for title, suffix in THRESHOLDS:
+                if f'F1{suffix}' not in metrics:
+                    continue
+                chosen = f'{title} ({metrics["threshold@val"]:.2f})' if suffix == '@val' else title
+                # average precision belongs to no threshold
+                rows.append([run.name, run.split, chosen, *(f'{metrics[score + suffix]:.2f}' for score in SCORES),
+                             f'{metrics["AP"]:.2f}' if 'AP' in metrics else ''])
+        yield Table(protocol and f'Protocol: {protocol}', ['run', 'split', 'threshold', *SCORES, 'AP'], rows)
+
+
+def pair_table(run: Run) -> Table:
+    """The run's pairs, the worst first."""
+    rows = [[Path(pair['files'][0]).stem, *(f'{pair[score]:.2f}' for score in SCORES[:4]),
+             *(f'{count:,}' for count in pair['counts'][:3])] for pair in _by_f1(run)]
+    return Table('', ['pair', *SCORES[:4], 'hits', 'false alarms', 'misses'], rows)
+
+
+def cost_tables(path: Path) -> Iterator[Table]:
+    """What ``python -m ifn_plugin.tools.benchmark --out`` wrote."""
+    content = json.loads(path.read_text(encoding='utf-8'))
+    rows = [[record['config'], f'{record["parameters"] / 1e6:.2f}', f'{record["macs"] / 1e9:.2f}']
+            for record in content.get('counts', []) if 'error' not in record]
+    yield Table(content['device'], ['configuration', 'parameters, millions', 'GMAC a pair'], rows)
+    for case in content['cases']:
+        rows = [[row['config'], row['variant'], f'{1000 * float(np.median(row["seconds"])):.4g}',
+                 f'{row["peak_memory"] / 2**30:.2f}'] for row in case['rows'] if 'error' not in row]
+        size = f', {case["size"]}×{case["size"]}, batch {case["batch"]}' if case['size'] else ''
+        header = ['configuration', 'variant', 'ms a pair', 'peak memory, GiB']
+        yield Table(case['task'].replace('_', ' ') + size, header, rows)
+
+
+def _by_f1(run: Run) -> list[dict[str, Any]]:
+    # without a change in the label, F1 says nothing
+    pairs = [pair for pair in run.record.get('pairs', []) if pair['counts'][0] + pair['counts'][2]]
+    return sorted(pairs, key=lambda pair: pair['F1'])
+
+
+# Charts
+
+
+def _chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]], **limits: Any) -> str:
+    """A chart as SVG."""
+    from matplotlib.figure import Figure  # not pyplot, which would look for a display
+    figure = Figure(figsize=(5.6, 3.7), layout='constrained')
+    axes = figure.subplots()
+    for label, xs, ys, style in lines:
+        axes.plot(xs, ys, label=label, **style)
+    axes.set(title=title, xlabel=x, ylabel=y, **limits)
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    if any(label for label, *_ in lines):
+        axes.legend(fontsize='small', frameon=False)
+    stream = io.StringIO()
+    figure.savefig(stream, format='svg', metadata=dict(Date=None))
+    return stream.getvalue()[stream.getvalue().index('<svg'):]
+
+
+def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:
+    """Mean over a window that is shorter at the ends."""
+    width = max(1, round(share * len(values)))
+    ones, array = np.ones(width), np.asarray(values, float)
+    smooth: np.ndarray = np.convolve(array, ones, 'same') / np.convolve(np.ones_like(array), ones, 'same')
+    return smooth
+
+
+def _colour(number: int) -> dict[str, Any]:
+    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5,
+                linestyle=('-', '--', ':')[number // len(COLOURS) % 3])
+
+
+def training_charts(runs: Sequence[Run]) -> Iterator[str]:
+    """Losses and validation over the iterations."""
+    trained = [run for run in runs if run.training]
+    if trained:
+        yield _chart('Loss, all levels', 'iteration', 'loss', [
+            (run.name, [entry['iter'] for entry in run.training], _smooth([entry['loss'] for entry in run.training]),
+             _colour(number)) for number, run in enumerate(trained)])
+    validated = [run for run in runs if run.validations]
+    for score, title in (('F1', 'F1 in validation, threshold as configured'),
+                         ('F1@val', 'F1 in validation, best threshold'), ('AP', 'Average precision in validation')):
+        shown = [run for run in validated if score in run.validations[-1]]
+        if shown:
+            yield _chart(title, 'iteration', '%', [
+                (run.name, [entry['step'] for entry in run.validations if score in entry],
+                 [entry[score] for entry in run.validations if score in entry],
+                 _colour(number) | dict(marker='o', markersize=3)) for number, run in enumerate(shown)])
+    for run in trained:
+        levels = _level_losses(run)
+        if levels:
+            iterations = [entry['iter'] for entry in run.training]
+            yield _chart(f'{run.name}: loss of each level, coarse to fine', 'iteration', 'loss', [
+                (f'level {number}', iterations, _smooth(values), _colour(number - 1))
+                for number, values in levels.items()])
+
+
+def _level_losses(run: Run) -> dict[int, list[float]]:
+    """The sum of each level's losses at each logged iteration, if the network has levels."""
+    numbers = sorted({int(key.split('level')[1].split('.')[0]) for key in run.training[0] if '.level' in key})
+    return {number: [sum(value for key, value in entry.items() if f'.level{number}.' in key)
+                     for entry in run.training] for number in numbers}
+
+
+def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
+    """Precision over recall, and F1 over the threshold."""
+    curves: list[Any] = []
+    for number, run in enumerate(runs):
+        if 'curve' in run.record:
+            curve = {name: np.asarray(values, float) for name, values in run.record['curve'].items()}
+            found = curve['hits'] + curve['false_alarms']
+            changed = np.maximum(curve['hits'] + curve['misses'], 1)
+            shown = found > 0
+            precision = 100 * curve['hits'][shown] / found[shown]
+            f1 = 200 * curve['hits'] / np.maximum(found + changed, 1)
+            curves.append((run, 100 * (curve['hits'] / changed)[shown], precision, curve['thresholds'], f1,
+                           _colour(number)))
+    if not curves:
+        return
+    yield _chart(
+        'Precision over recall', 'recall, %', 'precision, %',
+        [(f'{run.name}, AP {run.record["metrics"]["AP"]:.1f}', recall, precision, style)
+         for run, recall, precision, _, _, style in curves], xlim=(0, 101), ylim=(0, 101))
+    lines: list[Any] = [(run.name, thresholds, f1, style) for run, _, _, thresholds, f1, style in curves]
+    for run, _, _, thresholds, f1, style in curves:
+        chosen = run.record['metrics'].get('threshold@val')
+        if chosen is not None:
+            lines.append(('', [chosen], [np.interp(chosen, thresholds, f1)], style | dict(marker='o', linewidth=0)))
+    yield _chart("F1 over the threshold (dots: validation's choice)", 'threshold', 'F1, %', lines, xlim=(0, 1))
+
+
+# Pictures
+
+
+def _embed(picture: np.ndarray) -> str:
+    """An RGB picture as the source of an HTML image."""
+    content = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
+
+
+def _load(files: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both dates, RGB, and the label of a pair."""
+    pair = LoadChangeLabel()(LoadPair()(dict(img_path=list(files[:2]), seg_map_path=files[2], seg_fields=[])))
+    date1, date2 = (image[..., ::-1] for image in pair['img'])
+    return date1, date2, pair['gt_seg_map']
+
+
+def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:
+    """Worst and best pairs as panels, then the side outputs of those that IFN has: captions and image sources."""
+    ranked = _by_f1(run)
+    if not ranked or number < 1 or run.checkpoint is None:
+        return
+    config = sorted(run.folder.glob('*/vis_data/config.py'))[-1]
+    detector = ChangeDetector(Config.fromfile(config), run.checkpoint, device, batch_size=1)
+    head: Any = detector.model.decode_head
+    levels: list[np.ndarray] = []
+    if isinstance(head, IFNHead):
+        decoder: Any = head.levels
+        for level in decoder:
+            level.logit.register_forward_hook(
+                lambda *arguments: levels.append(arguments[2][0, 0].float().sigmoid().cpu().numpy()))
+    worst, best = ranked[:number], ranked[number:][-number:][::-1]
+    sides = []
+    for kind, pairs in (('worst', worst), ('best', best)):
+        for pair in pairs:
+            name = Path(pair['files'][0]).stem
+            date1, date2, label = _load(pair['files'])
+            levels.clear()
+            change = detector.predict(np.ascontiguousarray(date1), np.ascontiguousarray(date2))
+            yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', _embed(
+                draw_panel(date1, date2, change.changed, label, max_side=288))
+            if levels:
+                sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
+                              _embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
+    yield from sides
+
+
+def _side_by_side(maps: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Probabilities in colour, each shrunk or enlarged without interpolation to a side."""
+    columns: list[np.ndarray] = []
+    for probability in maps:
+        shrinks = probability.shape[0] > side
+        tile = cv2.resize((255 * probability).astype(np.uint8), (side, side),
+                          interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+        columns += [cv2.applyColorMap(tile, cv2.COLORMAP_VIRIDIS)[..., ::-1], np.full((side, 4, 3), 255, np.uint8)]
+    return np.concatenate(columns[:-1], axis=1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    names = args.names or ['/'.join(folder.resolve().parts[-2:]) for folder in args.work_dirs]
+    try:
+        runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
+        costs = list(cost_tables(args.cost)) if args.cost else []
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    tables = list(score_tables(runs))
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
+    page = environment.get_template('report.html.j2').render(
+        runs=runs, tables=tables, costs=costs, training=list(training_charts(runs)),
+        thresholds=list(threshold_charts(runs)), pair_tables={run.name: pair_table(run) for run in runs},
+        pictures={run.name: list(pictures(run, args.pairs, args.device)) for run in runs})
+    markdown = '\n\n'.join(table.markdown() for table in [*tables, *costs])
+    WholeFileBackend().put(page.encode(), args.out)
+    WholeFileBackend().put(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))
+    print(f'{markdown}\n\nThe page: {args.out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,109 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from ifn_plugin.tools.compare import combine, main, parse_args, report
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
+IFN = CONFIGS / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+UNET = CONFIGS / 'unet' / 'unet_mmseg_256x256_40k_levircd.py'
+
+
+@pytest.fixture(scope='module')
+def settings(options):
+    return [*(option for option in options if not option.startswith('model.')), 'train_cfg.max_iters=2',
+            'test_cfg.protocols.tiles.crop_size=(32,32)', 'test_cfg.protocols.tiles.stride=(32,32)']
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory, settings):
+    """Work dir and error of a comparison of IFN, a U-Net and a configuration that cannot be built."""
+    folder = tmp_path_factory.mktemp('comparison')
+    (folder / 'broken.py').write_text(f'_base_ = [{str(UNET)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
+    with pytest.raises(SystemExit) as error:
+        main([str(PROTOCOL), str(IFN), str(folder / 'broken.py'), str(UNET), '--names', 'IFN', 'broken', 'U-Net',
+              '--work-dir', str(folder / 'runs'), '--seeds', '3', '--from-scratch', '--cfg-options', *settings])
+    return folder, str(error.value)
+
+
+def test_a_table_for_each_protocol(compared):
+    text = (compared[0] / 'runs' / 'comparison.md').read_text()
+    for protocol in ('whole', 'tiles'):
+        table = text.split(f'### Test, {protocol}')[1]
+        for name in ('IFN', 'U-Net'):
+            result = json.loads((compared[0] / 'runs' / name / 'seed3' / 'result.json').read_text())
+            metrics = result['metrics'][protocol]
+            assert re.search(rf'\| {name} \| 1 \| {metrics["F1@val"]:.2f} \| .* \| {metrics["AP"]:.2f} \| '
+                             rf'{result["time"]:.3f} \|', table)
+            assert result['iteration'] == 2 and result['validations'][-1]['F1@val'] > 0
+
+
+def test_a_run_that_fails_is_said_and_stops_no_other(compared):
+    assert compared[1].startswith('1 runs failed')
+    text = (compared[0] / 'runs' / 'comparison.md').read_text()
+    assert re.search(r'broken failed: seed 3: TypeError: .*in_chanels', text)
+
+
+def test_finished_runs_are_kept_and_others_are_added(compared, settings, capsys):
+    folder = compared[0]
+    before = {path: path.stat().st_mtime_ns for path in (folder / 'runs').rglob('*.pth')}
+    arguments = [str(PROTOCOL), str(UNET), '--names', 'U-Net', '--work-dir', str(folder / 'runs'), '--from-scratch',
+                 '--cfg-options', *settings, '--seeds', '3']
+    main([*arguments, '4'])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert re.search(r'\| U-Net \| 2 \| [\d.]+ ± [\d.]+ \|', capsys.readouterr().out)
+    # the same seed and folder with another schedule
+    arguments[arguments.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
+    with pytest.raises(SystemExit, match='holds a run with other settings'):
+        main(arguments)
+
+
+def test_all_models_see_the_same_samples(compared):
+    """IFN and the U-Net have nothing in common but data, schedule and seed: the learning rates and times say so."""
+    logs = [[json.loads(line) for line in next((compared[0] / 'runs' / name / 'seed3').glob(
+        '*/vis_data/scalars.json')).read_text().splitlines()] for name in ('IFN', 'U-Net')]
+    assert [entry.get('lr') for entry in logs[0]] == [entry.get('lr') for entry in logs[1]]
+    configs = [Config.fromfile(compared[0] / 'runs' / name / 'seed3.py') for name in ('IFN', 'U-Net')]
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'param_scheduler', 'optim_wrapper',
+                'randomness', 'train_cfg', 'test_cfg', 'default_hooks'):
+        assert configs[0][key] == configs[1][key], key
+    assert configs[0].model != configs[1].model
+
+
+def test_only_the_model_is_taken():
+    protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports=['a']), work=1))
+    model = dict(type='X', pretrained=True, norm_cfg=dict(type='SyncBN', requires_grad=True),
+                 parts=[dict(pretrained='url', init_cfg=dict(type='Pretrained', checkpoint='url')),
+                        dict(init_cfg=dict(type='Normal'))])
+    config = Config(dict(model=model, default_scope='opencd', work=2, custom_imports=dict(imports=['b', 'a'])))
+    made = combine(protocol, config, 5, from_scratch=True)
+    assert made.work == 1 and made.default_scope == 'opencd' and made.custom_imports.imports == ['a', 'b']
+    assert made.randomness == dict(deterministic=True, seed=5)
+    assert made.model.norm_cfg.type == 'BN' and made.model.pretrained is False
+    assert made.model.parts[0] == dict(pretrained=None, init_cfg=None)
+    assert made.model.parts[1].init_cfg.type == 'Normal'
+    kept = combine(protocol, config, 5)
+    assert kept.model.pretrained is True and kept.model.parts[0].pretrained == 'url'
+    assert config.model.pretrained is True and config.model.norm_cfg.type == 'SyncBN'
+
+
+def test_spread():
+    scores = {'F1@val': (80., 82.), 'AP': (90., 94.)}
+    results = [dict(metrics={'': {name: values[seed] for name, values in scores.items()}}, time=0.5) for seed in (0, 1)]
+    lines = list(report(dict(model=results), {}))
+    assert lines[2].startswith('| model | 2 | 81.00 ± 1.41 |') and lines[2].endswith('| 92.00 ± 2.83 | 0.500 |')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['a.py', 'b/a.py'], 'two configurations have the same name'),
+    (['a.py', '--names', 'a', 'b'], 'one name for each of the 1'),
+    (['a.py', '--names', '../a'], 'a name becomes a folder'),
+])
+def test_wrong_arguments_are_said(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        parse_args(['protocol.py', *arguments])
+    assert message in capsys.readouterr().err

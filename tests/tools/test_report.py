@@ -1,0 +1,120 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ifn_plugin.tools.report import main, read_run
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd-protocols.py'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, python, options):
+    """Work dir of a training of four iterations, broken off and resumed, and of a test by both protocols."""
+    work_dir = tmp_path_factory.mktemp('run')
+    train = ['-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir]
+    python(*train, '--cfg-options', *options, 'train_cfg.max_iters=2')
+    python(*train, '--resume', '--cfg-options', *options, 'train_cfg.max_iters=4')
+    python('-m', 'ifn_plugin.tools.test', CONFIG, next(work_dir.glob('best_F1*.pth')), '--work-dir', work_dir,
+           '--cfg-options', *options, 'test_cfg.protocols.tiles.crop_size=(32,32)',
+           'test_cfg.protocols.tiles.stride=(32,32)')
+    return work_dir
+
+
+class Page(HTMLParser):
+    """Tags, and the sources of images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sources = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ('src', 'href', 'srcset')]
+
+
+@pytest.fixture(scope='module')
+def page(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp('page') / 'page.html'
+    cost = out.with_name('cost.json')
+    rows = [dict(config='IFN', variant='float32', seconds=[0.1, 0.3, 0.2], peak_memory=2**30)]
+    cost.write_text(json.dumps(dict(device='a machine', counts=[dict(config='IFN', parameters=2_500_000, macs=3e9)],
+                                    cases=[dict(task='inference', size=64, batch=2, rows=rows)])))
+    main([str(run), '--names', 'first <run>', '--pairs', '1', '--out', str(out), '--cost', str(cost)])
+    return out.read_text(), out.with_suffix('.md').read_text()
+
+
+def test_figures_are_those_of_the_test(run, page):
+    protocols = json.loads(next(run.glob('*/evaluation_test.json')).read_text())['protocols']
+    for name, record in protocols.items():
+        metrics = record['metrics']
+        for suffix in ('', '@0.5', '@val'):
+            cells = [f'{metrics[score + suffix]:.2f}' for score in ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')]
+            assert f'| {" | ".join(cells)} | {metrics["AP"]:.2f} |' in page[1].split(f'Protocol: {name}')[1]
+            assert all(f'<td>{cell}</td>' in page[0] for cell in cells)
+    assert '| IFN | 2.50 | 3.00 |' in page[1] and '| IFN | float32 | 200 | 1.00 |' in page[1]
+
+
+def test_the_page_needs_nothing_else(page):
+    parsed = Page(page[0])
+    assert not {'script', 'link', 'iframe'} & set(parsed.tags) and '@import' not in page[0]
+    assert all(source.startswith(('data:image/jpeg;base64,', '#')) for source in parsed.sources)
+    # names are text, not markup
+    assert 'first &lt;run&gt;' in page[0] and '<run>' not in page[0]
+
+
+def test_charts_of_losses_levels_validation_and_thresholds(page):
+    assert page[0].count('<svg') == 7  # PR, thresholds, loss, levels, F1 at either threshold, AP
+
+
+def test_resumed_runs_are_one(run):
+    found = read_run(run, 'run')
+    assert [entry['iter'] for entry in found.training] == [1, 2, 3, 4]
+    assert [entry['step'] for entry in found.validations] == [2, 4]
+    assert found.split == 'test' and found.records.keys() == {'whole', 'tiles'}
+
+
+def test_pictures_of_the_worst_and_the_best_pair_and_their_levels(run, page):
+    captions = re.findall(r'<figcaption>(.*?)</figcaption>', page[0])
+    pairs = json.loads(next(run.glob('*/evaluation_test.json')).read_text())['protocols']['whole']['pairs']
+    worst, best = sorted(pairs, key=lambda pair: pair['F1'])
+    for caption, kind, pair in zip(captions, ('worst', 'best'), (worst, best)):
+        assert caption == f'{Path(pair["files"][0]).stem}, among the {kind}: F1 {pair["F1"]:.1f}'
+    assert len(captions) == 4 and 'five levels' in captions[2] and 'five levels' in captions[3]
+    pictures = [cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+                for content in re.findall(r'data:image/jpeg;base64,([\w+/=]+)', page[0])]
+    # five pictures in a panel; five levels and the label, of which the last is the label
+    assert pictures[0].shape[1] >= 5 * 64 and pictures[2].shape == (240, 6 * 244 - 4, 3)
+    label = cv2.imread(worst['files'][2], cv2.IMREAD_GRAYSCALE) > 0
+    shown = cv2.resize(pictures[2][:, -240:], label.shape[::-1], interpolation=cv2.INTER_AREA)[..., 2] > 150
+    assert (shown == label).mean() > 0.95
+
+
+def test_a_training_without_a_test(run, tmp_path, capsys):
+    copy = tmp_path / 'copy'
+    for path in run.glob('*/*'):
+        if path.name in ('vis_data', 'evaluation_val.json'):
+            target = copy / path.relative_to(run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    main([str(copy), str(run), '--names', 'a', 'b', '--out', str(tmp_path / 'page.html'), '--pairs', '0'])
+    assert '| a | val | as configured |' in capsys.readouterr().out
+    assert 'figcaption>' not in (tmp_path / 'page.html').read_text()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['{tmp}'], 'has neither the log of a training'),
+    (['{tmp}', '--names', 'a', 'b'], '--names needs one name for each of the 1 folders'),
+    (['{tmp}', '--out', 'page.pdf'], 'ends in .html'),
+])
+def test_errors(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        main([argument.format(tmp=tmp_path) for argument in arguments])
+    assert message in f'{error.value}{capsys.readouterr().err}'
+    assert not list(tmp_path.iterdir())
