@@ -117,26 +117,38 @@ def what_mmengine_writes() -> list[Any]:
     return allowed
 
 
-def finish(content: Any) -> Any:
+def finish(content: Any, done: dict[int, tuple[Any, Any]] | None = None) -> Any:
     """Put arrays and logs in the place of their placeholders.
+
+    Args:
+        content: What was read.
+        done: What is finished, by its identity: a small file can name one thing any number of times.
 
     Raises:
         UnpicklingError: If a placeholder stands for anything else.
     """
+    done = {} if done is None else done
+    if id(content) in done:
+        return done[id(content)][1]
+    result = content
     if isinstance(content, (_Log, _Array)):
-        return content.finish()
-    if isinstance(content, dict):
+        result = content.finish()
+    elif isinstance(content, dict):
+        done[id(content)] = content, content
         for key, value in content.items():
             if isinstance(key, (_Log, _Array, _Kind)):
                 raise _refuse('an array for a key')
-            content[key] = finish(value)
+            content[key] = finish(value, done)
     elif isinstance(content, list):
-        content[:] = map(finish, content)
+        done[id(content)] = content, content
+        content[:] = (finish(value, done) for value in content)
     elif type(content) is tuple:
-        return tuple(map(finish, content))
+        result = tuple(finish(value, done) for value in content)
     elif isinstance(content, _Kind):
         raise _refuse('a kind of number')
-    return content
+    # with what it was made from, whose identity must not pass to something else
+    done[id(content)] = content, result
+    return result
 
 
 _PythonUnpickler: Any = pickle._Unpickler

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.dist import all_reduce, get_dist_info, master_only
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, TestLoop
 from torch import Tensor
@@ -69,8 +69,8 @@ class ChangeMetric(BaseMetric):
       that its configuration sets;
     - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision;
     - with ``choose_threshold``, meant for validation, ``threshold@val``, the hundredth with the highest F1, and the
-      scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose, if
-      :class:`EvaluationHook` found one in the checkpoint.
+      scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
+      checkpoint, which :class:`EvaluationHook` hands over.
 
     Memory does not grow with the data set, but for four counts and a name for each pair.
 
@@ -80,6 +80,7 @@ class ChangeMetric(BaseMetric):
         kwargs: ``BaseMetric``'s, such as ``prefix``.
 
     Attributes:
+        chosen_threshold: What validation chose.
         record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and label),
             counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
     """
@@ -88,10 +89,12 @@ class ChangeMetric(BaseMetric):
         super().__init__(**kwargs)
         self.choose_threshold = choose_threshold
         self.ignore_index = ignore_index
+        self.chosen_threshold: float | None = None
         self.record: dict[str, Any] = {}
         self._start()
 
     def _start(self) -> None:
+        self._fits = True
         # unchanged and changed pixels between the thresholds
         self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
         self._last = self._histogram
@@ -122,20 +125,28 @@ class ChangeMetric(BaseMetric):
             hits = (found & changed).sum()
             false_alarms, misses = found.sum() - hits, changed.sum() - hits
             counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
-            files = [*(sample.get('img_path') or ()), sample.get('seg_map_path')]
-            self.results.append(([str(file) for file in files], *counts))
+            files = sample.get('img_path') or []
+            files = [files] if isinstance(files, str) else list(files)
+            self.results.append(([*files, sample.get('seg_map_path')], *counts))
             # kept apart: it does not count if a sampler has only repeated it, so that all processes have as many
             self._histogram = self._histogram + self._last
-            self._last = self._count(sample, changed, counted, place)
+            self._last = self._count(sample, predicted == 1, changed, counted, place)
 
-    def _count(self, sample: dict, changed: Tensor, counted: Tensor, place: str) -> Tensor:
-        if 'seg_logits' not in sample:
+    def _count(self, sample: dict, predicted: Tensor, changed: Tensor, counted: Tensor, place: str) -> Tensor:
+        if 'seg_logits' not in sample or not self._fits:
             return torch.zeros_like(self._histogram)
         logits = sample['seg_logits']['data'].float()
         # mmseg has taken the sigmoid of a single channel
         probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
         if not probability.isfinite().all():
             raise ValueError(f'{place}the detector gives probabilities that are not finite.')
+        # as with mmseg's SegTTAModel, which merges the maps and leaves the probabilities of one of the views
+        self._fits = not predicted.any() or bool(predicted.all()) or bool(
+            probability[predicted].min() >= probability[~predicted].max())
+        if not self._fits:
+            print_log(f'{place}the change map does not follow from the probabilities, so they are left out.', 'current',
+                      logging.WARNING)
+            return torch.zeros_like(self._histogram)
         size = self._histogram.shape[1]
         bins = torch.bucketize(probability, THRESHOLDS.to(probability.device)) + size * changed
         return torch.bincount(bins[counted], minlength=2 * size).reshape(2, size).cpu()
@@ -152,7 +163,11 @@ class ChangeMetric(BaseMetric):
         rank, processes = get_dist_info()
         if (len(self.results) - 1) * processes + rank < size:
             self._histogram = self._histogram + self._last
+        misfits = torch.tensor(0 if self._fits else 1)
+        all_reduce(misfits)
         all_reduce(self._histogram)
+        if misfits:
+            self._histogram = torch.zeros_like(self._histogram)
         metrics: dict = super().evaluate(size)
         self._start()
         return metrics
@@ -173,8 +188,7 @@ class ChangeMetric(BaseMetric):
                     (THRESHOLDS.tolist(), *curve.tolist())))
             metrics |= _at(curve, 0.5, '@0.5')
             metrics['AP'] = _average_precision(curve)
-            threshold = _best_threshold(curve) if self.choose_threshold else MessageHub.get_current_instance(
-            ).runtime_info.get(_CHOSEN)
+            threshold = _best_threshold(curve) if self.choose_threshold else self.chosen_threshold
             if threshold is not None:
                 metrics |= {'threshold@val': threshold} | _at(curve, threshold, '@val')
         return metrics
@@ -268,33 +282,50 @@ def _records(evaluator: Evaluator, protocol: str = '') -> dict[str, dict]:
 class EvaluationHook(Hook):
     """Keep what ``ChangeMetric`` finds.
 
-    The threshold that validation chose goes into the checkpoints, and from there into a test. The counts behind the
-    metrics, for curves and for the best and worst pairs, go into ``evaluation_val.json``, of the last validation, and
-    ``evaluation_test.json`` in the folder of the log.
+    The threshold that validation chose goes into the checkpoint that it was chosen for, the best, and from there into a
+    test. The counts behind the metrics, for curves and for the best and worst pairs, go into files in the folder of the
+    log: ``evaluation_val.json``, of the last validation, and ``evaluation_test.json``.
     """
+
+    def __init__(self) -> None:
+        self._tested: dict[str, Any] = {}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Forget the threshold, which was that of the weights before."""
+        runner.message_hub.pop_info(_CHOSEN, None)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the threshold and write the record of a validation."""
         chosen = [value for name, value in (metrics or {}).items() if name.rpartition('/')[2] == 'threshold@val']
         if chosen:
             runner.message_hub.update_info(_CHOSEN, chosen[0])
-        self._write(runner, 'val', _records(runner.val_loop.evaluator))
+        # runner.iter would build the training's data set if there is none yet
+        trained = runner.message_hub.runtime_info.get('iter')
+        self._write(runner, 'val', _records(runner.val_loop.evaluator),
+                    dict(iteration=None if trained is None else trained + 1))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take over the threshold, which is lost unless the run is resumed."""
+        """Take over the threshold."""
         info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
         if isinstance(info.get(_CHOSEN), float):
             runner.message_hub.update_info(_CHOSEN, info[_CHOSEN])
+        self._tested = dict(
+            checkpoint=str(runner._load_from), iteration=(checkpoint.get('meta') or {}).get('iter'))
+
+    def before_test(self, runner: Runner) -> None:
+        """Hand the threshold to the metrics."""
+        for metric in runner.test_loop.evaluator.metrics:
+            if isinstance(metric, ChangeMetric):
+                metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the record of a test."""
         loop = runner.test_loop
-        self._write(runner, 'test', loop.records if isinstance(loop, ProtocolsTestLoop) else _records(loop.evaluator))
+        records = loop.records if isinstance(loop, ProtocolsTestLoop) else _records(loop.evaluator)
+        self._write(runner, 'test', records, self._tested)
 
     @master_only
-    def _write(self, runner: Runner, split: str, records: dict[str, dict]) -> None:
+    def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:
         if records:
-            # runner.iter would build the training's data set if there is none yet
-            trained = runner.message_hub.runtime_info.get('iter')
-            content = json.dumps(dict(iteration=None if trained is None else trained + 1, protocols=records))
+            content = json.dumps(dict(about, protocols=records))
             WholeFileBackend().put(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

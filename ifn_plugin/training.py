@@ -140,7 +140,7 @@ class WholeCheckpointHook(CheckpointHook):
     """mmengine's checkpoint hook for runs that may be killed at any time.
 
     A checkpoint is there as a whole or not at all, an outdated one goes only after the new one has come, and resuming
-    takes the last whole one.
+    takes the last whole one. A validation that the break cut off is made up for.
 
     Args:
         kwargs: ``CheckpointHook``'s.
@@ -168,6 +168,41 @@ class WholeCheckpointHook(CheckpointHook):
                 WholeFileBackend().put(chosen.encode(), record)
             else:
                 record.unlink()
+
+    def before_train(self, runner: Runner) -> None:
+        """Validate a resumed run, if a validation should have followed its checkpoint, which is written before."""
+        super().before_train(runner)
+        loop = runner.train_loop
+        done = runner.message_hub.runtime_info.get('validated')
+        if (loop.iter > 0 and isinstance(loop, IterBasedTrainLoop) and runner.val_loop is not None and done != loop.iter
+                and loop.iter >= loop.val_begin
+                and (loop.iter % loop.val_interval == 0 or loop.iter == loop.max_iters)):
+            runner.logger.info(f'Making up for the validation after iteration {loop.iter}.')
+            runner.val_loop.run()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Keep the best checkpoint."""
+        # before a checkpoint is written again, so that it says so
+        runner.message_hub.update_info('validated', runner.iter)
+        super().after_val_epoch(runner, metrics)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
+        # mmengine would remove the former best first, so it is not told of it
+        one = len(self.key_indicators) == 1
+        paths: dict[str, Any] = self.__dict__ if one else self.best_ckpt_path_dict
+        keys = ['best_ckpt_path'] if one else self.key_indicators
+        former = {key: paths.get(key) for key in keys}
+        paths.update(dict.fromkeys(keys))
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            for key, path in former.items():
+                paths[key] = paths[key] or path
+        for key, path in former.items():
+            if path and path != paths[key] and is_main_process():
+                Path(path).unlink(missing_ok=True)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Refuse to store weights that are not finite.

@@ -17,7 +17,12 @@ from mmengine.registry import MODELS, DefaultScope
 from ifn_plugin.data.drawn import write_dataset
 
 REPOSITORY = Path(__file__).parents[1]
-torch.set_num_threads(2)
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # two processes that have two threads each would wait for each other
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    torch.set_num_threads(1)
+else:
+    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope='session')

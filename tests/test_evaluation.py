@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
@@ -331,13 +331,43 @@ def test_probabilities_that_are_no_numbers_are_refused():
         ChangeMetric().process(None, [bad])
 
 
-def test_threshold_of_the_validation_is_used_in_the_test(monkeypatch):
-    hub = MessageHub('threshold of the validation')
-    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+def test_threshold_of_the_validation_is_used_in_the_test():
     pairs = random_probabilities(2)
     assert 'F1@val' not in measure_probabilities(pairs)[0]
-    hub.update_info('change_threshold', 0.62)
-    measured = measure_probabilities(pairs)[0]
+    metric = ChangeMetric()
+    metric.chosen_threshold = 0.62
+    for pair in pairs:
+        metric.process(None, [with_probabilities(*pair)])
+    measured = metric.evaluate(len(pairs))
     expected = by_sklearn([(probability > np.float32(0.62), label) for probability, label in pairs])
     assert measured['threshold@val'] == 0.62
     assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize('channels', [1, 2])
+def test_probabilities_that_are_not_those_of_the_map_are_left_out(warnings_of_mmengine, channels):
+    """mmseg's model for test-time augmentation merges the maps, and leaves the probabilities of one view."""
+    pairs = random_probabilities(3)
+    metric = ChangeMetric(choose_threshold=True)
+    for number, (probability, label) in enumerate(pairs):
+        made = with_probabilities(probability, label)
+        if channels == 2:
+            probability = torch.from_numpy(probability).clamp(1e-6, 1 - 1e-6)
+            made['seg_logits']['data'] = torch.stack((torch.zeros_like(probability), probability.logit()))
+        if number == 1:
+            made['seg_logits']['data'] = made['seg_logits']['data'].flip(-1)
+        metric.process(None, [made])
+    measured = metric.evaluate(len(pairs))
+    assert measured.keys() == set(NAMES)
+    assert measured == pytest.approx(by_sklearn([(p > 0.5, label) for p, label in pairs]), abs=1e-9)
+    assert any('does not follow from the probabilities' in message for message in warnings_of_mmengine())
+    # the next evaluation starts anew
+    metric.process(None, [with_probabilities(*pairs[0])])
+    assert 'AP' in metric.evaluate(1)
+
+
+def test_a_path_is_one_file():
+    metric = ChangeMetric()
+    metric.process(None, [with_probabilities(*random_probabilities(0)[0], img_path='A/1.png')])
+    metric.evaluate(1)
+    assert metric.record['pairs'][0]['files'] == ['A/1.png', None]

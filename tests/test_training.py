@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
 from ifn_plugin.checkpoint import load_checkpoint_file
@@ -121,6 +123,58 @@ def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, setti
     assert list(losses(scalars, tmp_path)) == [30001]
     # a batch takes several milliseconds: loading them all would take minutes
     assert time.monotonic() - begin < 60
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python, settings, tmp_path):
+    """The last checkpoint is written before the last validation, which chooses the best."""
+    checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
+    info = checkpoint['message_hub']['runtime_info']
+    assert info.pop('validated') == 6
+    del info['best_score'], info['best_ckpt']
+    torch.save(checkpoint, tmp_path / 'iter_6.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
+    output = resume(python, settings, tmp_path)
+    assert 'Making up for the validation after iteration 6' in output and not losses(scalars, tmp_path)
+    expected, = (entry for entry in scalars(unbroken) if 'F1' in entry)
+    made_up, = scalars(tmp_path)
+    assert made_up['step'] == 6 and {key: made_up[key] for key in ('F1', 'AP', 'threshold@val')} == pytest.approx(
+        {key: expected[key] for key in ('F1', 'AP', 'threshold@val')}, abs=1e-3)
+    assert (tmp_path / 'best_F1_iter_6.pth').is_file()
+
+
+@pytest.mark.parametrize('save_best', ['F1', ['F1', 'IoU']])
+@pytest.mark.parametrize('full', [False, True])
+def test_the_former_best_goes_after_the_new_one_has_come(tmp_path, save_best, full):
+    hook = WholeCheckpointHook(interval=-1, by_epoch=False, save_best=save_best, rule='greater', save_last=False)
+    hub = MessageHub(f'best {save_best} {full}')
+    runner = SimpleNamespace(iter=2, epoch=0, message_hub=hub, logger=MMLogger.get_current_instance())
+    hook.out_dir, hook.file_backend = str(tmp_path), WholeFileBackend()
+    names = [save_best] if isinstance(save_best, str) else save_best
+
+    def save(folder, filename, **_):
+        # whatever is written, the former is still there
+        assert not written or any((tmp_path / name).is_file() for name in written if name != filename)
+        if full and written:
+            raise OSError(errno.ENOSPC, 'full')
+        written.append(filename)
+        (tmp_path / filename).write_bytes(b'weights')
+
+    written = []
+    runner.save_checkpoint = save
+    hook.best_ckpt_path_dict = dict.fromkeys(names)
+    hook._save_best_checkpoint(runner, dict.fromkeys(names, 50.))
+    first = set(written)
+    assert {path.name for path in tmp_path.iterdir()} == first == {f'best_{name}_iter_2.pth' for name in names}
+    runner.iter = 4
+    if full:
+        with pytest.raises(OSError, match='full'):
+            hook._save_best_checkpoint(runner, dict.fromkeys(names, 60.))
+        assert {path.name for path in tmp_path.iterdir()} == first
+    else:
+        hook._save_best_checkpoint(runner, dict.fromkeys(names, 60.))
+        runner.iter = 6
+        hook._save_best_checkpoint(runner, dict.fromkeys(names, 55.))
+        assert {path.name for path in tmp_path.iterdir()} == {f'best_{name}_iter_4.pth' for name in names}
 
 
 def test_full_disk_is_said_and_the_former_file_stays(tmp_path):

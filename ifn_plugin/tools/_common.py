@@ -1,7 +1,9 @@
 """What the commands share: arguments and configuration."""
 
 import argparse
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,16 @@ def read_config(path: Path) -> Config:
         raise
     except Exception as error:  # a configuration is a program
         raise SystemExit(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
+
+
+def read_log(work_dir: Path) -> list[dict[str, Any]]:
+    """Everything that the runs in a work dir logged, in order; a line that was cut off is passed over."""
+    entries = []
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+            with suppress(json.JSONDecodeError):
+                entries.append(json.loads(line))
+    return entries
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:

@@ -1,9 +1,9 @@
 """Train and test models under one protocol: ``python -m ifn_plugin.tools.compare PROTOCOL CONFIG [CONFIG ...]``.
 
 Of each CONFIG, of the plugin, open-cd or mmseg, only the model is taken; data, schedule, hooks and evaluation are
-PROTOCOL's, whose types have to name their scope. Every model is trained once for each seed, in a process of its own.
-What is finished is kept: the command goes on where it was broken off, and more models and seeds can be added. A run
-that fails does not stop the others.
+PROTOCOL's, whose types have to name their scope, and whose hooks have to have ``ifn_plugin.EvaluationHook``. Every
+model is trained once for each seed, in a process of its own. What is finished is kept: the command goes on where it was
+broken off, and more models and seeds can be added. A run that fails does not stop the others.
 """
 
 import argparse
@@ -13,13 +13,19 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.tools._common import read_config, read_log, resolve_config
 from ifn_plugin.training import WholeFileBackend
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
 
@@ -42,8 +48,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if len(set(args.names)) != len(args.names):
         parser.error(f'two configurations have the same name in {args.names}: tell them apart by --names')
     for name in args.names:
-        if not re.fullmatch(r'[\w.+-]+', name):
-            parser.error(f'--names {name}: a name becomes a folder, so use letters, digits and . + - _ only')
+        if not re.fullmatch(r'\w[\w.+-]*', name):
+            parser.error(f'--names {name}: a name becomes a folder, so begin with a letter or digit, and use letters, '
+                         'digits and . + - _ only')
+    args.seeds = list(dict.fromkeys(args.seeds))
     return args
 
 
@@ -58,10 +66,17 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
 
     Returns:
         The configuration of the run.
+
+    Raises:
+        SystemExit: If there is no model in it.
     """
     settings = protocol.to_dict()
-    model = config.to_dict()['model']
+    model = config.to_dict().get('model')
+    if not isinstance(model, dict):
+        raise SystemExit(f'{config.filename} has no model.')
     _simplify(model, from_scratch)
+    # validation too has to be the same for all, where a configuration may have windows of its own
+    model['test_cfg'] = next(iter((settings['test_cfg'].get('protocols') or {}).values()), dict(mode='whole'))
     imports = [name for cfg in (protocol, config) for name in (cfg.get('custom_imports') or {}).get('imports', [])]
     settings.update(
         model=model,
@@ -80,69 +95,99 @@ def _simplify(settings: Any, from_scratch: bool) -> None:
             settings['type'] = 'BN'  # a run is one process, and on a CPU SyncBN is none
         if from_scratch and 'pretrained' in settings:
             settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
-        if from_scratch and (settings.get('init_cfg') or {}).get('type') == 'Pretrained':
-            settings['init_cfg'] = None
+        if from_scratch and 'init_cfg' in settings:
+            settings['init_cfg'] = _without_pretrained(settings['init_cfg'])
         for value in settings.values():
             _simplify(value, from_scratch)
+
+
+def _without_pretrained(init_cfg: Any) -> Any:
+    if isinstance(init_cfg, (list, tuple)):
+        return [cfg for cfg in init_cfg if cfg.get('type') != 'Pretrained'] or None
+    return None if init_cfg and init_cfg.get('type') == 'Pretrained' else init_cfg
 
 
 class RunError(RuntimeError):
     """A run has failed."""
 
 
-def run(cfg: Config, work_dir: Path) -> dict[str, Any]:
+def _settings_of(work_dir: Path) -> Path:
+    # beside the folder, in which the runner keeps what it makes of it
+    return work_dir.with_name(f'{work_dir.name}.py')
+
+
+def prepare(cfg: Config, work_dir: Path) -> None:
+    """Keep the settings of a run beside its folder.
+
+    Raises:
+        SystemExit: If a run with other settings is there.
+    """
+    path = _settings_of(work_dir)
+    if not path.exists():
+        WholeFileBackend().put(cfg.pretty_text.encode(), path)
+    elif Config.fromfile(path).pretty_text != cfg.pretty_text:
+        raise SystemExit(
+            f'{work_dir} holds a run with other settings: name another --work-dir, or remove it and {path}.')
+
+
+def run(work_dir: Path) -> dict[str, Any]:
     """Train and test once, unless that is done.
 
     Args:
-        cfg: Configuration.
-        work_dir: Folder of the run; its settings are kept beside it.
+        work_dir: Folder of the run, whose settings :func:`prepare` has kept.
 
     Returns:
-        ``metrics`` of the test, ``validations``, ``iteration`` of the checkpoint that was tested, and ``time``, the
-        median of the seconds for an iteration.
+        ``metrics`` of the test by each protocol; ``validations``; ``iteration`` of the checkpoint that was tested; and
+        ``time``, the median of the seconds for an iteration, if any was logged.
 
     Raises:
         RunError: If it fails; the log lies in the folder.
-        SystemExit: If a run with other settings lies in the folder.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    # beside the folder, in which the runner keeps what it makes of it
-    path, result_path = _settings_of(work_dir), work_dir / 'result.json'
-    if path.exists() and Config.fromfile(path).pretty_text != cfg.pretty_text:
-        raise SystemExit(f'{work_dir} holds a run with other settings: name another --work-dir, or remove it.')
+    result_path = work_dir / 'result.json'
     if result_path.exists():
         result: dict[str, Any] = json.loads(result_path.read_text())
         return result
-    cfg.dump(path)
-    _call(work_dir, 'train', path, '--work-dir', work_dir, '--resume')
-    checkpoint = next(work_dir.glob('best_*.pth'), None)
-    if checkpoint is None:
-        checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
-    _call(work_dir, 'test', path, checkpoint, '--work-dir', work_dir)
-    log = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
-           for line in log.read_text().splitlines()]
-    training = [entry for entry in log if 'loss' in entry]
-    validations = [entry for entry in log if 'F1' in entry and 'step' in entry]
-    # the test has written its figures as a file too
-    metrics = json.loads(max(work_dir.glob('*/evaluation_test.json')).read_text())['protocols']
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(work_dir / 'lock') as lock:
+        settings = _settings_of(work_dir)
+        _call(lock, work_dir, 'train', settings, '--work-dir', work_dir, '--resume')
+        # one, unless a run was killed at the worst moment and resumed
+        checkpoint = max(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+        if checkpoint is None:
+            checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+        _call(lock, work_dir, 'test', settings, checkpoint, '--work-dir', work_dir)
+    records = sorted(work_dir.glob('*/evaluation_test.json'))
+    if not records:
+        raise RunError('the test has left no record: default_hooks of the protocol need ifn_plugin.EvaluationHook')
+    record, log = json.loads(records[-1].read_text()), read_log(work_dir)
+    times = [entry['time'] for entry in log if 'loss' in entry and 'time' in entry]
     result = dict(
-        metrics={protocol: record['metrics'] for protocol, record in metrics.items()},
-        validations=validations,
-        iteration=int(re.findall(r'iter_(\d+)', checkpoint.name)[0]),
-        time=statistics.median(entry['time'] for entry in training))
+        metrics={protocol: found['metrics'] for protocol, found in record['protocols'].items()},
+        validations=[entry for entry in log if 'F1' in entry and 'step' in entry],
+        iteration=record['iteration'],
+        time=statistics.median(times) if times else None)
     WholeFileBackend().put(json.dumps(result, indent=1).encode(), result_path)
     return result
 
 
-def _settings_of(work_dir: Path) -> Path:
-    return work_dir.with_name(f'{work_dir.name}.py')
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Keep others out, also as long as a command that was started lives on without this one."""
+    with path.open('w') as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f'another process is at work in {path.parent}: wait for it, or stop it') from None
+        yield file.fileno()
 
 
-def _call(work_dir: Path, tool: str, *arguments: Any) -> None:
+def _call(lock: int, work_dir: Path, tool: str, *arguments: Any) -> None:
     log = work_dir / f'{tool}.log'
     with log.open('w') as output:
-        code = subprocess.run([sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)],
-                              stdout=output, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(
+            [sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)], stdout=output,
+            stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []).returncode
     if code:
         lines = log.read_text(errors='replace').strip().splitlines() or [f'exit code {code}']
         raise RunError(f'{lines[-1]} ({log})')
@@ -174,8 +219,9 @@ def report(results: dict[str, list[dict[str, Any]]], errors: dict[str, list[str]
                 found = [result['metrics'][protocol] for result in runs]
                 cells = [_spread([metrics[score] for metrics in found]) if all(score in metrics for metrics in found)
                          else '' for score in SCORES]
+                times = [result['time'] for result in runs if result['time'] is not None]
                 yield (f'| {name} | {len(runs)} | {" | ".join(cells)} | '
-                       f'{statistics.median(result["time"] for result in runs):.3f} |')
+                       f'{f"{statistics.median(times):.3f}" if times else ""} |')
         yield ''
     for name, messages in errors.items():
         for message in messages:
@@ -188,27 +234,31 @@ def main(argv: list[str] | None = None) -> None:
     if args.cfg_options is not None:
         protocol.merge_from_dict(args.cfg_options)
     configs = {name: read_config(resolve_config(config)) for name, config in zip(args.names, args.configs)}
+    folders = {(name, seed): args.work_dir / name / f'seed{seed}' for name in configs for seed in args.seeds}
+    for (name, seed), folder in folders.items():
+        prepare(combine(protocol, configs[name], seed, args.from_scratch), folder)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
     errors: dict[str, list[str]] = {}
-    # seed by seed, so that there is a table early
-    for seed in args.seeds:
-        for name, config in configs.items():
-            print(f'{name}, seed {seed}: ', end='', file=sys.stderr, flush=True)
-            try:
-                result = run(combine(protocol, config, seed, args.from_scratch), args.work_dir / name / f'seed{seed}')
-            except RunError as error:
-                errors.setdefault(name, []).append(f'seed {seed}: {error}')
-                print(f'failed: {error}', file=sys.stderr, flush=True)
-                continue
+
+    def write(more: Sequence[str] = ()) -> str:
+        text = '\n'.join([*report(results, errors), *more])
+        WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+        return text
+
+    # seed by seed, so that all models are in the table early
+    for name, seed in sorted(folders, key=lambda key: args.seeds.index(key[1])):
+        print(f'{name}, seed {seed}: ', end='', file=sys.stderr, flush=True)
+        try:
+            result = run(folders[name, seed])
+        except RunError as error:
+            errors.setdefault(name, []).append(f'seed {seed}: {error}')
+            print(f'failed: {error}', file=sys.stderr, flush=True)
+        else:
             results[name].append(result)
             print(', '.join(f'{protocol or "test"} F1@0.5 {metrics.get("F1@0.5", metrics["F1"]):.2f}'
                             for protocol, metrics in result['metrics'].items()), file=sys.stderr, flush=True)
-    lines = list(report(results, errors))
-    if args.cost:
-        lines += _cost(args)
-    text = '\n'.join(lines)
-    print(text)
-    WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+        write()
+    print(write(_cost(args) if args.cost else ()))
     if errors:
         raise SystemExit(f'{sum(map(len, errors.values()))} runs failed, see above.')
 
@@ -218,12 +268,16 @@ def _cost(args: argparse.Namespace) -> list[str]:
     out = args.work_dir / 'cost'
     settings = [_settings_of(args.work_dir / name / f'seed{args.seeds[0]}') for name in args.names]
     measured = out.with_suffix('.json')
-    counts = json.loads(measured.read_text())['counts'] if measured.exists() else []
-    if [record['config'] for record in counts] != args.names:
-        subprocess.run(
+    content = json.loads(measured.read_text()) if measured.exists() else dict(counts=[], cases=[])
+    of = [record['config'] for record in content['counts']], {
+        f'{case["size"]}x{case["batch"]}' for case in content['cases']}
+    if of != (args.names, {args.cost}) or measured.stat().st_mtime < max(path.stat().st_mtime for path in settings):
+        code = subprocess.run(
             [sys.executable, '-m', 'ifn_plugin.tools.benchmark', *map(str, settings), '--names', *args.names,
              '--variants', 'float32', '--train', args.cost, '--inference', args.cost, '--out', str(out)],
-            check=True, stdout=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL).returncode
+        if code:
+            return ['### Cost\n', f'failed: exit code {code}']
     return ['### Cost\n', *out.with_suffix('.md').read_text().splitlines()]
 
 

@@ -22,6 +22,7 @@ from mmengine.config import Config
 from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
+from ifn_plugin.tools._common import read_log
 from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
@@ -42,6 +43,7 @@ class Run:
         validations: Of each validation.
         split: What ``records`` are of, ``test`` or ``val``.
         records: ``ChangeMetric``'s record of each protocol; the only one's name is empty.
+        tested: The checkpoint that was tested, if that is known.
     """
 
     name: str
@@ -50,10 +52,13 @@ class Run:
     validations: list[dict[str, Any]]
     split: str
     records: dict[str, dict[str, Any]]
+    tested: Path | None
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best checkpoint, or the last."""
+        """The checkpoint that was tested, the best, or the last."""
+        if self.tested is not None and self.tested.is_file():
+            return self.tested
         best = max(self.folder.glob('best_*.pth'), default=None, key=lambda path: path.stat().st_mtime)
         last = self.folder / 'last_checkpoint'
         named = Path(last.read_text().strip()) if last.is_file() else None
@@ -76,6 +81,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.work_dirs):
         parser.error(f'--names needs one name for each of the {len(args.work_dirs)} folders')
+    if args.names and len(set(args.names)) != len(args.names):
+        parser.error('--names needs a different name for each folder')
     args.out = args.out or args.work_dirs[0] / 'report.html'
     if args.out.suffix != '.html':
         parser.error(f'--out {args.out}: name a file that ends in .html')
@@ -88,23 +95,23 @@ def read_run(folder: Path, name: str) -> Run:
     Raises:
         FileNotFoundError: If there is nothing.
     """
-    entries = [json.loads(line) for path in sorted(folder.glob('*/vis_data/scalars.json'))
-               for line in path.read_text(encoding='utf-8').splitlines()]
+    entries = read_log(folder)
     # a resumed run may have logged an iteration twice: the later one counts
     training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
     validations = {entry['step']: entry for entry in entries if 'F1' in entry and entry.get('step')}
-    records: dict[str, dict] = {}
+    found: dict[str, Any] = dict(protocols={})
     split = 'test'
     for split in ('test', 'val'):
         files = sorted(folder.glob(f'*/evaluation_{split}.json'))
         if files:
-            records = json.loads(files[-1].read_text(encoding='utf-8'))['protocols']
+            found = json.loads(files[-1].read_text(encoding='utf-8'))
             break
-    if not training and not records:
+    if not training and not found['protocols']:
         raise FileNotFoundError(f'{folder} has neither the log of a training, */vis_data/scalars.json, nor a record of '
                                 "an evaluation, */evaluation_test.json: is it a run's work dir?")
     return Run(name, folder, [training[key] for key in sorted(training)],
-               [validations[key] for key in sorted(validations)], split, records)
+               [validations[key] for key in sorted(validations)], split, found['protocols'],
+               Path(found['checkpoint']) if found.get('checkpoint') else None)
 
 
 # Tables
@@ -176,8 +183,8 @@ def _chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict
     figure = Figure(figsize=(5.6, 3.7), layout='constrained')
     axes = figure.subplots()
     for label, xs, ys, style in lines:
-        axes.plot(xs, ys, label=label, **style)
-    axes.set(title=title, xlabel=x, ylabel=y, **limits)
+        axes.plot(xs, ys, label=label.replace('$', r'\$'), **style)  # no mathematics
+    axes.set(title=title.replace('$', r'\$'), xlabel=x, ylabel=y, **limits)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     if any(label for label, *_ in lines):
@@ -276,12 +283,25 @@ def _load(files: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:
-    """Worst and best pairs as panels, then the side outputs of those that IFN has: captions and image sources."""
-    ranked = _by_f1(run)
-    if not ranked or number < 1 or run.checkpoint is None:
+    """Worst and best pairs as panels, then the side outputs of those that IFN has: captions and image sources.
+
+    Without what they need, such as the data set or the stack of the run, there is one caption that says so.
+    """
+    ranked = [pair for pair in _by_f1(run) if len(pair['files']) == 3 and all(pair['files'])]
+    configs = sorted(run.folder.glob('*/vis_data/config.py'))
+    if not ranked or number < 1 or run.checkpoint is None or not configs:
         return
-    config = sorted(run.folder.glob('*/vis_data/config.py'))[-1]
-    detector = ChangeDetector(Config.fromfile(config), run.checkpoint, device, batch_size=1)
+    chosen = [('worst', pair) for pair in ranked[:number]]
+    chosen += [('best', pair) for pair in ranked[number:][-number:][::-1]]
+    try:
+        cfg = Config.fromfile(configs[-1])
+        cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
+        cfg.model.test_cfg = dict(mode='whole')
+        detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
+        loaded = [_load(pair['files']) for _, pair in chosen]
+    except Exception as error:  # the tables and charts are worth having without them
+        yield f'No pictures: {type(error).__name__}: {" ".join(str(error).split())}', ''
+        return
     head: Any = detector.model.decode_head
     levels: list[np.ndarray] = []
     if isinstance(head, IFNHead):
@@ -289,19 +309,16 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
         for level in decoder:
             level.logit.register_forward_hook(
                 lambda *arguments: levels.append(arguments[2][0, 0].float().sigmoid().cpu().numpy()))
-    worst, best = ranked[:number], ranked[number:][-number:][::-1]
     sides = []
-    for kind, pairs in (('worst', worst), ('best', best)):
-        for pair in pairs:
-            name = Path(pair['files'][0]).stem
-            date1, date2, label = _load(pair['files'])
-            levels.clear()
-            change = detector.predict(np.ascontiguousarray(date1), np.ascontiguousarray(date2))
-            yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', _embed(
-                draw_panel(date1, date2, change.changed, label, max_side=288))
-            if levels:
-                sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
-                              _embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
+    for (kind, pair), (date1, date2, label) in zip(chosen, loaded):
+        name = Path(pair['files'][0]).stem
+        levels.clear()
+        change = detector.predict(np.ascontiguousarray(date1), np.ascontiguousarray(date2))
+        yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', _embed(
+            draw_panel(date1, date2, change.changed, label, max_side=288))
+        if levels:
+            sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
+                          _embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
     yield from sides
 
 
@@ -316,20 +333,32 @@ def _side_by_side(maps: Sequence[np.ndarray], side: int) -> np.ndarray:
     return np.concatenate(columns[:-1], axis=1)
 
 
+def _names(args: argparse.Namespace) -> list[str]:
+    """Of the runs: as much of the ends of their folders as tells them apart."""
+    if args.names:
+        names: list[str] = args.names
+        return names
+    parts = [folder.resolve().parts for folder in args.work_dirs]
+    for number in range(2, max(map(len, parts)) + 1):
+        names = ['/'.join(part[-number:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    names = args.names or ['/'.join(folder.resolve().parts[-2:]) for folder in args.work_dirs]
     try:
-        runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
+        runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, _names(args))]
         costs = list(cost_tables(args.cost)) if args.cost else []
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
     tables = list(score_tables(runs))
     environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
     page = environment.get_template('report.html.j2').render(
         runs=runs, tables=tables, costs=costs, training=list(training_charts(runs)),
-        thresholds=list(threshold_charts(runs)), pair_tables={run.name: pair_table(run) for run in runs},
-        pictures={run.name: list(pictures(run, args.pairs, args.device)) for run in runs})
+        thresholds=list(threshold_charts(runs)),
+        pairs=[(run, list(pictures(run, args.pairs, args.device)), pair_table(run)) for run in runs])
     markdown = '\n\n'.join(table.markdown() for table in [*tables, *costs])
     WholeFileBackend().put(page.encode(), args.out)
     WholeFileBackend().put(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))

@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(f'{args.config} has no tta_model and tta_pipeline, which --tta needs.')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        if cfg.tta_model.type in ('SegTTAModel', 'mmseg.SegTTAModel'):
+            cfg.tta_model.type = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
     Runner.from_cfg(cfg).test()

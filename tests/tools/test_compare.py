@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from ifn_plugin.tools.compare import combine, main, parse_args, report
+from ifn_plugin.tools.compare import RunError, combine, main, parse_args, report, run
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
@@ -75,10 +75,13 @@ def test_all_models_see_the_same_samples(compared):
 
 
 def test_only_the_model_is_taken():
-    protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports=['a']), work=1))
-    model = dict(type='X', pretrained=True, norm_cfg=dict(type='SyncBN', requires_grad=True),
+    protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports=['a']), work=1,
+                           test_cfg=dict(protocols=dict(tiles=dict(mode='slide'), whole=dict(mode='whole')))))
+    model = dict(type='X', pretrained=True, test_cfg=dict(mode='slide', stride=1),
+                 norm_cfg=dict(type='SyncBN', requires_grad=True),
                  parts=[dict(pretrained='url', init_cfg=dict(type='Pretrained', checkpoint='url')),
-                        dict(init_cfg=dict(type='Normal'))])
+                        dict(init_cfg=dict(type='Normal')),
+                        dict(init_cfg=[dict(type='Normal'), dict(type='Pretrained', checkpoint='url')])])
     config = Config(dict(model=model, default_scope='opencd', work=2, custom_imports=dict(imports=['b', 'a'])))
     made = combine(protocol, config, 5, from_scratch=True)
     assert made.work == 1 and made.default_scope == 'opencd' and made.custom_imports.imports == ['a', 'b']
@@ -86,9 +89,25 @@ def test_only_the_model_is_taken():
     assert made.model.norm_cfg.type == 'BN' and made.model.pretrained is False
     assert made.model.parts[0] == dict(pretrained=None, init_cfg=None)
     assert made.model.parts[1].init_cfg.type == 'Normal'
+    assert made.model.parts[2].init_cfg == [dict(type='Normal')]
+    # validation is the protocol's, by the first of its ways
+    assert made.model.test_cfg == dict(mode='slide')
     kept = combine(protocol, config, 5)
     assert kept.model.pretrained is True and kept.model.parts[0].pretrained == 'url'
     assert config.model.pretrained is True and config.model.norm_cfg.type == 'SyncBN'
+
+
+def test_a_configuration_without_a_model():
+    with pytest.raises(SystemExit, match='has no model'):
+        combine(Config(dict(test_cfg=dict())), Config(dict(work=1)), 0)
+
+
+def test_two_at_work_in_one_folder(tmp_path):
+    fcntl = pytest.importorskip('fcntl', reason='files are not locked on Windows')
+    with (tmp_path / 'lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match='another process is at work'):
+            run(tmp_path)
 
 
 def test_spread():
@@ -102,6 +121,7 @@ def test_spread():
     (['a.py', 'b/a.py'], 'two configurations have the same name'),
     (['a.py', '--names', 'a', 'b'], 'one name for each of the 1'),
     (['a.py', '--names', '../a'], 'a name becomes a folder'),
+    (['a.py', '--names', '..'], 'a name becomes a folder'),
 ])
 def test_wrong_arguments_are_said(capsys, arguments, message):
     with pytest.raises(SystemExit):

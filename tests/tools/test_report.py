@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -108,7 +109,21 @@ def test_a_training_without_a_test(run, tmp_path, capsys):
     assert 'figcaption>' not in (tmp_path / 'page.html').read_text()
 
 
+def test_a_page_without_the_data_set(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / 'run', ignore=shutil.ignore_patterns('*.pth'))
+    (copy / 'last_checkpoint').write_text(str(run / 'iter_4.pth'))
+    path = next(copy.glob('*/evaluation_test.json'))
+    path.write_text(path.read_text().replace('/test/A/', '/gone/A/').replace('best_F1', 'gone'))
+    log = next(copy.glob('*/vis_data/scalars.json'))
+    log.write_text(log.read_text()[:-20])  # as a full disk leaves it
+    main([str(copy), str(run), '--out', str(tmp_path / 'page.html'), '--pairs', '1'])
+    captions = re.findall(r'<figcaption>(.*?)</figcaption>', (tmp_path / 'page.html').read_text())
+    assert 'No pictures: FileNotFoundError' in captions[0] and '/gone/A/' in captions[0]
+    assert len(captions) == 5 and 'among the worst' in captions[1]
+
+
 @pytest.mark.parametrize('arguments, message', [
+    (['{tmp}', '{tmp}', '--names', 'a', 'a'], 'a different name for each'),
     (['{tmp}'], 'has neither the log of a training'),
     (['{tmp}', '--names', 'a', 'b'], '--names needs one name for each of the 1 folders'),
     (['{tmp}', '--out', 'page.pdf'], 'ends in .html'),
