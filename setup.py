@@ -49,8 +49,8 @@ setup(
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
         'geo': ['rasterio', 'geopandas'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
-        'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy', 'pre-commit',
-                'build', 'nox'],
+        'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy',
+                'pre-commit', 'build', 'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

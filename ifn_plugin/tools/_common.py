@@ -106,6 +106,13 @@ def _set_up_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = settings | dict(cfg.get('model_wrapper_cfg') or {})
 
 
+def leave_processes() -> None:
+    """Wait for the other processes and part from them: one that ends while another still listens is aborted."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def resolve_config(config: str) -> Path:
     """Turn a file, or the name of one of the plugin's own configurations, into a path."""
     path = Path(config)

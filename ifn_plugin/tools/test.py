@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
     Runner.from_cfg(cfg).test()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     add_acceleration(cfg, args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':
