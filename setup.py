@@ -49,6 +49,7 @@ setup(
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
         'geo': ['rasterio', 'geopandas'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
+        'check': ['imagehash'],
         'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy',
                 'pre-commit', 'build', 'nox'],
     },

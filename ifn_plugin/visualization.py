@@ -1,7 +1,7 @@
 """Change panels: pictures in which a person can judge a change map."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -63,19 +63,34 @@ def draw_panel(date1: np.ndarray,
     Returns:
         The panel, RGB, uint8.
     """
-
-    def mask(array: np.ndarray) -> np.ndarray:
-        grey = np.where(array == 255, IGNORED[0], (array == 1) * 255)
-        return grey.astype(np.uint8)[..., None].repeat(3, axis=2)
-
     pictures = {'date 1': date1, 'date 2': date2}
     if label is not None:
-        pictures['label'] = mask(label)
-    pictures['change map'] = mask(change_map)
+        pictures['label'] = draw_mask(label)
+    pictures['change map'] = draw_mask(change_map)
     if label is not None:
         pictures['errors'] = draw_errors(change_map, label)
-    scale = min(1., max_side / max(date1.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in date1.shape[:2])
+    return draw_row(pictures, max_side)
+
+
+def draw_mask(mask: np.ndarray) -> np.ndarray:
+    """Draw a label or change map, (H, W) of 0, 1 and 255, in black, white and grey: (H, W, 3), RGB, uint8."""
+    grey = np.where(mask == 255, IGNORED[0], (mask == 1) * 255)
+    return grey.astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
+def draw_row(pictures: Mapping[str, np.ndarray], max_side: int = 512) -> np.ndarray:
+    """Draw pictures of one size side by side under their names.
+
+    Args:
+        pictures: Each (H, W, 3), RGB, uint8, by its name.
+        max_side: Larger ones are shrunk to this, in pixels.
+
+    Returns:
+        The row, RGB, uint8.
+    """
+    size = next(iter(pictures.values())).shape[:2]
+    scale = min(1., max_side / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
     gap, band = 4, 24
     columns = []
     for name, picture in pictures.items():

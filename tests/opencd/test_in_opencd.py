@@ -1,5 +1,6 @@
 """The plugin inside open-cd: the same network, the same samples, and open-cd's own runners."""
 
+import json
 import re
 import shutil
 import sys
@@ -289,6 +290,28 @@ def test_ones_own_open_cd_configuration(scalars, python, options, tmp_path):
     python(OPENCD / 'tools' / 'test.py', config, next((tmp_path / 'run').glob('best_F1*.pth')), '--work-dir', tmp_path,
            '--show-dir', tmp_path / 'panels', '--cfg-options', *options)
     assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
+
+
+def test_models_of_open_cd_and_the_plugin_under_one_protocol(python, options, tmp_path):
+    """A softmax over two classes beside one channel, with the same figures and pictures."""
+    settings = [option for option in options if not option.startswith('model.')]
+    tiles = [f'test_cfg.protocols.tiles.{name}=(32,32)' for name in ('crop_size', 'stride')]
+    fc_ef = OPENCD / 'configs' / 'fcsn' / 'fc_ef_256x256_40k_levircd.py'
+    runs = tmp_path / 'runs'
+    output = python('-m', 'ifn_plugin.tools.compare', 'levircd_256x256_40k.py', CONFIG, fc_ef, '--names', 'ifn',
+                    'fc-ef', '--work-dir', runs, '--seeds', 0, '--from-scratch', '--cfg-options', *settings, *tiles,
+                    'train_cfg.max_iters=2')
+    for name in ('ifn', 'fc-ef'):
+        metrics = json.loads((runs / name / 'seed0' / 'result.json').read_text())['metrics']
+        assert metrics.keys() == {'whole', 'tiles'} and len(metrics['whole']) == 20
+        # of two classes, the more probable one is the map
+        assert name == 'ifn' or metrics['whole']['F1'] == pytest.approx(metrics['whole']['F1@0.5'])
+        assert f'| {name} | 1 | {metrics["whole"]["F1@val"]:.2f} |' in output
+    python('-m', 'ifn_plugin.tools.report', runs / 'ifn' / 'seed0', runs / 'fc-ef' / 'seed0', '--out',
+           tmp_path / 'page.html', '--pairs', 1, '--device', 'cpu')
+    page = (tmp_path / 'page.html').read_text()
+    # two panels of each, and the five levels of IFN
+    assert 'No pictures' not in page and page.count('<img') == 6
 
 
 mim = pytest.mark.skipif(

@@ -1,0 +1,313 @@
+"""Look through a data set before hours are spent on it: ``python -m ifn_plugin.tools.check_dataset CONFIG|FOLDER``.
+
+FOLDER has splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or others, or is one; of a configuration, the
+folders of its data sets are taken. Every file is read. What is found wrong is said with the file's name: pairs that are
+not complete, damaged files, sizes and label values that do not fit, the same pair twice or in two splits, also turned,
+mirrored or brighter. The exit status is 1 if there are errors.
+"""
+
+import argparse
+import base64
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from ifn_plugin.data import LoadChangeLabel, LoadPair, list_images
+from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.visualization import draw_mask, draw_row
+
+KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
+# Of two perceptual hashes of 64 bits each, the bits that may differ for two pairs to be compared closely
+HASH_BITS, HASH_DISTANCE = 128, 12
+# Then their thumbnails have to correlate so well, in both dates
+CORRELATION = 0.97
+THUMBNAIL = 32
+
+
+@dataclass
+class Finding:
+    """Something wrong.
+
+    Attributes:
+        split: Where.
+        error: Whether training on it would fail or mislead; otherwise it is only worth knowing.
+        message: What.
+        pairs: The files of the pairs concerned, for pictures.
+    """
+
+    split: str
+    error: bool
+    message: str
+    pairs: list[tuple[Path, Path, Path]] = field(default_factory=list)
+
+
+@dataclass
+class Pair:
+    """What is known of a pair that could be read.
+
+    Attributes:
+        files: Both dates and the label.
+        size: Height and width.
+        changed: Share of the labelled pixels that are changed.
+        values: Values in the label's file.
+        thumbnails: Both dates, small and grey, (2, 32, 32).
+    """
+
+    files: tuple[Path, Path, Path]
+    size: tuple[int, int]
+    changed: float
+    values: tuple[int, ...]
+    thumbnails: np.ndarray
+
+
+@dataclass
+class Split:
+    """A split.
+
+    Attributes:
+        name: Its name.
+        folders: Of both dates and the label.
+        suffixes: How the names of the images and of the labels end; ``None`` for any.
+        pairs: What could be read.
+        files: Number of files in each folder.
+    """
+
+    name: str
+    folders: tuple[Path, Path, Path]
+    suffixes: tuple[str | None, str | None] = (None, None)
+    pairs: list[Pair] = field(default_factory=list)
+    files: tuple[int, ...] = (0, 0, 0)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Look through a data set')
+    parser.add_argument('dataset', help="folder in LEVIR-CD's layout, or a configuration")
+    parser.add_argument('--out', type=Path, metavar='FILE.html', help='write a page with pictures')
+    parser.add_argument('--pictures', type=int, default=4, help='pairs of each split to show there; default: 4')
+    args = parser.parse_args(argv)
+    if args.out is not None and args.out.suffix != '.html':
+        parser.error(f'--out {args.out}: name a file that ends in .html')
+    return args
+
+
+def find_splits(dataset: str) -> list[Split]:
+    """The splits of a folder or a configuration.
+
+    Raises:
+        SystemExit: If there are none.
+    """
+    folder = Path(dataset)
+    if folder.is_dir():
+        parents = sorted({path.parent for kind in KINDS.values() for path in [folder / kind, *folder.rglob(kind)]
+                          if path.is_dir()})
+        splits = [Split(str(parent.relative_to(folder)), _three(parent / kind for kind in KINDS.values()))
+                  for parent in parents]
+    else:
+        splits = list(_configured_splits(resolve_config(dataset)))
+    if not splits:
+        raise SystemExit(f'{dataset}: no folder A, B or label in it.')
+    return splits
+
+
+def _three(items: Any) -> tuple[Path, Path, Path]:
+    first, second, third = items
+    return first, second, third
+
+
+def _configured_splits(path: Path) -> Iterator[Split]:
+    cfg = read_config(path)
+    for name in ('train', 'val', 'test'):
+        settings: Any = (cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
+        while 'dataset' in settings:
+            settings = settings['dataset']  # mmengine's RepeatDataset and the like
+        prefixes = settings.get('data_prefix') or {}
+        if prefixes.keys() >= KINDS.keys():
+            root = Path(settings.get('data_root') or '')
+            yield Split(name, _three(root / prefixes[kind] for kind in KINDS),
+                        (settings.get('img_suffix'), settings.get('seg_map_suffix')))
+
+
+def check_split(split: Split) -> Iterator[Finding]:
+    """Read a split, and say what is wrong with it; ``pairs`` and ``files`` of the split are filled in."""
+    kinds: list[dict[str, Path]] = []
+    for folder, suffix in zip(split.folders, (split.suffixes[0], *split.suffixes)):
+        if not folder.is_dir():
+            yield Finding(split.name, True, f'{folder}: no such folder.')
+            return
+        try:
+            kinds.append(list_images(folder, suffix))
+        except ValueError as error:
+            yield Finding(split.name, True, str(error))
+            return
+    split.files = tuple(map(len, kinds))
+    everything = sorted(set().union(*kinds))
+    if not everything:
+        yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
+    for name in everything:
+        missing = [f'{folder / name}.*' for folder, files in zip(split.folders, kinds) if name not in files]
+        if missing:
+            yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
+    trios = [_three(files[name] for files in kinds) for name in everything if all(name in files for files in kinds)]
+    with ThreadPoolExecutor() as pool:
+        for result in track(pool.map(_read, trios), f'Reading {split.name}', len(trios)):
+            if isinstance(result, Pair):
+                split.pairs.append(result)
+                yield from _check_pair(split.name, result)
+            else:
+                yield Finding(split.name, True, result)
+    conventions = Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs)
+    if len(conventions.keys() & {1, 255}) == 2:
+        yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
+                      '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
+    if split.pairs and not any(pair.changed for pair in split.pairs):
+        yield Finding(split.name, True, 'no label has a changed pixel.')
+
+
+def _read(trio: tuple[Path, Path, Path]) -> Pair | str:
+    try:
+        data = LoadPair()(dict(img_path=[str(trio[0]), str(trio[1])], seg_map_path=str(trio[2]), seg_fields=[]))
+        label = LoadChangeLabel()(data)['gt_seg_map']
+    except (OSError, ValueError) as error:
+        return str(error)
+    # values as they are in the file, which the loader has read without complaint
+    raw = cv2.imread(str(trio[2]), cv2.IMREAD_GRAYSCALE) if trio[2].suffix != '.npy' else label
+    values = tuple(np.flatnonzero(np.bincount(np.asarray(raw).ravel(), minlength=256)).tolist())
+    counted = label != 255
+    thumbnails = [cv2.resize(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY), (THUMBNAIL, THUMBNAIL),
+                             interpolation=cv2.INTER_AREA) for image in data['img']]
+    changed = float((label == 1).sum() / max(1, counted.sum()))
+    return Pair(trio, data['ori_shape'], changed, values, np.stack(thumbnails))
+
+
+def _check_pair(split: str, pair: Pair) -> Iterator[Finding]:
+    for path, thumbnail in zip(pair.files, pair.thumbnails):
+        if np.ptp(thumbnail) == 0:
+            yield Finding(split, False, f'{path} has one grey value all over.', [pair.files])
+    if np.array_equal(*pair.thumbnails) and pair.changed:
+        yield Finding(split, True, f'{pair.files[0]} and {pair.files[1]} are the same image, but the label has '
+                      'changes.', [pair.files])
+
+
+def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
+    """Pairs that are there twice, turned, mirrored or in other light too."""
+    import imagehash
+
+    owners = [(split, pair) for split in splits for pair in split.pairs]
+    if not owners:
+        return
+    # (8 ways to lie, pairs, dates, side, side)
+    ways = [np.stack([_turn(pair.thumbnails, way) for _, pair in owners]) for way in range(8)]
+    # ±1, so that a product counts the bits that agree
+    bits = [np.stack([
+        np.concatenate([imagehash.phash(Image.fromarray(image)).hash.ravel() for image in pair]) for pair in way
+    ]).astype(np.float32) * 2 - 1 for way in track(ways, 'Looking for duplicates')]
+    found: dict[tuple[int, int], int] = {}
+    step = 1000
+    for way, first in itertools.product(range(8), range(0, len(owners), step)):
+        distance = (HASH_BITS - bits[way][first:first + step] @ bits[0].T) / 2
+        for left, right in zip(*np.nonzero(distance <= HASH_DISTANCE)):
+            left += first
+            if left < right and (left, right) not in found and _correlate(ways[way][left], ways[0][right]):
+                found[int(left), int(right)] = way
+    for (left, right), way in sorted(found.items()):
+        (split, pair), (other, twin) = owners[left], owners[right]
+        if pair.files[:2] == twin.files[:2]:
+            continue  # two splits of a configuration that are the same folder
+        how = 'turned or mirrored ' if way else ''
+        where = f'{split.name} and {other.name}' if split is not other else split.name
+        yield Finding(where, split is not other, f'{pair.files[0]} is {how}the same pair as {twin.files[0]}'
+                      + (': what is tested must not be trained on.' if split is not other else '.'),
+                      [pair.files, twin.files])
+
+
+def _turn(images: np.ndarray, way: int) -> np.ndarray:
+    turned = np.rot90(images, way % 4, axes=(-2, -1))
+    return np.ascontiguousarray(turned[..., ::-1] if way >= 4 else turned)
+
+
+def _correlate(first: np.ndarray, second: np.ndarray) -> bool:
+    for one, other in zip(first, second):
+        if np.ptp(one) == 0 or np.ptp(other) == 0 or np.corrcoef(one.ravel(), other.ravel())[0, 1] < CORRELATION:
+            return False
+    return True
+
+
+def summarize(split: Split) -> dict[str, str]:
+    """A split in a few words and figures."""
+    sizes = Counter(pair.size for pair in split.pairs)
+    shown = [f'{width}×{height}' + (f' ({count})' if len(sizes) > 1 else '')
+             for (height, width), count in sizes.most_common(3)]
+    shares = [pair.changed for pair in split.pairs]
+    return {
+        'split': split.name,
+        'pairs read': f'{len(split.pairs):,}',
+        'files in A, B, label': ', '.join(f'{count:,}' for count in split.files),
+        'sizes': ', '.join(shown) + (f' and {len(sizes) - 3} more' if len(sizes) > 3 else ''),
+        'label values': ', '.join(map(str, sorted({value for pair in split.pairs for value in pair.values}))),
+        'changed': f'{100 * np.average(shares, weights=[np.prod(pair.size) for pair in split.pairs]):.2f} %'
+                   if shares else '',
+        'pairs without change': f'{sum(not share for share in shares):,}',
+    }
+
+
+def _picture(files: tuple[Path, Path, Path]) -> str:
+    data = LoadPair()(dict(img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]), seg_fields=[]))
+    label = LoadChangeLabel()(data)['gt_seg_map']
+    date1, date2 = (image[..., ::-1] for image in data['img'])
+    row = draw_row({'date 1': date1, 'date 2': date2, 'label': draw_mask(label)}, 256)
+    content = cv2.imencode('.jpg', row[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
+
+
+def write_page(path: Path, splits: Sequence[Split], findings: Sequence[Finding], number: int) -> None:
+    """Write the summary with pictures of pairs across each split, and of those that something is wrong with."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
+    samples = {}
+    for split in splits:
+        # from no change to the most
+        ranked = sorted(split.pairs, key=lambda pair: pair.changed)
+        places = np.unique(np.linspace(0, len(ranked) - 1, min(number, len(ranked))).astype(int))
+        samples[split.name] = [
+            (f'{ranked[place].files[0].name}, {100 * ranked[place].changed:.2f} % changed',
+             _picture(ranked[place].files)) for place in places]
+    shown = [(finding, [_picture(pair) for pair in finding.pairs]) for finding in findings[:100]]
+    page = environment.get_template('check_dataset.html.j2').render(
+        summaries=[summarize(split) for split in splits], samples=samples, findings=shown, total=len(findings))
+    WholeFileBackend().put(page.encode(), path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    splits = find_splits(args.dataset)
+    findings = [finding for split in splits for finding in check_split(split)]
+    try:
+        findings += find_duplicates(splits)
+    except ImportError as error:
+        findings.append(Finding('', False, f'Duplicates were not looked for: {error}. pip install "ifn_plugin[check]"'))
+    for split in splits:
+        print(', '.join(f'{key}: {value}' for key, value in summarize(split).items() if value))
+    for finding in findings:
+        where = f'{finding.split}: ' if finding.split else ''
+        print(f'{"error" if finding.error else "note"}: {where}{finding.message}')
+    if args.out:
+        write_page(args.out, splits, findings, args.pictures)
+        print(f'The page: {args.out}')
+    errors = sum(finding.error for finding in findings)
+    print(f'{errors} errors, {len(findings) - errors} notes')
+    if errors:
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()

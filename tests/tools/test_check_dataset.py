@@ -1,0 +1,146 @@
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.tools.check_dataset import main
+
+pytest.importorskip('imagehash', reason='imagehash is not installed: pip install ifn_plugin[check]')
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('drawn')
+    write_dataset(folder, dict(train=6, val=3, test=3), size=128)
+    return folder
+
+
+@pytest.fixture
+def root(drawn, tmp_path):
+    return shutil.copytree(drawn, tmp_path / 'data')
+
+
+@pytest.fixture
+def check(capsys):
+    """A function that gives the findings, and the rest of what is printed."""
+
+    def run(*arguments, errors=0, notes=0):
+        capsys.readouterr()
+        if errors:
+            with pytest.raises(SystemExit) as exit:
+                main([*map(str, arguments)])
+            assert exit.value.code == 1
+        else:
+            main([*map(str, arguments)])
+        output = capsys.readouterr().out
+        found = re.findall(r'^(?:error|note): .*$', output, re.MULTILINE)
+        assert f'{errors} errors, {notes} notes' in output, output
+        assert len(found) == errors + notes
+        return '\n'.join(found), output
+
+    return run
+
+
+def edit(path, change):
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(path), change(image))
+
+
+def test_a_clean_data_set(root, check):
+    found, output = check(root)
+    assert not found
+    assert re.search(r'split: train, pairs read: 6, files in A, B, label: 6, 6, 6, sizes: 128×128, '
+                     r'label values: 0, 255, changed: [\d.]+ %, pairs without change: 0', output)
+    share = np.mean([cv2.imread(str(path), 0) > 0 for path in (root / 'test' / 'label').iterdir()])
+    assert re.search(rf'split: test, pairs read: 3, .*, changed: {100 * share:.2f} %', output)
+
+
+@pytest.mark.parametrize('fault, message', [
+    (lambda root: (root / 'train/B/0001.png').unlink(), r'train: not complete, missing: \S*train/B/0001\.\*'),
+    (lambda root: (root / 'train/label/0001.png').write_bytes(b'no image'), r'train: \S*label/0001\.png is no image'),
+    (lambda root: (root / 'val/A/0000.png').write_bytes((root / 'val/A/0000.png').read_bytes()[:-100]),
+     r'val: \S*val/A/0000\.png is no image'),
+    (lambda root: edit(root / 'train/B/0002.png', lambda image: image[:100]),
+     r'train: The dates of a pair differ in size'),
+    (lambda root: edit(root / 'train/label/0002.png', lambda image: image[:, :100]), r'train: \S*label/0002\.png'),
+    (lambda root: edit(root / 'train/label/0003.png', lambda image: image // 2), r'train: \S*0003\.png .*127'),
+    (lambda root: edit(root / 'train/A/0003.png', lambda image: image.astype(np.uint16)),
+     r'train: \S*A/0003\.png has uint16 values'),
+    (lambda root: edit(root / 'train/label/0003.png', lambda image: image // 255),
+     r'train: "changed" is 255 in 5 labels and 1 in 1'),
+    (lambda root: shutil.copy(root / 'train/A/0004.png', root / 'train/B/0004.png'), r'train: .* are the same image'),
+    (lambda root: shutil.rmtree(root / 'val/label'), r'val: \S*val/label: no such folder'),
+    (lambda root: [edit(path, lambda image: 0 * image) for path in (root / 'test/label').iterdir()],
+     r'test: no label has a changed pixel'),
+])
+def test_each_fault_is_found(root, check, fault, message):
+    fault(root)
+    found, _ = check(root, errors=1)
+    assert re.search(message, found), found
+
+
+def darker(image):
+    return (0.8 * image + 5).astype(np.uint8)
+
+
+@pytest.mark.parametrize('change', [lambda image: image, np.fliplr, np.flipud, np.rot90,
+                                    lambda image: np.rot90(image, 3), lambda image: np.flipud(np.rot90(image))])
+@pytest.mark.parametrize('light', [lambda image: image, darker])
+def test_leaks_between_splits(root, check, change, light):
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'test' / kind / '0001.png', root / 'train' / kind / 'twin.png')
+        edit(root / 'train' / kind / 'twin.png',
+             lambda image, kind=kind: np.ascontiguousarray(change(image if kind == 'label' else light(image))))
+    found, _ = check(root, errors=1)
+    assert re.search(r'error: test and train: \S*test/A/0001\.png is .*the same pair as \S*train/A/twin\.png: what is '
+                     r'tested must not be trained on', found)
+
+
+def test_duplicates_in_a_split_are_worth_knowing(root, check):
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'train' / kind / '0001.png', root / 'train' / kind / 'twin.png')
+    found, _ = check(root, notes=1)
+    assert re.search(r'note: train: \S*0001\.png is the same pair as \S*twin\.png\.', found)
+
+
+def test_an_empty_image_is_worth_knowing(root, check):
+    edit(root / 'train/A/0001.png', lambda image: 0 * image + 7)
+    assert 'A/0001.png has one grey value all over' in check(root, notes=1)[0]
+
+
+def test_configurations(root, check, tmp_path):
+    (root / 'val/B/0001.png').unlink()
+    config = tmp_path / 'config.py'
+    splits = {f'{split}_dataloader': dict(dataset=dict(type='RepeatDataset', dataset=dict(
+        data_root=str(root), data_prefix=dict(img_path_from=f'{split}/A', img_path_to=f'{split}/B',
+                                              seg_map_path=f'{split}/label')))) for split in ('train', 'val', 'test')}
+    Config(splits).dump(config)
+    found, output = check(config, errors=1)
+    assert re.search(r'val: not complete, missing: \S*val/B/0001\.\*', found)
+    assert 'split: train, pairs read: 6' in output
+    # the plugin's own by name, whose folder is not there
+    assert 'data/LEVIR-CD/train/A: no such folder' in check('ifn_256x256_40k_levircd.py', errors=3)[0]
+
+
+def test_page(root, check, tmp_path):
+    edit(root / 'train/label/0003.png', lambda image: image // 2)
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'test' / kind / '0001.png', root / 'train' / kind / 'twin.png')
+    check(root, '--out', tmp_path / 'page.html', '--pictures', 2, errors=2)
+    page = (tmp_path / 'page.html').read_text()
+    # two of each split, and both of the leak
+    assert page.count('<img src="data:image/jpeg;base64,') == 8
+    assert '0003.png' in page and 'must not be trained on' in page and 'http' not in page.replace('http-equiv', '')
+
+
+def test_one_split_alone_and_no_data_set(root, check, tmp_path):
+    assert 'split: ., pairs read: 6' in check(root / 'train')[1]
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(SystemExit, match='no folder A, B or label in it'):
+        main([str(tmp_path / 'empty')])
+    with pytest.raises(SystemExit, match=r'none\.py: no such file'):
+        main(['none.py'])
