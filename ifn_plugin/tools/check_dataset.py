@@ -224,9 +224,9 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
         (split, pair), (other, twin) = owners[left], owners[right]
         if pair.files[:2] == twin.files[:2]:
             continue  # two splits of a configuration that are the same folder
-        how = 'turned or mirrored ' if way else ''
+        how = ', turned or mirrored, ' if way else ' '
         where = f'{split.name} and {other.name}' if split is not other else split.name
-        yield Finding(where, split is not other, f'{pair.files[0]} is {how}the same pair as {twin.files[0]}'
+        yield Finding(where, split is not other, f'{pair.files[0]} is{how}the same pair as {twin.files[0]}'
                       + (': what is tested must not be trained on.' if split is not other else '.'),
                       [pair.files, twin.files])
 
