@@ -152,6 +152,8 @@ class LoadChangeLabel(_Loader):
     Args:
         changed: The value that means "changed": 255; or 1, and then 255 is ignored. ``None`` takes both for changed and
             refuses a file that has both.
+        threshold: Instead, for labels that were saved with loss, such as SVCD's: what is above is changed, and nothing
+            is ignored.
         backend_args: mmengine's file backend, where the files do not lie on disk.
 
     Raises:
@@ -159,11 +161,17 @@ class LoadChangeLabel(_Loader):
         ValueError: If it is no image, of another size than the pair, or has other values; the file is named.
     """
 
-    def __init__(self, changed: int | None = None, backend_args: dict[str, Any] | None = None) -> None:
+    def __init__(self,
+                 changed: int | None = None,
+                 threshold: int | None = None,
+                 backend_args: dict[str, Any] | None = None) -> None:
         super().__init__(backend_args)
         if changed not in (None, 1, 255):
             raise ValueError(f'changed={changed!r}, but it is one of 255, 1 and None.')
+        if threshold is not None and (changed is not None or not 0 <= threshold < 255):
+            raise ValueError(f'threshold={threshold!r}, changed={changed!r}: use one of them, the first from 0 to 254.')
         self.changed = changed
+        self.threshold = threshold
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the label."""
@@ -184,13 +192,15 @@ class LoadChangeLabel(_Loader):
             return self._finish(results, label.view(np.uint8))
         if label.dtype != np.uint8:
             raise ValueError(f'{path} has {label.dtype} values, but a change label has 8 bits.')
+        if self.threshold is not None:
+            return self._finish(results, (label > self.threshold).astype(np.uint8))
         values = set(np.unique(label).tolist())
         odd = sorted(values - ({0, 255} if self.changed == 255 else {0, 1, 255}))
         if odd:
             shown = ', '.join(map(str, odd[:6])) + (', …' if len(odd) > 6 else '')
             raise ValueError(
                 f'{path} has the values {shown}, but a change label has 0 for unchanged and 255 or 1 for changed. '
-                'Threshold it and save it without loss (PNG, not JPEG).')
+                'Threshold it and save it without loss (PNG, not JPEG), or set threshold=127 in LoadChangeLabel.')
         if self.changed is None and {1, 255} <= values:
             raise ValueError(
                 f'{path} has both 1 and 255. Set changed=1 in LoadChangeLabel if 255 is to be ignored there.')

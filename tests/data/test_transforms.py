@@ -505,3 +505,23 @@ def test_pipelines_of_every_configuration_take_real_data(real_data, config):
     inputs = train[0]['inputs']
     assert tuple(inputs.shape) == (6, *np.minimum(crop, cv2.imread(train.get_data_info(0)['img_path'][0]).shape[:2]))
     assert inputs.float().std() > 1
+
+
+@pytest.mark.parametrize('threshold', [0, 127, 254])
+def test_labels_saved_with_loss_have_a_threshold(tmp_path, threshold):
+    label = np.zeros((32, 32), np.uint8)
+    label[8:20, 10:30] = 255
+    path = tmp_path / 'label.jpg'
+    cv2.imwrite(str(path), label, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    with pytest.raises(ValueError, match=r'label\.jpg has the values .*or set threshold=127'):
+        LoadChangeLabel()(dict(seg_map_path=str(path)))
+    found = LoadChangeLabel(threshold=threshold)(dict(seg_map_path=str(path)))['gt_seg_map']
+    assert found.dtype == np.uint8 and np.array_equal(found, stored > threshold)
+    assert threshold != 127 or np.array_equal(found, label == 255)
+
+
+@pytest.mark.parametrize('options', [dict(threshold=255), dict(threshold=-1), dict(threshold=127, changed=255)])
+def test_thresholds_that_make_no_sense(options):
+    with pytest.raises(ValueError, match='use one of them, the first from 0 to 254'):
+        LoadChangeLabel(**options)

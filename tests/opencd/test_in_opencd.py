@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import hostile
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -312,6 +313,16 @@ def test_models_of_open_cd_and_the_plugin_under_one_protocol(python, options, tm
     page = (tmp_path / 'page.html').read_text()
     # two panels of each, and the five levels of IFN
     assert 'No pictures' not in page and page.count('<img') == 6
+
+
+CONFIGS = sorted(path for path in (REPOSITORY / 'configs' / 'ifn').glob('*k_*.py') if 'levircd-' not in path.name)
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_each_data_set(config, levir_like, tmp_path):
+    with DefaultScope.overwrite_default_scope('opencd'):
+        _, metrics = layouts.run(config, levir_like, tmp_path)
+    assert metrics['Recall'] >= 0 and 0 < metrics['AP'] <= 100
 
 
 mim = pytest.mark.skipif(

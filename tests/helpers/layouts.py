@@ -1,0 +1,52 @@
+"""Drawn data sets in the layout that a configuration describes, and a short run on them."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+SPLITS = ('train', 'val', 'test')
+
+
+def lay_out(cfg, drawn, root):
+    """Copy a drawn data set, in LEVIR-CD's layout, to where and how a configuration wants it; it is told the root."""
+    for split in SPLITS:
+        settings = cfg[f'{split}_dataloader'].dataset
+        settings.data_root = str(root)
+        kinds = zip(('A', 'B', 'label'), ('img_path_from', 'img_path_to', 'seg_map_path'))
+        names = []
+        for kind, key in kinds:
+            target = root / settings.data_prefix[key]
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted((drawn / split / kind).iterdir()):
+                name = f'{split}_{path.name}'
+                if 'OUT' in target.parts:  # SVCD's labels, saved with loss
+                    cv2.imwrite(str(target / f'{split}_{path.stem}.jpg'), cv2.imread(str(path), 0))
+                else:
+                    shutil.copy(path, target / name)
+                names.append(name)
+        if settings.get('ann_file'):
+            listed = Path(root, settings.ann_file)
+            listed.parent.mkdir(exist_ok=True)
+            listed.write_text(''.join(f'{name}\n' for name in sorted(set(names))))
+
+
+def run(path, drawn, folder):
+    """Train for two iterations and test.
+
+    Returns:
+        The configuration, and the metrics of the test.
+    """
+    cfg = Config.fromfile(path)
+    lay_out(cfg, drawn, folder / 'data')
+    cfg.model.backbone.init_cfg = None
+    cfg.work_dir, cfg.log_level, cfg.randomness = str(folder / 'run'), 'ERROR', dict(seed=0)
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.train_dataloader.batch_size = 2
+    for split in SPLITS:
+        cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return cfg, runner.test()
