@@ -2,8 +2,10 @@
 
 from .attention import ChannelAttention, SpatialAttention
 from .data_preprocessor import PairDataPreprocessor
-from .ifn import IFN
+from .ifn import IFN, PairEncoder
 from .ifn_head import IFNHead
 from .tta import ChangeTTAModel
 
-__all__ = ['IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'SpatialAttention']
+__all__ = [
+    'IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'PairEncoder', 'SpatialAttention'
+]

@@ -34,14 +34,103 @@ def _pair_up(x: Tensor) -> Tensor:
     return x.reshape(x.shape[0] // 2, -1, *x.shape[2:])
 
 
+class BasePairEncoder(BaseModule):
+    """What encodes both dates of a pair as one batch, and gives their features side by side.
+
+    Args:
+        in_channels: Channels of one date.
+        frozen: Keep the encoder as it was loaded.
+        init_cfg: mmengine's.
+
+    Raises:
+        ValueError: From ``forward``, for dates that differ in shape or do not have ``in_channels`` channels.
+    """
+
+    def __init__(self, in_channels: int, frozen: bool, init_cfg: dict | list | None) -> None:
+        super().__init__(init_cfg)
+        self.init_cfg: dict | list | None
+        self.in_channels = in_channels
+        self.frozen = frozen
+
+    def encode(self, x: Tensor) -> Iterator[Tensor]:
+        """Maps of single images, fine to coarse."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> 'BasePairEncoder':
+        """Set training mode, which a frozen encoder does not follow."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def forward(self, t1: Tensor, t2: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode a pair.
+
+        Args:
+            t1: Date 1, (N, C, H, W), normalized; or, without ``t2``, both dates, (N, 2·C, H, W), date 1's channels
+                first.
+            t2: Date 2, (N, C, H, W).
+
+        Returns:
+            Maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F features a date, date 1's first, and the encoder's
+            strides s.
+        """
+        if t2 is not None and t1.shape != t2.shape:
+            raise ValueError(f'The two dates differ in shape: {tuple(t1.shape)} and {tuple(t2.shape)}. '
+                             'Bring both to the same size and number of channels.')
+        pair = t1 if t2 is None else torch.cat((t1, t2), dim=1)
+        n, channels, height, width = pair.shape
+        if channels != 2 * self.in_channels:
+            raise ValueError(f'{type(self).__name__}(in_channels={self.in_channels}) needs {self.in_channels} channels '
+                             f'for each date, so {2 * self.in_channels} for the pair, but got {channels}.')
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            dates = pair.reshape(n * 2, self.in_channels, height, width)
+            return tuple(_pair_up(x) for x in self.encode(dates))
+
+
 @MODELS.register_module()
-class IFN(BaseModule):
+class PairEncoder(BasePairEncoder):
+    """Encode both dates of a pair with any backbone of mmseg, mmpretrain or timm that gives a pyramid of features.
+
+    Each map has to be half as high and wide as the one before, as with ResNet, Swin or ConvNeXt. ``IFNHead`` takes
+    twice their channels as ``in_channels``.
+
+    Args:
+        backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``. Its
+            ``init_cfg`` says where its weights come from when training starts.
+        in_channels: Channels of one date.
+        frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an
+            optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made.
+        init_cfg: mmengine's, for the whole.
+
+    Raises:
+        ValueError: As ``BasePairEncoder``; and from ``forward``, for a backbone that gives one map only.
+    """
+
+    def __init__(self, backbone: dict, in_channels: int = 3, frozen: bool = False,
+                 init_cfg: dict | list | None = None) -> None:
+        super().__init__(in_channels, frozen, init_cfg)
+        self.encoder = MODELS.build(backbone)
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    def encode(self, x: Tensor) -> Iterator[Tensor]:
+        """Maps of single images, fine to coarse."""
+        maps = self.encoder(x)
+        if isinstance(maps, Tensor) or len(maps) < 2:
+            raise ValueError(f'{type(self.encoder).__name__} gives one map, but a pyramid is needed: set its '
+                             'out_indices to several stages.')
+        return iter(maps)
+
+
+@MODELS.register_module()
+class IFN(BasePairEncoder):
     """Encode both dates of a pair with one VGG16 and give their features side by side.
 
     Zhang et al., *A deeply supervised image fusion network for change detection in high resolution bi-temporal remote
     sensing images*, ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003.
 
-    Both dates pass the encoder as one batch. The features are taken after the last ReLU of each of its five groups.
+    Both dates pass the encoder as one batch. The features are taken after the last ReLU of each of its five groups:
+    64, 128, 256, 512 and 512 a date, at strides 1, 2, 4, 8 and 16.
 
     Args:
         in_channels: Channels of one date.
@@ -61,10 +150,7 @@ class IFN(BaseModule):
                  in_channels: int = 3,
                  frozen: bool = True,
                  init_cfg: dict | list | None = dict(type='Pretrained', checkpoint='torchvision://vgg16')) -> None:
-        super().__init__(init_cfg)
-        self.init_cfg: dict | list | None
-        self.in_channels = in_channels
-        self.frozen = frozen
+        super().__init__(in_channels, frozen, init_cfg)
         self.features = nn.Sequential(*_vgg16_layers(in_channels))
         self.taps = [i - 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         self.taps.append(len(self.features) - 1)
@@ -97,36 +183,9 @@ class IFN(BaseModule):
             # mmengine's own PretrainedInit would pass over missing and misshapen keys
             load_encoder_weights(self, cfg['checkpoint'], cfg.get('prefix'), cfg.get('map_location', 'cpu'))
 
-    def train(self, mode: bool = True) -> 'IFN':
-        """Set training mode, which a frozen encoder does not follow."""
-        super().train(mode and not self.frozen)
-        return self
-
-    def forward(self, t1: Tensor, t2: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Encode a pair.
-
-        Args:
-            t1: Date 1, (N, C, H, W), normalized; or, without ``t2``, both dates, (N, 2·C, H, W), date 1's channels
-                first.
-            t2: Date 2, (N, C, H, W).
-
-        Returns:
-            Five maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F = 64, 128, 256, 512, 512 features a date, date 1's
-            first, and s = 1, 2, 4, 8, 16.
-        """
-        if t2 is not None and t1.shape != t2.shape:
-            raise ValueError(f'The two dates differ in shape: {tuple(t1.shape)} and {tuple(t2.shape)}. '
-                             'Bring both to the same size and number of channels.')
-        pair = t1 if t2 is None else torch.cat((t1, t2), dim=1)
-        n, channels, height, width = pair.shape
-        if channels != 2 * self.in_channels:
-            raise ValueError(f'IFN(in_channels={self.in_channels}) needs {self.in_channels} channels for each date, so '
-                             f'{2 * self.in_channels} for the pair, but got {channels}.')
-        outputs = []
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            x = pair.reshape(n * 2, self.in_channels, height, width)
-            for index, layer in enumerate(self.features):
-                x = layer(x)
-                if index in self.taps:
-                    outputs.append(_pair_up(x))
-        return tuple(outputs)
+    def encode(self, x: Tensor) -> Iterator[Tensor]:
+        """Maps of single images, fine to coarse."""
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.taps:
+                yield x

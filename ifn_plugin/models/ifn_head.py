@@ -20,8 +20,23 @@ from .attention import ChannelAttention, SpatialAttention
 
 # torch.compiler has it since 2.3
 _is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling
-# Output channels of each level's blocks, coarse to fine
-BLOCKS = ((512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64), (64, 32, 16))
+# The paper's, beyond which richer encoders would buy a decoder that outweighs them
+WIDEST = 512
+
+
+def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
+    """Output channels of each level's blocks, coarse to fine.
+
+    For VGG16's pair features these are the paper's: (512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64),
+    (64, 32, 16).
+
+    Args:
+        in_channels: Channels of the pair's features, fine to coarse, both dates together.
+    """
+    finest, *others = (min(channels // 2, WIDEST) for channels in in_channels)
+    *middle, coarsest = others
+    return [(coarsest, coarsest), *((width, width // 2, width // 2) for width in reversed(middle)),
+            (finest, finest // 2, finest // 4)]
 
 
 class Block(nn.Sequential):
@@ -135,18 +150,22 @@ def _forward_and_recomputation(level: nn.Module) -> tuple[AbstractContextManager
 
 @MODELS.register_module()
 class IFNHead(BaseDecodeHead):
-    """Decode IFN's pair features into change logits at five scales, and supervise every one of them.
+    """Decode a pair's features into change logits at every scale, five of them with IFN's, and supervise them all.
 
     Zhang et al., ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003. The logits of every level
     are upsampled bilinearly to the label; the loss is the weighted sum of the five levels' losses.
 
     Args:
-        in_channels: Channels of the pair's features, fine to coarse, both dates together.
+        in_channels: Channels of the pair's features, fine to coarse, both dates together: IFN's by default; for another
+            encoder, twice its channels. The decoder's widths follow from them.
         dropout_ratio: Probability to drop a value after each block: 0.6 in the paper.
-        loss_weights: Weight of each level's losses, coarse to fine. A weight of 0 leaves the level out.
+        loss_weights: Weight of each level's losses, coarse to fine; all 1 by default. A weight of 0 leaves the level
+            out.
         loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss`` with
             ``use_sigmoid=True`` and ``DiceLoss``, in which pixels of ``ignore_index`` do not count; or one of your own,
             called like mmseg's with logits (N, 1, H, W) and label (N, H, W).
+        downsample_label: Bring the label down to each level's size, by its nearest pixels, instead of the logits up to
+            the label's.
         with_cp: Do not keep the maps inside the levels for the backward pass, but compute them again: less memory, more
             time. Compiled, the head does not need it: the compiler weighs for itself what to compute again.
         threshold: A pixel is "changed" where the sigmoid of its logit is above this.
@@ -154,26 +173,32 @@ class IFNHead(BaseDecodeHead):
         kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
 
     Raises:
-        ValueError: For a number of levels or weights other than five, a pixel sampler, or a loss that does not know
+        ValueError: For fewer than two levels, another number of weights, a pixel sampler, or a loss that does not know
             one-channel logits.
     """
 
     def __init__(self,
                  in_channels: Sequence[int] = (128, 256, 512, 1024, 1024),
                  dropout_ratio: float = 0.,
-                 loss_weights: Sequence[float] = (1., 1., 1., 1., 1.),
+                 loss_weights: Sequence[float] | None = None,
                  loss_decode: dict | Sequence[dict] = dict(
                      type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
+                 downsample_label: bool = False,
                  with_cp: bool = False,
                  threshold: float = 0.5,
                  ignore_index: int = 255,
                  **kwargs: Any) -> None:
-        for name, values in (('in_channels', in_channels), ('loss_weights', loss_weights)):
-            if len(values) != len(BLOCKS):
-                raise ValueError(f'IFNHead has {len(BLOCKS)} levels, but {name} has {len(values)} values: {values}.')
+        if len(in_channels) < 2 or min(in_channels) < 8:
+            raise ValueError('IFNHead needs two levels or more, and at least 8 channels in each, but in_channels is '
+                             f'{tuple(in_channels)}.')
+        loss_weights = [1.] * len(in_channels) if loss_weights is None else loss_weights
+        if len(loss_weights) != len(in_channels):
+            raise ValueError(f'IFNHead has {len(in_channels)} levels, but loss_weights has {len(loss_weights)} values: '
+                             f'{tuple(loss_weights)}.')
+        blocks = block_widths(in_channels)
         if kwargs.get('sampler') is not None:
             raise ValueError('IFNHead has no pixel sampler: use loss_decode and loss_weights to weigh its losses.')
-        kwargs = dict(num_classes=2, out_channels=1, channels=BLOCKS[-1][-1], init_cfg=None) | kwargs
+        kwargs = dict(num_classes=2, out_channels=1, channels=blocks[-1][-1], init_cfg=None) | kwargs
         super().__init__(
             in_channels=list(in_channels),
             in_index=list(range(len(in_channels))),
@@ -184,24 +209,25 @@ class IFNHead(BaseDecodeHead):
             ignore_index=ignore_index,
             **kwargs)
         del self.conv_seg  # every level has a logit of its own
+        self.downsample_label = downsample_label
         self.with_cp = with_cp
         self.loss_weights = tuple(loss_weights)
         self.losses = [self.loss_decode] if not isinstance(self.loss_decode, nn.ModuleList) else list(self.loss_decode)
         for loss in self.losses:
             _check_loss(loss)
-        coarse_channels = [0] + [widths[-1] for widths in BLOCKS[:-1]]
+        coarse_channels = [0] + [widths[-1] for widths in blocks[:-1]]
         self.levels = nn.ModuleList(
             DecoderLevel(coarse, pair, widths, dropout_ratio)
-            for coarse, pair, widths in zip(coarse_channels, reversed(in_channels), BLOCKS))
+            for coarse, pair, widths in zip(coarse_channels, reversed(in_channels), blocks))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Decode.
 
         Args:
-            inputs: The pair's features, fine to coarse, (N, C_i, H/s, W/s) with s = 1, 2, 4, 8, 16.
+            inputs: The pair's features, fine to coarse, (N, C_i, H/s, W/s) with s = 1, 2, 4, 8, 16 from IFN.
 
         Returns:
-            Five logit maps, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
+            Logit maps of all levels, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
         """
         features, logits = None, []
         for level, pair in zip(self.levels, reversed(self._transform_inputs(inputs))):
@@ -222,17 +248,21 @@ class IFNHead(BaseDecodeHead):
         """Losses of all levels.
 
         Args:
-            seg_logits: Five logit maps, coarse to fine.
+            seg_logits: Logit maps of all levels, coarse to fine.
             batch_data_samples: Samples with ``gt_sem_seg``, (1, H, W), of 0, 1 and ``ignore_index``.
 
         Returns:
             ``level1.loss_ce`` … ``level5.loss_ce``, one for each level, coarse to fine, and kind of loss, already
             weighted; ``acc_seg``, the percentage of labelled pixels that the last level gets right at ``threshold``.
         """
-        label = self._stack_batch_gt(batch_data_samples)
+        whole = self._stack_batch_gt(batch_data_samples)
         losses: dict[str, Tensor] = {}
         for number, (logit, level_weight) in enumerate(zip(seg_logits, self.loss_weights), 1):
-            logit = resize(logit, size=label.shape[2:], mode='bilinear', align_corners=self.align_corners)
+            label = whole
+            if self.downsample_label:
+                label = F.interpolate(whole.to(torch.uint8), size=logit.shape[2:], mode='nearest').to(whole.dtype)
+            else:
+                logit = resize(logit, size=whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
             if level_weight == 0:
                 # keeps the level's own layers in the graph, which distributed training insists on
                 losses[f'level{number}.loss_off'] = 0 * logit.sum()

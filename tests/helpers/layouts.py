@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -39,9 +40,12 @@ def run(path, drawn, folder):
     Returns:
         The configuration, and the metrics of the test.
     """
+    if 'mmpretrain' in str(Config.fromfile(path, import_custom_modules=False).custom_imports):
+        pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
     cfg = Config.fromfile(path)
     lay_out(cfg, drawn, folder / 'data')
-    cfg.model.backbone.init_cfg = None
+    encoder = cfg.model.backbone.get('backbone', cfg.model.backbone)
+    encoder.init_cfg = None
     cfg.work_dir, cfg.log_level, cfg.randomness = str(folder / 'run'), 'ERROR', dict(seed=0)
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.train_dataloader.batch_size = 2

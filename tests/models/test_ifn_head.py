@@ -179,7 +179,8 @@ def test_dropout_drops_in_training_only():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(in_channels=(1, 2)), 'in_channels has 2 values'),
+    (dict(in_channels=(64, 4)), r'at least 8 channels in each, but in_channels is \(64, 4\)'),
+    (dict(in_channels=(64, )), 'two levels or more'),
     (dict(loss_weights=(1, 1)), 'loss_weights has 2 values'),
     (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
     (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
@@ -272,3 +273,25 @@ def test_activation_checkpointing_is_exact_and_keeps_less():
     torch.testing.assert_close(gradients_cp, gradients, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(state_cp, state, rtol=0, atol=0)  # running statistics too
     assert kept_cp < 0.5 * kept
+
+
+def test_label_brought_down_to_each_level():
+    torch.manual_seed(0)
+    head = IFNHead(downsample_label=True)
+    logits = [torch.randn(2, 1, side, side + 1) for side in (2, 4, 8, 16, 32)]
+    label = torch.randint(0, 2, (2, 1, 32, 33))
+    label[:, :, :5] = 255
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label]
+    losses = head.loss_by_feat(logits, samples)
+    for number, logit in enumerate(logits, 1):
+        height, width = logit.shape[2:]
+        # the pixel whose upper left corner a pixel of the level has
+        rows, columns = torch.arange(height) * 32 // height, torch.arange(width) * 33 // width
+        small = label[:, 0][:, rows][:, :, columns]
+        counted = small != 255
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(
+            logit[:, 0][counted], small[counted].float())
+        torch.testing.assert_close(losses[f'level{number}.loss_ce'], expected)
+    # the finest level is as it is without it
+    assert losses['level5.loss_ce'] == pytest.approx(float(IFNHead().loss_by_feat(
+        [torch.zeros(2, 1, 1, 1)] * 4 + [logits[4]], samples)['level5.loss_ce']))

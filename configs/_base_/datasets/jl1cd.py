@@ -1,4 +1,4 @@
-# JL1-CD as it is distributed, 512×512: {train,test}/{A,B,label}. As in open-cd, the test split stands in for validation.
+# JL1-CD, 512×512: {train,test}/{A,B,label}. As in open-cd, the test split stands in for validation.
 folders = dict(
     train=dict(
         data_root='data/JL1-CD',
