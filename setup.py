@@ -26,6 +26,7 @@ class BuildForMim(build_py):
             target = Path(self.build_lib) / folder
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(ROOT / 'configs', target / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copy(ROOT / 'model-index.yml', target)
             (target / 'tools').mkdir()
             for name in ('train.py', 'test.py'):
                 shutil.copy(ROOT / 'ifn_plugin' / 'tools' / name, target / 'tools' / name)

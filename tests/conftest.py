@@ -90,7 +90,7 @@ def wheel(tmp_path_factory, python):
     source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     for name in ('ifn_plugin', 'configs'):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE'):
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
         shutil.copy(REPOSITORY / name, source / name)
     python('-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--wheel-dir', target, source)
     return next(target.glob('*.whl'))

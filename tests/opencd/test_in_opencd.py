@@ -345,6 +345,12 @@ def installed(tmp_path_factory, python, wheel):
 
 
 @mim
+def test_mim_search_finds_the_models(installed, python, tmp_path):
+    output = python('-m', 'mim', 'search', 'ifn_plugin', '--field', 'config', path=installed, cwd=tmp_path)
+    assert 'ifn_256x256_40k_levircd' in output and 'configs/ifn_mmseg/ifn_mmseg_256x256_40k_levircd.py' in output
+
+
+@mim
 @pytest.mark.parametrize('config', ['ifn_mmseg_256x256_40k_levircd.py', 'ifn_256x256_40k_levircd.py'])
 def test_mim_train_and_test_ifn_plugin_from_the_wheel(scalars, installed, python, options, tmp_path, config):
     """By the configuration's name alone, from another folder."""
