@@ -52,8 +52,8 @@ class BasePairEncoder(BaseModule):
         self.in_channels = in_channels
         self.frozen = frozen
 
-    def encode(self, x: Tensor) -> Iterator[Tensor]:
-        """Maps of single images, fine to coarse."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'BasePairEncoder':
@@ -83,7 +83,7 @@ class BasePairEncoder(BaseModule):
                              f'for each date, so {2 * self.in_channels} for the pair, but got {channels}.')
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             dates = pair.reshape(n * 2, self.in_channels, height, width)
-            return tuple(_pair_up(x) for x in self.encode(dates))
+            return tuple(self.encode(dates))
 
 
 @MODELS.register_module()
@@ -113,13 +113,13 @@ class PairEncoder(BasePairEncoder):
             self.requires_grad_(False)
             self.eval()
 
-    def encode(self, x: Tensor) -> Iterator[Tensor]:
-        """Maps of single images, fine to coarse."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
         maps = self.encoder(x)
         if isinstance(maps, Tensor) or len(maps) < 2:
             raise ValueError(f'{type(self.encoder).__name__} gives one map, but a pyramid is needed: set its '
                              'out_indices to several stages.')
-        return iter(maps)
+        return [_pair_up(x) for x in maps]
 
 
 @MODELS.register_module()
@@ -183,9 +183,11 @@ class IFN(BasePairEncoder):
             # mmengine's own PretrainedInit would pass over missing and misshapen keys
             load_encoder_weights(self, cfg['checkpoint'], cfg.get('prefix'), cfg.get('map_location', 'cpu'))
 
-    def encode(self, x: Tensor) -> Iterator[Tensor]:
-        """Maps of single images, fine to coarse."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
+        maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                yield x
+                maps.append(_pair_up(x))
+        return maps
