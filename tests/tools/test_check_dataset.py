@@ -96,7 +96,7 @@ def test_leaks_between_splits(root, check, change, light):
         edit(root / 'train' / kind / 'twin.png',
              lambda image, kind=kind: np.ascontiguousarray(change(image if kind == 'label' else light(image))))
     found, _ = check(root, errors=1)
-    assert re.search(r'error: test and train: \S*test/A/0001\.png is .*the same pair as \S*train/A/twin\.png: what is '
+    assert re.search(r'error: test and train: \S*test/A/0001\.png is.*the same pair as \S*train/A/twin\.png: what is '
                      r'tested must not be trained on', found)
 
 
