@@ -495,7 +495,7 @@ def test_tta_pipeline(large):
 
 @pytest.mark.parametrize('config', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
 def test_pipelines_of_every_configuration_take_real_data(real_data, config):
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(config, import_custom_modules=False)  # not everyone has mmpretrain
     steps = [step for block in cfg.train_pipeline for step in (block, *block.get('transforms', ()))]
     crop = next(step['crop_size'] for step in steps if 'crop_size' in step)
     train, test = dataset_of(real_data, 'train', cfg.train_pipeline), dataset_of(real_data, 'test', cfg.test_pipeline)
