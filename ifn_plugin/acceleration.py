@@ -167,6 +167,12 @@ def _batched_slide_inference(window_batch: int) -> Callable:
     return slide_inference
 
 
+def detector_of(runner: Runner) -> Any:
+    """The runner's detector, out of what wraps it for several processes or for test-time augmentation."""
+    model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.module if isinstance(model, BaseTTAModel) else model
+
+
 @HOOKS.register_module()
 class AccelerationHook(Hook):
     """Switch on channels-last maps, mixed precision, compilation and batches of windows, for train, val and test.
@@ -204,10 +210,7 @@ class AccelerationHook(Hook):
         """Accelerate the runner's model, once."""
         if self.precision is not None:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if isinstance(model, BaseTTAModel):
-            model = model.module
-        self.precision = accelerate(model, **self.settings)  # type: ignore[arg-type]
+        self.precision = accelerate(detector_of(runner), **self.settings)  # type: ignore[arg-type]
         runner.logger.info(f'AccelerationHook: {self.settings}, computing in {self.precision}')
 
     def before_train(self, runner: Runner) -> None:

@@ -12,10 +12,10 @@ from mmengine.dist import all_reduce, get_dist_info, master_only
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, TestLoop
 from torch import Tensor
 
+from .acceleration import detector_of
 from .registry import HOOKS, LOOPS, METRICS
 from .training import WholeFileBackend
 
@@ -255,8 +255,7 @@ class ProtocolsTestLoop(TestLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-        model = model.module if isinstance(model, BaseTTAModel) else model
+        model = detector_of(self.runner)
         configured, metrics = model.test_cfg, {}
         try:
             for name, settings in self.protocols.items():

@@ -7,7 +7,6 @@ mirrored or brighter. The exit status is 1 if there are errors.
 """
 
 import argparse
-import base64
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from ifn_plugin.data import LoadChangeLabel, LoadPair, list_images
+from ifn_plugin.data import list_images
 from ifn_plugin.tools._common import read_config, resolve_config
-from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.visualization import draw_mask, draw_row
 
 KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
@@ -176,18 +174,17 @@ def check_split(split: Split) -> Iterator[Finding]:
 
 def _read(trio: tuple[Path, Path, Path]) -> Pair | str:
     try:
-        data = LoadPair()(dict(img_path=[str(trio[0]), str(trio[1])], seg_map_path=str(trio[2]), seg_fields=[]))
-        label = LoadChangeLabel()(data)['gt_seg_map']
+        date1, date2, label = load_pair(trio)
     except (OSError, ValueError) as error:
         return str(error)
     # values as they are in the file, which the loader has read without complaint
     raw = cv2.imread(str(trio[2]), cv2.IMREAD_GRAYSCALE) if trio[2].suffix != '.npy' else label
     values = tuple(np.flatnonzero(np.bincount(np.asarray(raw).ravel(), minlength=256)).tolist())
     counted = label != 255
-    thumbnails = [cv2.resize(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY), (THUMBNAIL, THUMBNAIL),
-                             interpolation=cv2.INTER_AREA) for image in data['img']]
+    thumbnails = [cv2.resize(cv2.cvtColor(np.ascontiguousarray(date), cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL),
+                             interpolation=cv2.INTER_AREA) for date in (date1, date2)]
     changed = float((label == 1).sum() / max(1, counted.sum()))
-    return Pair(trio, data['ori_shape'], changed, values, np.stack(thumbnails))
+    return Pair(trio, label.shape, changed, values, np.stack(thumbnails))
 
 
 def _check_pair(split: str, pair: Pair) -> Iterator[Finding]:
@@ -262,17 +259,12 @@ def summarize(split: Split) -> dict[str, str]:
 
 
 def _picture(files: tuple[Path, Path, Path]) -> str:
-    data = LoadPair()(dict(img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]), seg_fields=[]))
-    label = LoadChangeLabel()(data)['gt_seg_map']
-    date1, date2 = (image[..., ::-1] for image in data['img'])
-    row = draw_row({'date 1': date1, 'date 2': date2, 'label': draw_mask(label)}, 256)
-    content = cv2.imencode('.jpg', row[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
+    date1, date2, label = load_pair(files)
+    return embed(draw_row({'date 1': date1, 'date 2': date2, 'label': draw_mask(label)}, 256))
 
 
-def write_page(path: Path, splits: Sequence[Split], findings: Sequence[Finding], number: int) -> None:
+def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Finding], number: int) -> None:
     """Write the summary with pictures of pairs across each split, and of those that something is wrong with."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
     samples = {}
     for split in splits:
         # from no change to the most
@@ -282,9 +274,9 @@ def write_page(path: Path, splits: Sequence[Split], findings: Sequence[Finding],
             (f'{ranked[place].files[0].name}, {100 * ranked[place].changed:.2f} % changed',
              _picture(ranked[place].files)) for place in places]
     shown = [(finding, [_picture(pair) for pair in finding.pairs]) for finding in findings[:100]]
-    page = environment.get_template('check_dataset.html.j2').render(
-        summaries=[summarize(split) for split in splits], samples=samples, findings=shown, total=len(findings))
-    WholeFileBackend().put(page.encode(), path)
+    write_page(
+        path, 'check_dataset.html.j2', summaries=[summarize(split) for split in splits], samples=samples,
+        findings=shown, total=len(findings))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -301,7 +293,7 @@ def main(argv: list[str] | None = None) -> None:
         where = f'{finding.split}: ' if finding.split else ''
         print(f'{"error" if finding.error else "note"}: {where}{finding.message}')
     if args.out:
-        write_page(args.out, splits, findings, args.pictures)
+        write_summary(args.out, splits, findings, args.pictures)
         print(f'The page: {args.out}')
     errors = sum(finding.error for finding in findings)
     print(f'{errors} errors, {len(findings) - errors} notes')

@@ -6,7 +6,6 @@ best and worst pairs, cost; and the tables in Markdown beside it. It reads what 
 """
 
 import argparse
-import base64
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from mmengine.config import Config
 
-from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
 from ifn_plugin.tools._common import read_log
+from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
@@ -269,19 +267,6 @@ def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
 # Pictures
 
 
-def _embed(picture: np.ndarray) -> str:
-    """An RGB picture as the source of an HTML image."""
-    content = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
-
-
-def _load(files: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both dates, RGB, and the label of a pair."""
-    pair = LoadChangeLabel()(LoadPair()(dict(img_path=list(files[:2]), seg_map_path=files[2], seg_fields=[])))
-    date1, date2 = (image[..., ::-1] for image in pair['img'])
-    return date1, date2, pair['gt_seg_map']
-
-
 def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:
     """Worst and best pairs as panels, then the side outputs of those that IFN has: captions and image sources.
 
@@ -298,7 +283,7 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
         cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
         cfg.model.test_cfg = dict(mode='whole')
         detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
-        loaded = [_load(pair['files']) for _, pair in chosen]
+        loaded = [load_pair(pair['files']) for _, pair in chosen]
     except Exception as error:  # the tables and charts are worth having without them
         yield f'No pictures: {type(error).__name__}: {" ".join(str(error).split())}', ''
         return
@@ -314,11 +299,11 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
         name = Path(pair['files'][0]).stem
         levels.clear()
         change = detector.predict(np.ascontiguousarray(date1), np.ascontiguousarray(date2))
-        yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', _embed(
+        yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', embed(
             draw_panel(date1, date2, change.changed, label, max_side=288))
         if levels:
             sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
-                          _embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
+                          embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
     yield from sides
 
 
@@ -354,13 +339,11 @@ def main(argv: list[str] | None = None) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
     tables = list(score_tables(runs))
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
-    page = environment.get_template('report.html.j2').render(
-        runs=runs, tables=tables, costs=costs, training=list(training_charts(runs)),
+    write_page(
+        args.out, 'report.html.j2', runs=runs, tables=tables, costs=costs, training=list(training_charts(runs)),
         thresholds=list(threshold_charts(runs)),
         pairs=[(run, list(pictures(run, args.pairs, args.device)), pair_table(run)) for run in runs])
     markdown = '\n\n'.join(table.markdown() for table in [*tables, *costs])
-    WholeFileBackend().put(page.encode(), args.out)
     WholeFileBackend().put(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))
     print(f'{markdown}\n\nThe page: {args.out}')
 

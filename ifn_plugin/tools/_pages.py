@@ -1,0 +1,33 @@
+"""What the commands that write HTML share."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+
+from ifn_plugin.data import LoadChangeLabel, LoadPair
+from ifn_plugin.training import WholeFileBackend
+
+
+def load_pair(files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both dates, (H, W, 3), RGB, uint8, and the label, (H, W), of a pair's three files."""
+    date1, date2, label = map(str, files)
+    pair = LoadChangeLabel()(LoadPair()(dict(img_path=[date1, date2], seg_map_path=label, seg_fields=[])))
+    first, second = (image[..., ::-1] for image in pair['img'])
+    return first, second, pair['gt_seg_map']
+
+
+def embed(picture: np.ndarray) -> str:
+    """An RGB picture as the source of an HTML image."""
+    content = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill in one of the templates beside this file, and write the page."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
+    WholeFileBackend().put(environment.get_template(template).render(**content).encode(), path)
