@@ -1,5 +1,6 @@
 """What the plugin stands on, checked once at import so that a missing part is one sentence and not a traceback."""
 
+import re
 from importlib import metadata
 
 from packaging.version import Version
@@ -51,5 +52,6 @@ def check_stack() -> None:
         import mmseg.models  # noqa: F401
     except (ImportError, AssertionError) as error:
         hint = ('mmsegmentation needs mmcv with its compiled operators, onedl-mmsegmentation works with mmcv-lite. '
-                if 'mmcv' in str(error) else '')
-        raise StackError(f'mmsegmentation is installed but does not import: {error}. {hint}{cure}') from error
+                if re.search(r'mmcv\.(_ext|ops)', str(error)) else '')
+        reason = str(error).rstrip('.')
+        raise StackError(f'mmsegmentation is installed but does not import: {reason}. {hint}{cure}') from error

@@ -60,6 +60,7 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
     try:
         path = _local(url)
+        _check_kind(path)
         _check_sums(path)
         content = finish(_load(path, map_location))
     except (URLError, TimeoutError, ConnectionError) as error:
@@ -95,6 +96,16 @@ def _load(path: Path, map_location: Any) -> Any:
     if zipfile.is_zipfile(path) and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
         raise ValueError('it is a TorchScript program')  # which torch would run
     return torch.load(path, map_location=map_location, pickle_module=SafePickle)
+
+
+def _check_kind(path: Path) -> None:
+    """Recognize what often lies in place of a checkpoint."""
+    with path.open('rb') as file:
+        start = file.read(64).lstrip().lower()
+    kinds = {b'<': 'a web page', b'{': 'JSON', b'version https://git-lfs': 'a pointer of Git LFS, see git lfs pull'}
+    kind = next((kind for beginning, kind in kinds.items() if start.startswith(beginning)), None)
+    if kind or not start:
+        raise ValueError(f'it is {kind or "empty"}. Download it again')
 
 
 def _check_sums(path: Path) -> None:
@@ -139,12 +150,55 @@ def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, m
         match = re.fullmatch(place + r'features\.(?P<rest>.+)', key)
         if match:
             found[match['rest']] = value
+    if '0.weight' in found:
+        found['0.weight'] = spread_channels(found['0.weight'], model.in_channels)
     misfits = list_misfits(found, model.features.state_dict(), 'features.')
     if misfits:
         raise ValueError(f'{source} does not fit the encoder of IFN (VGG16, {model.in_channels} channels): {misfits}. '
                          'Nothing was loaded.')
     model.features.load_state_dict(found)
     print_log(f'Loaded the encoder of IFN from {source}', 'current')
+
+
+def spread_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Make the first convolution of a network for red, green and blue one for other bands.
+
+    Each band gets the mean of the three's weights, scaled so that grey images give the same features.
+
+    Args:
+        weight: (F, 3, k, k).
+        in_channels: Number of bands.
+
+    Returns:
+        (F, in_channels, k, k); what has not three channels, or is to have three, is returned as it is.
+    """
+    if weight.ndim != 4 or weight.shape[1] != 3 or in_channels == 3:
+        return weight
+    print_log(f'The first convolution, made for 3 channels, was spread over {in_channels}', 'current')
+    return (weight.mean(dim=1, keepdim=True) * (3 / in_channels)).repeat(1, in_channels, 1, 1)
+
+
+def check_fit(source: str | Path, state: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+    """Make sure that weights are those of a detector, all of them.
+
+    Args:
+        source: Where they come from.
+        state: The weights.
+        model: The detector.
+
+    Returns:
+        The weights without the preprocessor's constants, which the configuration has.
+
+    Raises:
+        ValueError: If some are missing, of another shape, or unknown; the keys are named.
+    """
+    state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
+    misfits = list_misfits(state, model.state_dict())
+    if misfits:
+        project = recognize(state)
+        cure = f' It is {project}: bring it over by ifn_plugin.tools.convert_checkpoint.'
+        raise ValueError(f'{source} does not fit the configuration: {misfits}.{cure if project in _PROJECTS else ""}')
+    return state
 
 
 def list_misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str = '') -> str:

@@ -291,7 +291,7 @@ class EvaluationHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Forget the threshold, which was that of the weights before."""
-        runner.message_hub.pop_info(_CHOSEN, None)
+        runner.message_hub.update_info(_CHOSEN, None)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the threshold and write the record of a validation."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .data import LoadPair
 from .models import IFN, IFNHead
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -18,7 +19,8 @@ class ChangeNetwork(nn.Module):
     """IFN from raw images to probabilities, with its normalization inside.
 
     Args:
-        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``.
+        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``, on the CPU, in float32.
+        loader: What loads its images, such as ``ChangeDetector``'s ``loader``; ``LoadPair()`` by default.
 
     Raises:
         ValueError: If it is no IFN.
@@ -26,17 +28,30 @@ class ChangeNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    low: Tensor | None
+    factor: Tensor | None
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loader: LoadPair | None = None) -> None:
         super().__init__()
+        loader = loader or LoadPair()
         backbone, head, preprocessor = (getattr(model, name, None)
                                         for name in ('backbone', 'decode_head', 'data_preprocessor'))
         if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
             raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but what can '
                              'be exported is ifn_plugin.IFN with ifn_plugin.IFNHead.')
         self.backbone, self.head = backbone, head
+        self.channels = loader.in_channels
+        if self.channels != backbone.in_channels:
+            raise ValueError(f'The configuration loads {self.channels} channels of each date, but its backbone takes '
+                             f'{backbone.in_channels}.')
         # Ours and open-cd's preprocessor have both dates' constants, in the order that the network sees
-        self.reverse = not getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
+        reverses = getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
+        self.reverse = loader.bgr and not reverses
+        limits = getattr(loader, 'limits', None)
+        self.dtype = torch.uint8 if limits is None else torch.float32
+        for name, value in zip(('low', 'factor'), (None, None) if limits is None else
+                               (limits[0], 255 / (limits[1] - limits[0]))):
+            self.register_buffer(name, None if value is None else torch.tensor(value, dtype=torch.float32))
         for name in ('mean', 'std'):
             values = getattr(preprocessor, name).reshape(2, 1, 1, 1, -1).clone()
             self.register_buffer(name, values.flip(-1) if self.reverse else values)
@@ -46,41 +61,48 @@ class ChangeNetwork(nn.Module):
         """Find the changes.
 
         Args:
-            date1: The earlier images, (N, H, W, 3), RGB, uint8.
+            date1: The earlier images, (N, H, W, 3), RGB, uint8; of other bands, (N, H, W, C), with values as in the
+                files, float32 where ``LoadBands`` has a ``scale``.
             date2: The later ones.
 
         Returns:
             Probability of "changed", (N, H, W), float32.
         """
-        dates = [(date.float() - mean) / std for date, mean, std in zip((date1, date2), self.mean, self.std)]
+        dates = [date.float() for date in (date1, date2)]
+        if self.low is not None and self.factor is not None:
+            dates = [((date - self.low) * self.factor).clamp(0, 255) for date in dates]
+        dates = [(date - mean) / std for date, mean, std in zip(dates, self.mean, self.std)]
         if self.reverse:
             dates = [date.flip(-1) for date in dates]
         pair = torch.cat([date.permute(0, 3, 1, 2) for date in dates], dim=1)
         probability: Tensor = self.head(self.backbone(pair))[-1][:, 0].sigmoid()
         return probability
 
+    def example(self, n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Random images of both dates."""
+        levels = torch.randint(0, 256, (2, n, height, width, self.channels), dtype=torch.uint8)
+        if self.low is not None and self.factor is not None:
+            levels = levels / self.factor + self.low
+        date1, date2 = levels
+        return date1, date2
 
-def _example(n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    date1, date2 = torch.randint(0, 256, (2, n, height, width, 3), dtype=torch.uint8)
-    return date1, date2
 
-
-def export(model: nn.Module, path: Path) -> None:
+def export(network: ChangeNetwork, path: Path) -> None:
     """Write a trained IFN to a file: ``.onnx``, or ``.pt2`` for ``torch.export.load``.
 
     Batch, height and width are dynamic: any in ONNX, multiples of 16 from 32 on in the program.
 
     Args:
-        model: The trained model of mmseg or open-cd, on the CPU, in float32.
+        network: The trained network.
         path: File to write.
 
     Raises:
         ImportError: If what ONNX needs is missing.
-        ValueError: For another suffix, or a model that is no IFN.
+        ValueError: For another suffix.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
-    network = ChangeNetwork(model).eval()
+    network.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'unfinished-{path.name}')
     with torch.no_grad(), warnings.catch_warnings():
@@ -90,19 +112,20 @@ def export(model: nn.Module, path: Path) -> None:
         else:
             n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
             shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
-            program = torch.export.export(network, _example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
+            program = torch.export.export(
+                network, network.example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
             torch.export.save(program, unfinished)
     unfinished.replace(path)
 
 
-def _export_onnx(network: nn.Module, path: Path) -> None:
+def _export_onnx(network: ChangeNetwork, path: Path) -> None:
     try:
         import onnxscript  # noqa: F401  # which torch needs, and says so without a cure
     except ImportError as error:
         raise ImportError(f'Exporting to ONNX needs onnxscript ({error}): pip install "ifn_plugin[export]".') from error
     shapes = dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)
     torch.onnx.export(
-        network, _example(2, 67, 53), str(path), dynamo=True, external_data=False, verbose=False,
+        network, network.example(2, 67, 53), str(path), dynamo=True, external_data=False, verbose=False,
         input_names=['date1', 'date2'], output_names=['probability'],
         dynamic_shapes=dict(date1=shapes, date2=shapes))
 
@@ -128,12 +151,12 @@ def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
         session.run(None, dict(date1=date1.numpy(), date2=date2.numpy()))[0])
 
 
-def compare(model: nn.Module, path: Path,
+def compare(network: ChangeNetwork, path: Path,
             shapes: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
     """Run an exported file beside the network.
 
     Args:
-        model: The model that was exported.
+        network: The network that was exported.
         path: The file.
         shapes: Batches, heights and widths to try.
 
@@ -143,11 +166,11 @@ def compare(model: nn.Module, path: Path,
     Raises:
         ImportError: If ONNX Runtime is missing.
     """
-    network = ChangeNetwork(model).eval()
+    network.eval()
     run = open_onnx(path) if path.suffix == '.onnx' else torch.export.load(path).module()
     differences = {}
     with torch.no_grad():
         for shape in shapes:
-            pair = _example(*shape)
+            pair = network.example(*shape)
             differences[shape] = float((run(*pair) - network(*pair)).abs().max())
     return differences

@@ -15,8 +15,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 
 from .acceleration import accelerate
-from .checkpoint import convert_state_dict, get_state_dict, list_misfits, load_checkpoint_file, recognize
-from .data import LoadPair, list_images
+from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
+from .data import find_loaders, list_images
 from .models import IFNHead
 
 Image = np.ndarray | str | Path
@@ -74,13 +74,14 @@ class ChangeDetector:
         self.threshold = default if threshold is None else threshold
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)
-        self._loader = LoadPair()
+        self.loader = find_loaders(cfg)[0]
 
     def predict(self, date1: Image, date2: Image) -> ChangeMap:
         """Find the changes between two images.
 
         Args:
-            date1: The earlier image: a file, or (H, W, 3), RGB, uint8.
+            date1: The earlier image: a file, or (H, W, 3), RGB, uint8; for a detector of other bands, those that its
+                configuration's ``LoadBands`` names, (H, W, C), with values as in the files.
             date2: The later one, of the same size.
 
         Returns:
@@ -88,7 +89,7 @@ class ChangeDetector:
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If an image cannot be read, is not of 8 bits or three channels, or the sizes differ.
+            ValueError: If an image cannot be read, is not what the configuration loads, or the sizes differ.
         """
         return next(self.predict_all([(date1, date2)]))
 
@@ -118,14 +119,15 @@ class ChangeDetector:
         """Probabilities of "changed" for pairs of one size, in one pass.
 
         Args:
-            pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair.
+            pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair; for a detector of other bands, (N, 2, H, W, C)
+                in grey levels from 0 to 255, float32.
 
         Returns:
             (N, H, W), float32.
         """
         # the pipelines give BGR, both dates' channels in one image
-        stacked = np.ascontiguousarray(pairs[..., ::-1].transpose(0, 1, 4, 2, 3)).reshape(
-            len(pairs), -1, *pairs.shape[2:4])
+        pairs = pairs[..., ::-1] if self.loader.bgr else pairs
+        stacked = np.ascontiguousarray(pairs.transpose(0, 1, 4, 2, 3)).reshape(len(pairs), -1, *pairs.shape[2:4])
         shape = pairs.shape[2:4]
         samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
@@ -138,21 +140,17 @@ class ChangeDetector:
         return probability
 
     def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
-        """Both dates of a pair, (2, H, W, 3), RGB."""
+        """Both dates of a pair, (2, H, W, C), as ``probabilities`` takes them."""
         if all(isinstance(image, (str, Path)) for image in pair):
-            paths = [str(image) for image in pair]
-            images = self._loader.transform(dict(img_path=paths))['img']
-            return np.stack(images)[..., ::-1]
-        for name, image in zip(('date 1', 'date 2'), pair):
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
-                raise ValueError(f'{name} is {given}, but an RGB image, uint8 (H, W, 3), is needed for both dates, or '
-                                 'a file for both.')
-        date1, date2 = (np.asarray(image) for image in pair)
-        if date1.shape != date2.shape:
-            raise ValueError(
-                f'The dates differ in size: {date1.shape} and {date2.shape}. Bring both to the same grid.')
-        return np.stack((date1, date2))
+            dates = self.loader.transform(dict(img_path=[str(image) for image in pair]))['img']
+        else:
+            dates = [self.loader.from_array(image, name)
+                     for name, image in zip(('date 1', 'date 2'), pair)]
+            if dates[0].shape != dates[1].shape:
+                raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Bring both to the '
+                                 'same grid.')
+        stacked = np.stack(dates)
+        return stacked[..., ::-1] if self.loader.bgr else stacked
 
     def _detect(self, batch: list[np.ndarray]) -> Iterator[ChangeMap]:
         for probability in self.probabilities(np.stack(batch)):
@@ -188,12 +186,7 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:
     state = get_state_dict(load_checkpoint_file(checkpoint))
     if isinstance(getattr(model, 'decode_head', None), IFNHead) and recognize(state) not in ('ifn_plugin', None):
         state = convert_state_dict(state)
-    # constants of the preprocessor, which the configuration has
-    state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
-    misfits = list_misfits(state, model.state_dict())
-    if misfits:
-        raise ValueError(f'{checkpoint} does not fit the configuration: {misfits}.')
-    model.load_state_dict(state)
+    model.load_state_dict(check_fit(checkpoint, state, model))
 
 
 def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:

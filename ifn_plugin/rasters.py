@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from .data.bands import Scale, as_limits, read_bands, scale_bands
 from .inference import ChangeDetector, read_ahead
 
 try:
@@ -51,15 +52,16 @@ class RasterSummary:
 
 
 class RasterPair:
-    """Two rasters on one grid, read window by window as 8-bit RGB.
+    """Two rasters on one grid, read window by window in grey levels from 0 to 255.
 
     Args:
         date1: The earlier raster, any that rasterio opens.
         date2: The later one.
-        bands: Which three bands are red, green and blue, counted from 1.
-        scale: The values that become 0 and 255, for rasters of other than 8 bits; by default the 2nd and the 98th
-            percentile of each band over both dates.
+        bands: Which bands to read, counted from 1, such as red, green and blue.
+        scale: The values that become 0 and 255, for all bands or for each; for rasters of other than 8 bits, by default
+            the 2nd and the 98th percentile of each band over both dates.
         align: Warp the second raster to the grid of the first while reading.
+        dtype: ``'uint8'``, rounded, or ``'float32'``.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -70,17 +72,17 @@ class RasterPair:
                  date1: str | Path,
                  date2: str | Path,
                  bands: Sequence[int] = (1, 2, 3),
-                 scale: tuple[float, float] | None = None,
-                 align: bool = False) -> None:
+                 scale: Scale | None = None,
+                 align: bool = False,
+                 dtype: str = 'uint8') -> None:
         self.paths = str(date1), str(date2)
         self.bands = list(bands)
-        if len(self.bands) != 3:
-            raise ValueError(f'bands={self.bands}: three are needed, for red, green and blue.')
+        self.dtype = dtype
         with ExitStack() as self._stack:
             self._set_up(scale, align)
             self._stack = self._stack.pop_all()  # to be closed later, unless something was wrong
 
-    def _set_up(self, scale: tuple[float, float] | None, align: bool) -> None:
+    def _set_up(self, scale: Scale | None, align: bool) -> None:
         first, second = (self._open(path) for path in self.paths)
         if align:
             # an alpha band tells where the warped raster has no pixels
@@ -116,15 +118,16 @@ class RasterPair:
                 raise ValueError(f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
                                  f'{values[1]}. Align the second with --align, or bring both to one grid.')
 
-    def _find_limits(self, scale: tuple[float, float] | None) -> np.ndarray | None:
-        """The values of each band that become 0 and 255, (2, 3); none for rasters of 8 bits."""
+    def _find_limits(self, scale: Scale | None) -> np.ndarray | None:
+        """The values of each band that become 0 and 255, (2, C); none for rasters of 8 bits."""
         if scale is not None:
-            return np.array([[scale[0]] * 3, [scale[1]] * 3])
+            return as_limits(scale, len(self.bands))
         if all(dataset.dtypes[band - 1] == 'uint8' for dataset in self.datasets for band in self.bands):
             return None
         shape = min(self.height, 1000), min(self.width, 1000)
-        samples = [dataset.read(self.bands, out_shape=(3, *shape), masked=True) for dataset in self.datasets]
-        values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(3)]
+        number = len(self.bands)
+        samples = [dataset.read(self.bands, out_shape=(number, *shape), masked=True) for dataset in self.datasets]
+        values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(number)]
         if not all(map(len, values)):
             raise ValueError(f'{self.paths[0]} and {self.paths[1]} have no pixel with data.')
         low, high = np.transpose([np.nanpercentile(value, (2, 98)) for value in values])
@@ -138,29 +141,24 @@ class RasterPair:
             shape: Read it shrunk to this height and width.
 
         Returns:
-            Both dates, (2, H, W, 3), RGB, uint8; and where both have data, (H, W), bool.
+            Both dates, (2, H, W, C), in the order of the bands; and where both have data, (H, W), bool.
         """
-        images, valid = [], True
+        images: list[np.ndarray] = []
+        valid: Any = True
         for dataset in self.datasets:
-            bands = dict(indexes=self.bands, window=window, out_shape=shape and (3, *shape))
-            image = dataset.read(**bands)
-            # the bands' own no-data values, and what holds for the whole raster, such as an alpha band
-            valid = valid & (dataset.read_masks(**bands) > 0).any(axis=0)
-            valid &= dataset.dataset_mask(window=window, out_shape=shape) > 0
-            if image.dtype.kind == 'f':
-                valid = valid & ~np.isnan(image).any(axis=0)
-            images.append(self._to_8_bits(image.transpose(1, 2, 0)))
-        return np.stack(images), np.asarray(valid)
-
-    def _to_8_bits(self, image: np.ndarray) -> np.ndarray:
-        if self._limits is None:
-            return image
-        low, high = self._limits
-        scaled = (np.nan_to_num(image.astype(np.float32)) - low) * (255 / (high - low))
-        return np.clip(scaled.round(), 0, 255).astype(np.uint8)
+            image, has_data = read_bands(dataset, self.bands, window, shape)
+            valid = valid & has_data
+            if self._limits is not None:
+                image = scale_bands(image, self._limits)
+                image = image.round() if self.dtype == 'uint8' else image
+            images.append(image.astype(self.dtype, copy=False))
+        pair = np.stack(images)
+        if self.dtype != 'uint8':
+            pair[:, ~valid] = 0  # as in training, see LoadBands
+        return pair, np.asarray(valid)
 
     def preview(self, side: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-        """Both dates, shrunk to a side, (h, w, 3), RGB, uint8."""
+        """Both dates, shrunk to a side, (h, w, C)."""
         date1, date2 = self.read(None, _shrunk(self.height, self.width, side))[0]
         return date1, date2
 

@@ -38,12 +38,23 @@ def _seed_everything(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
-def _seed_sample(results: dict[str, Any]) -> dict[str, Any]:
-    """First step of a training pipeline: what is random in it follows from the sample's place in the run alone."""
-    seed = getattr(results['sample_idx'], 'seed', None)
-    if seed is not None:
-        _seed_everything(*seed)
-    return results
+class _SeededDataset:
+    """A data set, whatever wraps it: what is random about a sample follows from its place in the run alone."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: _SeededIndex) -> Any:
+        _seed_everything(*index.seed)
+        return self.dataset[index]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while a worker unpickles it
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
 
 
 class _Batches(chain):
@@ -75,11 +86,8 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         if not isinstance(loader.sampler, InfiniteSampler):
             raise ValueError('ResumableTrainLoop needs train_dataloader.sampler.type=InfiniteSampler, but it is '
                              f'{type(loader.sampler).__name__}.')
-        dataset: Any = loader.dataset
-        while not hasattr(dataset, 'pipeline'):
-            dataset = dataset.dataset  # mmengine's RepeatDataset and the like
-        # before the workers start, which have copies of it
-        dataset.pipeline.transforms.insert(0, _seed_sample)
+        # before the workers start, which have copies of it; DataLoader's own __setattr__ would refuse
+        object.__setattr__(loader, 'dataset', _SeededDataset(loader.dataset))
         super().__init__(runner, loader, **kwargs)
 
     def _indices(self) -> Iterator[int]:
@@ -173,7 +181,7 @@ class WholeCheckpointHook(CheckpointHook):
         """Validate a resumed run, if a validation should have followed its checkpoint, which is written before."""
         super().before_train(runner)
         loop = runner.train_loop
-        done = runner.message_hub.runtime_info.get('validated')
+        done = runner.message_hub.runtime_info.get('last_validation')
         if (loop.iter > 0 and isinstance(loop, IterBasedTrainLoop) and runner.val_loop is not None and done != loop.iter
                 and loop.iter >= loop.val_begin
                 and (loop.iter % loop.val_interval == 0 or loop.iter == loop.max_iters)):
@@ -183,7 +191,7 @@ class WholeCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Keep the best checkpoint."""
         # before a checkpoint is written again, so that it says so
-        runner.message_hub.update_info('validated', runner.iter)
+        runner.message_hub.update_info('last_validation', runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
@@ -217,8 +225,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
-        ids = self.keep_ckpt_ids
-        if 0 < self.max_keep_ckpts == len(ids) and ids[-1] != step:
+        ids = self.keep_ckpt_ids if self.max_keep_ckpts > 0 else ()
+        if ids and len(ids) == self.max_keep_ckpts and ids[-1] != step:
             outdated = ids.popleft()  # mmengine would remove it first
         super()._save_checkpoint_with_step(runner, step, meta)
         if outdated is not None and is_main_process():

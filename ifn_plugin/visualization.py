@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-from .data.transforms import LoadPair
+from .data import LoadPair, find_loaders
 from .registry import HOOKS
 
 # RGB, distinguishable for colour-blind readers too (Okabe and Ito, https://jfly.uni-koeln.de/color/)
@@ -122,7 +122,6 @@ class ChangePanelHook(Hook):
         max_side: Larger images are shrunk to this, in pixels.
         show: Show the panels in a window too.
         wait_time: Seconds for which a window stays.
-        backend_args: mmengine's file backend, where the images do not lie on disk.
     """
 
     def __init__(self,
@@ -130,19 +129,19 @@ class ChangePanelHook(Hook):
                  interval: int = 1,
                  max_side: int = 512,
                  show: bool = False,
-                 wait_time: float = 0.,
-                 backend_args: dict[str, Any] | None = None) -> None:
+                 wait_time: float = 0.) -> None:
         self.draw = draw
         self.interval = interval
         self.max_side = max_side
         self.show = show
         self.wait_time = wait_time
-        self.loader = LoadPair(backend_args)
+        self.loader = LoadPair()
         self._names: set[str] = set()
 
     def before_test(self, runner: Runner) -> None:
-        """Start the count of equal names anew."""
+        """Start the count of equal names anew, and see how the images are loaded."""
         self._names.clear()
+        self.loader = find_loaders(runner.cfg)[0]
         if self.draw and get_world_size() > 1:
             print_log('Change panels are drawn by the first process, for its share of the pairs. Test in one process '
                       'to draw all.', 'current', logging.WARNING)
@@ -170,7 +169,7 @@ class ChangePanelHook(Hook):
     def _panel(self, sample: Any) -> np.ndarray:
         images = self.loader.transform(dict(img_path=sample.img_path))['img']
         label = sample.gt_sem_seg.data if 'gt_sem_seg' in sample else None
-        date1, date2 = (image[..., ::-1] for image in images)
+        date1, date2 = map(self.loader.picture, images)
         change_map = _as_array(sample.pred_sem_seg.data)
         return draw_panel(date1, date2, change_map, None if label is None else _as_array(label), self.max_side)
 

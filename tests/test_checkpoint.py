@@ -89,7 +89,9 @@ def test_nothing_of_a_schedule_but_its_curve(tmp_path, content):
 
 
 @pytest.mark.parametrize('content, message', [(b'', 'no checkpoint'), (b'no checkpoint', 'no checkpoint'),
-                                              (b'PK\x03\x04', 'no checkpoint')])
+                                              (b'PK\x03\x04', 'no checkpoint'),
+                                              (b'', '.*: it is empty'), (b'\n<!DOCTYPE html>', '.*: it is a web page'),
+                                              (b'version https://git-lfs.github.com/spec/v1', '.*: .* Git LFS')])
 def test_damaged_files(tmp_path, content, message):
     (tmp_path / 'bad.pth').write_bytes(content)
     with pytest.raises(ValueError, match=rf'bad\.pth is {message}'):

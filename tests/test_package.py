@@ -43,6 +43,24 @@ def test_mmseg_that_does_not_import(monkeypatch):
         _stack.check_stack()
 
 
+@pytest.mark.parametrize('error, message', [
+    (ModuleNotFoundError("No module named 'mmcv._ext'"), r"'mmcv\._ext'\. mmsegmentation needs mmcv with its compiled"),
+    (AssertionError('MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4.'), r'rc4\. Cure: pip'),
+])
+def test_mmseg_says_why_it_does_not_import(monkeypatch, error, message):
+
+    class Finder:
+
+        def find_spec(self, name, path=None, target=None):
+            if name == 'mmseg.models':
+                raise error
+
+    monkeypatch.delitem(sys.modules, 'mmseg.models')
+    monkeypatch.setattr(sys, 'meta_path', [Finder(), *sys.meta_path])
+    with pytest.raises(StackError, match=message):
+        _stack.check_stack()
+
+
 def test_error_through_custom_imports_ends_with_the_cure(tmp_path):
     """mmengine replaces an ImportError by "Failed to import"; the user must see the plugin's own sentence last."""
     old = tmp_path / 'mmengine-0.1.0.dist-info'

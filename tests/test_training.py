@@ -2,23 +2,34 @@
 
 import errno
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import (
+    BaseDataset,
+    ClassBalancedDataset,
+    ConcatDataset,
+    DefaultSampler,
+    InfiniteSampler,
+    RepeatDataset,
+)
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
+from torch.utils.data import DataLoader
 
 from ifn_plugin.checkpoint import load_checkpoint_file
-from ifn_plugin.training import InvalidLossHook, WholeCheckpointHook, WholeFileBackend
+from ifn_plugin.training import InvalidLossHook, ResumableTrainLoop, WholeCheckpointHook, WholeFileBackend
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
@@ -69,6 +80,43 @@ def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, setting
     assert got == pytest.approx({n: expected[n] for n in got}, abs=1e-6) and {5, 6} <= got.keys()
     weights = [load_checkpoint_file(folder / 'iter_6.pth')['state_dict'] for folder in (unbroken, tmp_path)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+
+
+class Noise(BaseDataset):
+    """Three samples that are nothing but random numbers."""
+
+    def load_data_list(self):
+        return [dict(number=number) for number in range(3)]
+
+    def prepare_data(self, idx):
+        return self.get_data_info(idx)['number'] + np.random.rand() + random.random() + torch.rand(1).item()
+
+    def get_cat_ids(self, idx):
+        return [idx % 2]
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda dataset: dataset, lambda dataset: ConcatDataset([dataset, dataset]),
+    lambda dataset: RepeatDataset(dataset, 2), lambda dataset: ClassBalancedDataset(dataset, 0.9),
+], ids=['plain', 'concat', 'repeat', 'balanced'])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_samples_follow_from_the_iteration(wrap, workers):
+    """Whatever wraps the data set."""
+
+    def samples(start):
+        dataset = wrap(Noise(serialize_data=False))
+        loader = DataLoader(dataset, 4, sampler=InfiniteSampler(dataset, seed=5), num_workers=workers)
+        runner = SimpleNamespace(seed=5, build_dataloader=lambda loader, seed: loader,
+                                 visualizer=SimpleNamespace())
+        loop = ResumableTrainLoop(runner, loader, max_iters=100)
+        assert len(loader.dataset) == len(dataset) and loader.dataset.metainfo == dataset.metainfo
+        loop._iter = start
+        loader.sampler.indices = loop._indices()
+        return torch.stack(list(islice(iter(loader), 6 - start)))
+
+    whole = samples(0)
+    assert len(whole.unique()) == 24
+    assert torch.equal(samples(2), whole[2:])
 
 
 def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
@@ -129,7 +177,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     """The last checkpoint is written before the last validation, which chooses the best."""
     checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
     info = checkpoint['message_hub']['runtime_info']
-    assert info.pop('validated') == 6
+    assert info.pop('last_validation') == 6
     del info['best_score'], info['best_ckpt']
     torch.save(checkpoint, tmp_path / 'iter_6.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import HOOKS, DefaultScope
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
@@ -140,7 +141,7 @@ def runner(folder):
     """What of a runner the hook needs."""
     name = f'test_visualization {folder}'
     visualizer = Visualizer(name, vis_backends=[dict(type='LocalVisBackend')], save_dir=str(folder))
-    return SimpleNamespace(visualizer=visualizer)
+    return SimpleNamespace(visualizer=visualizer, cfg=Config())
 
 
 def outputs_of(root: Path, *names: str, label: bool = True, side: int = 128) -> list[SegDataSample]:

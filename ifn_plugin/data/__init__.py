@@ -1,8 +1,9 @@
 """From the files of a change detection data set to pairs."""
 
 from .augment import PairPhotoMetricDistortion, RandomRotateCropFlip
+from .bands import BandDistortion, LoadBands
 from .dataset import LEVIRCDDataset, list_images
-from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair
+from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair, find_loaders
 
-__all__ = ['ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadChangeLabel', 'LoadPair',
-           'PairPhotoMetricDistortion', 'RandomRotateCropFlip', 'list_images']
+__all__ = ['BandDistortion', 'ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadBands', 'LoadChangeLabel', 'LoadPair',
+           'PairPhotoMetricDistortion', 'RandomRotateCropFlip', 'find_loaders', 'list_images']

@@ -1,6 +1,7 @@
 """Data sets in the layout of LEVIR-CD."""
 
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,22 @@ def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
                                  'img_suffix and seg_map_suffix.')
             files[name] = path
     return files
+
+
+def read_names(ann_file: str | Path, known: Container[str]) -> list[str]:
+    """The pairs that a list names, one a line.
+
+    Args:
+        ann_file: The list; lists of LEVIR-CD exist with and without suffix.
+        known: Names that are taken as they are.
+
+    Returns:
+        The names without suffix.
+    """
+    lines = Path(ann_file).read_text(encoding='utf-8').splitlines()
+    endings = '|'.join(map(re.escape, IMAGE_SUFFIXES))
+    listed = [line.strip() for line in lines if line.strip()]
+    return [name if name in known else re.sub(f'({endings})$', '', name, flags=re.I) for name in listed]
 
 
 @DATASETS.register_module()
@@ -93,13 +110,7 @@ class LEVIRCDDataset(BaseSegDataset):
         date1 = self._files('img_path_from', self.img_suffix)
         date2 = self._files('img_path_to', self.img_suffix)
         labels = self._files('seg_map_path', self.seg_map_suffix)
-        names = sorted(date1)
-        if self.ann_file:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
-            listed = [line.strip() for line in lines if line.strip()]
-            # lists of LEVIR-CD exist with and without suffix
-            endings = '|'.join(map(re.escape, IMAGE_SUFFIXES))
-            names = [name if name in date1 else re.sub(f'({endings})$', '', name, flags=re.I) for name in listed]
+        names = read_names(self.ann_file, date1) if self.ann_file else sorted(date1)
         self._check_complete(names, date1=date1, date2=date2, labels=labels)
         return [
             dict(

@@ -12,6 +12,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
+from mmengine.config import Config
 
 from ..registry import TRANSFORMS
 
@@ -109,10 +110,14 @@ class LoadPair(_Loader):
         ValueError: If a file is no image, not 8-bit, partly transparent, or the two sizes differ; the file is named.
     """
 
+    # The order of the channels, and their number
+    bgr = True
+    in_channels = 3
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the pair."""
         paths = results['img_path']
-        images = [self._colour(path) for path in paths]
+        images = [self._load(path, results) for path in paths]
         shapes = [image.shape[:2] for image in images]
         if shapes[0] != shapes[1]:
             raise ValueError(
@@ -122,12 +127,12 @@ class LoadPair(_Loader):
         results['img_shape'] = results['ori_shape'] = shapes[0]
         return results
 
-    def _colour(self, path: str) -> np.ndarray:
+    def _load(self, path: str, results: dict[str, Any]) -> np.ndarray:
         image = self._read(path)
         if image.dtype != np.uint8:
             raise ValueError(
                 f'{path} has {image.dtype} values, but 8-bit images are needed. Convert it with one scaling for all '
-                'images of the data set.')
+                'images of the data set, or load it with ifn_plugin.LoadBands.')
         if image.ndim == 2:
             image = image[..., None]
         channels = image.shape[2]
@@ -138,16 +143,32 @@ class LoadPair(_Loader):
         elif channels == 1:
             image = image.repeat(3, axis=2)
         elif channels != 3:
-            raise ValueError(f'{path} has {channels} channels, but 3 are needed.')
+            raise ValueError(f'{path} has {channels} channels, but 3 are needed. ifn_plugin.LoadBands takes others.')
         return image
+
+    def from_array(self, image: Any, name: str) -> np.ndarray:
+        """What would have been loaded from a file with this image, (H, W, 3), RGB, uint8.
+
+        Raises:
+            ValueError: If it is no such image; it is called by its name.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
+            raise ValueError(f'{name} is {given}, but an RGB image, uint8 (H, W, 3), is needed for both dates, or '
+                             'a file for both.')
+        return image[..., ::-1]
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Something to look at, (H, W, 3), RGB, uint8, of an image that was loaded."""
+        return image[..., ::-1]
 
 
 @TRANSFORMS.register_module()
 class LoadChangeLabel(_Loader):
     """Load a change label: 0 is unchanged, 255 (LEVIR-CD) or 1 is changed.
 
-    Required keys: ``seg_map_path`` and, where the images are loaded, ``ori_shape``. Added key: ``gt_seg_map``, (H, W),
-    uint8 of 0, 1 and 255 (ignored), entered in ``seg_fields``.
+    Required keys: ``seg_map_path`` and, where the images are loaded, ``ori_shape`` and, from ``LoadBands``, ``valid``.
+    Added key: ``gt_seg_map``, (H, W), uint8 of 0, 1 and 255 (ignored), entered in ``seg_fields``.
 
     Args:
         changed: The value that means "changed": 255; or 1, and then 255 is ignored. ``None`` takes both for changed and
@@ -210,9 +231,33 @@ class LoadChangeLabel(_Loader):
 
     @staticmethod
     def _finish(results: dict[str, Any], label: np.ndarray) -> dict[str, Any]:
+        if 'valid' in results:
+            label = np.where(results.pop('valid'), label, np.uint8(255))
         results['gt_seg_map'] = label
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
+
+
+def find_loaders(cfg: Config) -> tuple[LoadPair, LoadChangeLabel]:
+    """The steps of a configuration's pipeline that load a pair and its label.
+
+    Args:
+        cfg: The configuration. Its test's pipeline is looked at first, then validation's and training's.
+
+    Returns:
+        Both; as they are by default where another project's steps load, or none.
+    """
+    found: dict[type, Any] = {}
+    for name in ('test', 'val', 'train'):
+        settings: Any = (cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
+        while 'dataset' in settings:
+            settings = settings['dataset']  # mmengine's RepeatDataset and the like
+        for step in settings.get('pipeline') or []:
+            given = TRANSFORMS.get(step['type']) if isinstance(step.get('type'), str) else step.get('type')
+            for kind in (LoadPair, LoadChangeLabel):
+                if isinstance(given, type) and issubclass(given, kind) and kind not in found:
+                    found[kind] = TRANSFORMS.build(step)
+    return found.get(LoadPair) or LoadPair(), found.get(LoadChangeLabel) or LoadChangeLabel()
 
 
 @TRANSFORMS.register_module()

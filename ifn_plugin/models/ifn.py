@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..checkpoint import load_encoder_weights
+from ..checkpoint import load_encoder_weights, spread_channels
 from ..registry import MODELS
 
 # Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
@@ -32,6 +32,20 @@ def _pair_up(x: Tensor) -> Tensor:
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.cat((x[0::2], x[1::2]), dim=1)
     return x.reshape(x.shape[0] // 2, -1, *x.shape[2:])
+
+
+def _spread_when_loaded(encoder: nn.Module, in_channels: int) -> None:
+    """Let the first convolution of an encoder for other bands load the weights of one for red, green and blue."""
+    first = next((layer for layer in encoder.modules()
+                  if isinstance(layer, nn.Conv2d) and layer.in_channels == in_channels), None)
+    if first is not None and in_channels != 3:
+
+        def spread(state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+            key = f'{prefix}weight'
+            if key in state_dict:
+                state_dict[key] = spread_channels(state_dict[key], in_channels)
+
+        first._register_load_state_dict_pre_hook(spread)
 
 
 class BasePairEncoder(BaseModule):
@@ -96,7 +110,8 @@ class PairEncoder(BasePairEncoder):
     Args:
         backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``. Its
             ``init_cfg`` says where its weights come from when training starts.
-        in_channels: Channels of one date.
+        in_channels: Channels of one date, which the backbone's own settings say too. Weights of an encoder for red,
+            green and blue load into one for other bands: see :func:`ifn_plugin.checkpoint.spread_channels`.
         frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an
             optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made.
         init_cfg: mmengine's, for the whole.
@@ -109,6 +124,7 @@ class PairEncoder(BasePairEncoder):
                  init_cfg: dict | list | None = None) -> None:
         super().__init__(in_channels, frozen, init_cfg)
         self.encoder = MODELS.build(backbone)
+        _spread_when_loaded(self.encoder, in_channels)
         if frozen:
             self.requires_grad_(False)
             self.eval()
@@ -133,7 +149,8 @@ class IFN(BasePairEncoder):
     64, 128, 256, 512 and 512 a date, at strides 1, 2, 4, 8 and 16.
 
     Args:
-        in_channels: Channels of one date.
+        in_channels: Channels of one date. Weights of an encoder for red, green and blue load into one for other bands:
+            see :func:`ifn_plugin.checkpoint.spread_channels`.
         frozen: Keep the encoder as it was loaded, as in the paper: no gradient, no autograd graph, evaluation mode,
             no entry in an optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. ``False`` trains it.
         init_cfg: Where the encoder's weights come from when training starts: ``dict(type='Pretrained',
@@ -152,6 +169,7 @@ class IFN(BasePairEncoder):
                  init_cfg: dict | list | None = dict(type='Pretrained', checkpoint='torchvision://vgg16')) -> None:
         super().__init__(in_channels, frozen, init_cfg)
         self.features = nn.Sequential(*_vgg16_layers(in_channels))
+        _spread_when_loaded(self.features, in_channels)
         self.taps = [i - 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         self.taps.append(len(self.features) - 1)
         # torchvision's initialization of VGG: without normalization layers, torch's default fades out in 13 layers

@@ -13,11 +13,12 @@ from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.training import WholeFileBackend
 
 
-def load_pair(files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both dates, (H, W, 3), RGB, uint8, and the label, (H, W), of a pair's three files."""
+def load_pair(files: Sequence[str | Path], load_dates: LoadPair,
+              load_label: LoadChangeLabel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both dates and the label, as the loaders give them, of a pair's three files."""
     date1, date2, label = map(str, files)
-    pair = LoadChangeLabel()(LoadPair()(dict(img_path=[date1, date2], seg_map_path=label, seg_fields=[])))
-    first, second = (image[..., ::-1] for image in pair['img'])
+    pair = load_label(load_dates(dict(img_path=[date1, date2], seg_map_path=label, seg_fields=[])))
+    first, second = pair['img']
     return first, second, pair['gt_seg_map']
 
 

@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
+from ifn_plugin.data import find_loaders
 from ifn_plugin.tools._common import resolve_config
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
@@ -101,6 +102,7 @@ class Subject:
         self.cfg = Config.fromfile(config)
         init_default_scope(self.cfg.get('default_scope', 'mmseg'))
         self.variant, self.data_root = variant, data_root
+        self.channels = find_loaders(self.cfg)[0].in_channels
         self.step: Callable[[], float] | None = None
 
     def _model(self) -> nn.Module:
@@ -118,7 +120,7 @@ class Subject:
         """Parameters, and multiply-accumulate operations for one pair."""
         torch.manual_seed(0)
         model: Any = MODELS.build(self.cfg.model).eval()
-        batch = model.data_preprocessor(_batch(size, 1), True)
+        batch = model.data_preprocessor(_batch(size, 1, self.channels), True)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**batch, mode='predict')
         parameters = list(model.parameters())
@@ -157,7 +159,7 @@ class Subject:
         if self.variant.startswith('float16'):
             optim_wrapper['type'] = 'AmpOptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
-        batch = _batch(case.size, case.batch)
+        batch = _batch(case.size, case.batch, self.channels)
         return lambda: _seconds(lambda: model.train_step(batch, wrapper)) / case.batch
 
     def _inference(self, case: Case) -> Callable[[], float]:
@@ -165,7 +167,7 @@ class Subject:
             return self._onnx_inference(case)
         model: Any = self._model().eval()
         # prepared as in training, since open-cd's preprocessor takes one pair only in testing
-        batch = model.data_preprocessor(_batch(case.size, case.batch), True)
+        batch = model.data_preprocessor(_batch(case.size, case.batch, self.channels), True)
 
         def step() -> float:
             with torch.no_grad():
@@ -174,13 +176,13 @@ class Subject:
         return step
 
     def _onnx_inference(self, case: Case) -> Callable[[], float]:
-        from ifn_plugin.export import export, open_onnx
+        from ifn_plugin.export import ChangeNetwork, export, open_onnx
         torch.manual_seed(0)
         with TemporaryDirectory() as folder:
             path = Path(folder) / 'model.onnx'
-            export(MODELS.build(self.cfg.model), path)
+            export(ChangeNetwork(MODELS.build(self.cfg.model)), path)
             run = open_onnx(path)
-        images = torch.stack(_batch(case.size, case.batch)['inputs']).permute(0, 2, 3, 1).contiguous()
+        images = torch.stack(_batch(case.size, case.batch, self.channels)['inputs']).permute(0, 2, 3, 1).contiguous()
         date1, date2 = (date.contiguous() for date in images.chunk(2, dim=3))
         release_memory()  # what exporting left
         return lambda: _seconds(lambda: run(date1, date2)) / case.batch
@@ -217,10 +219,10 @@ class Subject:
         return step
 
 
-def _batch(size: int, batch: int) -> dict[str, Any]:
+def _batch(size: int, batch: int, channels: int = 3) -> dict[str, Any]:
     from mmseg.structures import SegDataSample
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (batch, 6, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (batch, 2 * channels, size, size), dtype=torch.uint8, generator=generator)
     labels = (torch.rand(batch, 1, size, size, generator=generator) > 0.9).long()
     meta = dict(ori_shape=(size, size), img_shape=(size, size))
     samples = [SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=meta) for label in labels]

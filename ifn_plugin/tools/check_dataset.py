@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from ifn_plugin.data import list_images
+from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
+from ifn_plugin.data.dataset import read_names
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.visualization import draw_mask, draw_row
@@ -58,14 +60,18 @@ class Pair:
         files: Both dates and the label.
         size: Height and width.
         changed: Share of the labelled pixels that are changed.
+        labelled: Number of these.
         values: Values in the label's file.
+        moments: Mean of each channel over both dates' labelled pixels, and mean of its square, (2, C).
         thumbnails: Both dates, small and grey, (2, 32, 32).
     """
 
     files: tuple[Path, Path, Path]
     size: tuple[int, int]
     changed: float
+    labelled: int
     values: tuple[int, ...]
+    moments: np.ndarray
     thumbnails: np.ndarray
 
 
@@ -77,6 +83,8 @@ class Split:
         name: Its name.
         folders: Of both dates and the label.
         suffixes: How the names of the images and of the labels end; ``None`` for any.
+        ann_file: A list of the pairs that belong to it; ``None`` for all.
+        loaders: Of the dates and of the label.
         pairs: What could be read.
         files: Number of files in each folder.
     """
@@ -84,6 +92,8 @@ class Split:
     name: str
     folders: tuple[Path, Path, Path]
     suffixes: tuple[str | None, str | None] = (None, None)
+    ann_file: Path | None = None
+    loaders: tuple[LoadPair, LoadChangeLabel] = field(default_factory=lambda: (LoadPair(), LoadChangeLabel()))
     pairs: list[Pair] = field(default_factory=list)
     files: tuple[int, ...] = (0, 0, 0)
 
@@ -125,6 +135,7 @@ def _three(items: Any) -> tuple[Path, Path, Path]:
 
 def _configured_splits(path: Path) -> Iterator[Split]:
     cfg = read_config(path)
+    loaders = find_loaders(cfg)
     for name in ('train', 'val', 'test'):
         settings: Any = (cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
         while 'dataset' in settings:
@@ -133,7 +144,8 @@ def _configured_splits(path: Path) -> Iterator[Split]:
         if prefixes.keys() >= KINDS.keys():
             root = Path(settings.get('data_root') or '')
             yield Split(name, _three(root / prefixes[kind] for kind in KINDS),
-                        (settings.get('img_suffix'), settings.get('seg_map_suffix')))
+                        (settings.get('img_suffix'), settings.get('seg_map_suffix')),
+                        root / settings.ann_file if settings.get('ann_file') else None, loaders)
 
 
 def check_split(split: Split) -> Iterator[Finding]:
@@ -150,6 +162,12 @@ def check_split(split: Split) -> Iterator[Finding]:
             return
     split.files = tuple(map(len, kinds))
     everything = sorted(set().union(*kinds))
+    if split.ann_file is not None:
+        try:
+            everything = read_names(split.ann_file, kinds[0])
+        except (OSError, ValueError) as error:
+            yield Finding(split.name, True, f'{split.ann_file}, the list of its pairs, cannot be read: {error}')
+            return
     if not everything:
         yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
     for name in everything:
@@ -158,33 +176,37 @@ def check_split(split: Split) -> Iterator[Finding]:
             yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
     trios = [_three(files[name] for files in kinds) for name in everything if all(name in files for files in kinds)]
     with ThreadPoolExecutor() as pool:
-        for result in track(pool.map(_read, trios), f'Reading {split.name}', len(trios)):
+        for result in track(pool.map(partial(_read, split.loaders), trios), f'Reading {split.name}', len(trios)):
             if isinstance(result, Pair):
                 split.pairs.append(result)
                 yield from _check_pair(split.name, result)
             else:
                 yield Finding(split.name, True, result)
     conventions = Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs)
-    if len(conventions.keys() & {1, 255}) == 2:
+    if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
                       '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
     if split.pairs and not any(pair.changed for pair in split.pairs):
         yield Finding(split.name, True, 'no label has a changed pixel.')
 
 
-def _read(trio: tuple[Path, Path, Path]) -> Pair | str:
+def _read(loaders: tuple[LoadPair, LoadChangeLabel], trio: tuple[Path, Path, Path]) -> Pair | str:
     try:
-        date1, date2, label = load_pair(trio)
+        *dates, label = load_pair(trio, *loaders)
     except (OSError, ValueError) as error:
         return str(error)
     # values as they are in the file, which the loader has read without complaint
     raw = cv2.imread(str(trio[2]), cv2.IMREAD_GRAYSCALE) if trio[2].suffix != '.npy' else label
     values = tuple(np.flatnonzero(np.bincount(np.asarray(raw).ravel(), minlength=256)).tolist())
     counted = label != 255
-    thumbnails = [cv2.resize(cv2.cvtColor(np.ascontiguousarray(date), cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL),
-                             interpolation=cv2.INTER_AREA) for date in (date1, date2)]
-    changed = float((label == 1).sum() / max(1, counted.sum()))
-    return Pair(trio, label.shape, changed, values, np.stack(thumbnails))
+    pictures = (np.ascontiguousarray(loaders[0].picture(date)) for date in dates)
+    thumbnails = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL),
+                             interpolation=cv2.INTER_AREA) for picture in pictures]
+    labelled = int(counted.sum())
+    levels = np.concatenate([date[counted] for date in dates]).astype(np.float32)
+    moments = np.stack([levels.mean(axis=0), np.square(levels).mean(axis=0)]) if labelled else np.zeros((2, 1))
+    return Pair(trio, label.shape, float((label == 1).sum() / max(1, labelled)), labelled, values,
+                moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails))
 
 
 def _check_pair(split: str, pair: Pair) -> Iterator[Finding]:
@@ -246,20 +268,31 @@ def summarize(split: Split) -> dict[str, str]:
     shown = [f'{width}×{height}' + (f' ({count})' if len(sizes) > 1 else '')
              for (height, width), count in sizes.most_common(3)]
     shares = [pair.changed for pair in split.pairs]
+    values = sorted({value for pair in split.pairs for value in pair.values})
+    counted = [pair for pair in split.pairs if pair.labelled]
+    mean = deviation = ''
+    if counted:
+        weights = [pair.labelled for pair in counted]
+        means, squares = np.average([pair.moments for pair in counted], axis=0, weights=weights)
+        mean, deviation = (', '.join(f'{value:.1f}' for value in channels)
+                           for channels in (means, np.sqrt(np.maximum(squares - means**2, 0))))
     return {
         'split': split.name,
         'pairs read': f'{len(split.pairs):,}',
         'files in A, B, label': ', '.join(f'{count:,}' for count in split.files),
         'sizes': ', '.join(shown) + (f' and {len(sizes) - 3} more' if len(sizes) > 3 else ''),
-        'label values': ', '.join(map(str, sorted({value for pair in split.pairs for value in pair.values}))),
+        'label values': ', '.join(map(str, values[:6])) + (f' and {len(values) - 6} more' if len(values) > 6 else ''),
         'changed': f'{100 * np.average(shares, weights=[np.prod(pair.size) for pair in split.pairs]):.2f} %'
                    if shares else '',
         'pairs without change': f'{sum(not share for share in shares):,}',
+        'mean': mean,
+        'std': deviation,
     }
 
 
-def _picture(files: tuple[Path, Path, Path]) -> str:
-    date1, date2, label = load_pair(files)
+def _picture(files: tuple[Path, Path, Path], loaders: tuple[LoadPair, LoadChangeLabel]) -> str:
+    *dates, label = load_pair(files, *loaders)
+    date1, date2 = map(loaders[0].picture, dates)
     return embed(draw_row({'date 1': date1, 'date 2': date2, 'label': draw_mask(label)}, 256))
 
 
@@ -272,8 +305,9 @@ def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Findin
         places = np.unique(np.linspace(0, len(ranked) - 1, min(number, len(ranked))).astype(int))
         samples[split.name] = [
             (f'{ranked[place].files[0].name}, {100 * ranked[place].changed:.2f} % changed',
-             _picture(ranked[place].files)) for place in places]
-    shown = [(finding, [_picture(pair) for pair in finding.pairs]) for finding in findings[:100]]
+             _picture(ranked[place].files, split.loaders)) for place in places]
+    # all splits have the same
+    shown = [(finding, [_picture(pair, splits[0].loaders) for pair in finding.pairs]) for finding in findings[:100]]
     write_page(
         path, 'check_dataset.html.j2', summaries=[summarize(split) for split in splits], samples=samples,
         findings=shown, total=len(findings))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from ifn_plugin.export import compare, export
+from ifn_plugin.export import ChangeNetwork, compare, export
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools._common import read_config, resolve_config
 
@@ -36,9 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.out.suffix == '.onnx':
         shapes += [(1, 1, 1), (1, 67, 53), (2, 33, 200)]
     try:
-        model = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False)).model
-        export(model, args.out)
-        differences = compare(model, args.out, shapes)
+        detector = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False))
+        network = ChangeNetwork(detector.model, detector.loader)
+        export(network, args.out)
+        differences = compare(network, args.out, shapes)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.0f} MiB. Largest difference from PyTorch: '

@@ -11,17 +11,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from mmengine.config import DictAction
 from rich.progress import track
 
-from ifn_plugin.data import LoadPair
+from ifn_plugin.data import LoadBands, LoadPair
 from ifn_plugin.inference import ChangeDetector, ChangeMap, find_pairs
 from ifn_plugin.tools._common import add_acceleration_arguments, chosen_acceleration, read_config, resolve_config
 from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
+
+if TYPE_CHECKING:
+    from ifn_plugin.rasters import RasterPair
 
 OUTPUTS = ('map', 'probability', 'panel')
 RASTERS = ('.tif', '.tiff', '.vrt', '.jp2', '.img')
@@ -42,9 +46,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
     add_acceleration_arguments(parser)
     group = parser.add_argument_group('rasters')
-    group.add_argument('--bands', type=int, nargs=3, default=[1, 2, 3], help='red, green and blue; default: 1 2 3')
+    group.add_argument('--bands', type=int, nargs='+',
+                       help="red, green and blue, or the detector's; default: the configuration's, or else 1 2 3")
     group.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'),
-                       help='values that become 0 and 255; default: none for 8 bits, else percentiles 2 and 98')
+                       help="values that become 0 and 255; default: the configuration's, or else none for 8 bits and "
+                       'percentiles 2 and 98 for others')
     group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
     group.add_argument('--window', type=int, default=1024, help='side of the windows in pixels; default: 1024')
     group.add_argument('--polygons', type=Path, metavar='FILE', help='changed areas, as .gpkg or .geojson')
@@ -77,15 +83,16 @@ def _list_pairs(date1: Path, date2: Path) -> dict[str, tuple[Path, Path]]:
     return find_pairs(date1, date2) if date1.is_dir() else {date2.stem: (date1, date2)}
 
 
-def _pictures(change: ChangeMap, pair: tuple[Path, Path], outputs: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+def _pictures(change: ChangeMap, pair: tuple[Path, Path], outputs: list[str],
+              loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
     """What to write of a pair, BGR or grey."""
     if 'map' in outputs:
         yield 'map', change.changed.astype(np.uint8) * 255
     if 'probability' in outputs:
         yield 'probability', (change.probability * 255).round().astype(np.uint8)
     if 'panel' in outputs:
-        date1, date2 = LoadPair().transform(dict(img_path=[str(path) for path in pair]))['img']
-        panel = draw_panel(date1[..., ::-1], date2[..., ::-1], change.changed)
+        date1, date2 = map(loader.picture, loader.transform(dict(img_path=[str(path) for path in pair]))['img'])
+        panel = draw_panel(date1, date2, change.changed)
         yield 'panel', panel[..., ::-1]
 
 
@@ -106,7 +113,7 @@ def predict(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]], out: 
     for change, (name, pair) in zip(track(maps, total=len(pairs), description='Predicting'), pairs.items()):
         changed += int(change.changed.sum())
         pixels += change.changed.size
-        for kind, picture in _pictures(change, pair, outputs):
+        for kind, picture in _pictures(change, pair, outputs, detector.loader):
             _write(picture, out / kind / f'{name}.png')
     return changed / pixels
 
@@ -115,14 +122,25 @@ def _write(picture: np.ndarray, path: Path) -> None:
     WholeFileBackend().put(cv2.imencode('.png', picture)[1].tobytes(), path)
 
 
+def _open_rasters(args: argparse.Namespace, loader: LoadPair) -> 'RasterPair':
+    from ifn_plugin.rasters import RasterPair
+
+    bands, scale, dtype = [1, 2, 3], args.scale, 'uint8'
+    if isinstance(loader, LoadBands):
+        bands, scale, dtype = loader.bands, args.scale or loader.scale, 'float32'
+    if args.bands is not None and len(args.bands) != len(bands):
+        raise ValueError(f'--bands {" ".join(map(str, args.bands))}: the detector takes {len(bands)} bands.')
+    return RasterPair(args.date1, args.date2, args.bands or bands, scale, args.align, dtype)
+
+
 def predict_rasters(args: argparse.Namespace) -> None:
     """Find the changes between two rasters and write what the arguments ask for."""
     from ifn_plugin import rasters  # not everyone has what it needs
 
     if args.polygons is not None and args.polygons.suffix.lower() not in rasters.DRIVERS:
         raise ValueError(f'{args.polygons}: name a file that ends in {" or ".join(rasters.DRIVERS)}.')
-    with rasters.RasterPair(args.date1, args.date2, args.bands, args.scale, args.align) as pair:
-        detector = build_detector(args)
+    detector = build_detector(args)
+    with _open_rasters(args, detector.loader) as pair:
         start = time.perf_counter()
         name = f'{args.date2.stem}.tif'
         files = {kind: args.out / kind / name for kind in OUTPUTS}
@@ -134,7 +152,10 @@ def predict_rasters(args: argparse.Namespace) -> None:
                 number = rasters.write_polygons(paths['map'], paths['probability'], args.polygons, args.min_area)
                 print(f'{number} changed areas: {args.polygons}')
             if 'panel' in args.output:
-                panel = draw_panel(*pair.preview(), rasters.preview_map(paths['map']))
+                date1, date2 = pair.preview()
+                if not detector.loader.bgr:
+                    date1, date2 = map(detector.loader.picture, (date1, date2))
+                panel = draw_panel(date1, date2, rasters.preview_map(paths['map']))
                 _write(panel[..., ::-1], files['panel'].with_suffix('.png'))
     share = summary.changed / max(summary.valid, 1)
     print(f'{summary.total / 1e6:.1f} megapixels in {time.perf_counter() - start:.1f} s, {share:.2%} of the '

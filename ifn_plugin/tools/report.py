@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
+from ifn_plugin.data import find_loaders
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
 from ifn_plugin.tools._common import read_log
@@ -283,7 +284,8 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
         cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
         cfg.model.test_cfg = dict(mode='whole')
         detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
-        loaded = [load_pair(pair['files']) for _, pair in chosen]
+        loaders = find_loaders(cfg)
+        loaded = [load_pair(pair['files'], *loaders) for _, pair in chosen]
     except Exception as error:  # the tables and charts are worth having without them
         yield f'No pictures: {type(error).__name__}: {" ".join(str(error).split())}', ''
         return
@@ -298,9 +300,9 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
     for (kind, pair), (date1, date2, label) in zip(chosen, loaded):
         name = Path(pair['files'][0]).stem
         levels.clear()
-        change = detector.predict(np.ascontiguousarray(date1), np.ascontiguousarray(date2))
+        change = detector.predict(*pair['files'][:2])
         yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', embed(
-            draw_panel(date1, date2, change.changed, label, max_side=288))
+            draw_panel(loaders[0].picture(date1), loaders[0].picture(date2), change.changed, label, max_side=288))
         if levels:
             sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
                           embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))

@@ -6,6 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ifn_plugin.acceleration import detector_of
+from ifn_plugin.checkpoint import check_fit, get_state_dict, load_checkpoint_file
 from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
 
 
@@ -51,7 +53,13 @@ def main(argv: list[str] | None = None) -> None:
             cfg.tta_model.type = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    try:
+        # mmengine would warn, and test random weights
+        check_fit(args.checkpoint, get_state_dict(load_checkpoint_file(args.checkpoint)), detector_of(runner))
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    runner.test()
     leave_processes()
 
 

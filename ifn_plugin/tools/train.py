@@ -4,7 +4,7 @@ import argparse
 
 import torch
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
 
@@ -23,6 +23,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     cfg.resume = args.resume
+    if args.resume and cfg.get('load_from'):
+        # mmengine would go on from there instead of from the run's own checkpoint
+        cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+        cfg.load_from = None if cfg.resume else cfg.load_from
     if args.amp and not torch.cuda.is_available():
         args.dtype = args.dtype or 'bfloat16'
     elif torch.cuda.is_available() and (args.amp or args.dtype == 'float16'):

@@ -1,18 +1,23 @@
 """Drawn data sets in the layout that a configuration describes, and a short run on them."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from ifn_plugin.data import LoadBands, find_loaders
 
 SPLITS = ('train', 'val', 'test')
 
 
 def lay_out(cfg, drawn, root):
     """Copy a drawn data set, in LEVIR-CD's layout, to where and how a configuration wants it; it is told the root."""
+    loader = find_loaders(cfg)[0]
     for split in SPLITS:
         settings = cfg[f'{split}_dataloader'].dataset
         settings.data_root = str(root)
@@ -23,7 +28,9 @@ def lay_out(cfg, drawn, root):
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted((drawn / split / kind).iterdir()):
                 name = f'{split}_{path.name}'
-                if 'OUT' in target.parts:  # SVCD's labels, saved with loss
+                if kind != 'label' and isinstance(loader, LoadBands):
+                    write_bands(target / f'{split}_{path.stem}.tif', cv2.imread(str(path)), max(loader.bands))
+                elif 'OUT' in target.parts:  # SVCD's labels, saved with loss
                     cv2.imwrite(str(target / f'{split}_{path.stem}.jpg'), cv2.imread(str(path), 0))
                 else:
                     shutil.copy(path, target / name)
@@ -32,6 +39,16 @@ def lay_out(cfg, drawn, root):
             listed = Path(root, settings.ann_file)
             listed.parent.mkdir(exist_ok=True)
             listed.write_text(''.join(f'{name}\n' for name in sorted(set(names))))
+
+
+def write_bands(path, image, number):
+    """Write an image as GeoTIFF of 16 bits, its channels over and over as bands."""
+    rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, 'w', driver='GTiff', height=image.shape[0], width=image.shape[1], count=number,
+                           dtype='uint16') as dataset:
+            dataset.write(np.stack([image[..., band % 3] * np.uint16(12) for band in range(number)]))
 
 
 def run(path, drawn, folder):

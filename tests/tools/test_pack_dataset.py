@@ -196,8 +196,8 @@ def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
         for transform in [inner for outer in cfg.pipeline for inner in (outer, *outer.get('transforms', []))]:
             if 'crop_size' in transform:
                 transform.crop_size = (40, 40)
-            transform.pop('prob' if transform.type == 'RandomRotate' else 'rotate_prob', None)
-            if transform.type == 'RandomRotate':
+            transform.pop('prob' if transform.type == 'mmseg.RandomRotate' else 'rotate_prob', None)
+            if transform.type == 'mmseg.RandomRotate':
                 transform.prob = 0
         with DefaultScope.overwrite_default_scope('mmseg'):
             dataset = DATASETS.build(cfg)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ifn_plugin.checkpoint import load_checkpoint_file
+from ifn_plugin.checkpoint import convert_to_opencd, load_checkpoint_file
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
@@ -61,6 +61,20 @@ def test_resume_goes_on_also_from_a_checkpoint_that_was_loaded_and_written_again
     python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--resume', '--cfg-options', *options,
            'train_cfg.max_iters=3')
     assert [entry['iter'] for entry in scalars(work_dir) if 'loss' in entry] == [3]
+
+
+def test_resume_goes_on_from_the_runs_own_checkpoint(scalars, trained, python, options, tmp_path):
+    """Though it had started from another's weights."""
+    work_dir = tmp_path / 'resumed'
+    arguments = ('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--resume', '--cfg-options', *options,
+                 f'load_from={trained / "iter_2.pth"}', 'default_hooks.checkpoint.max_keep_ckpts=-1',
+                 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1')
+    python(*arguments, 'train_cfg.max_iters=1')
+    assert [entry['iter'] for entry in scalars(work_dir) if 'loss' in entry] == [1]
+    output = python(*arguments, 'train_cfg.max_iters=3')
+    assert sorted(entry['iter'] for entry in scalars(work_dir) if 'loss' in entry) == [1, 2, 3]
+    assert {path.name for path in work_dir.glob('iter_*')} == {'iter_1.pth', 'iter_2.pth', 'iter_3.pth'}
+    assert 'is not defined' not in output and 'last_validation' not in output
 
 
 def test_testing_gives_the_validations_figures_and_panels(scalars, trained, python, options, tmp_path):
@@ -151,6 +165,21 @@ def test_amp_trains_in_bfloat16_without_a_gpu(scalars, trained, python, options,
 def test_missing_files(python, arguments, message):
     output = python('-m', f'ifn_plugin.tools.{arguments[0]}', *arguments[1:], fails=True)
     assert message in output and 'Traceback' not in output
+
+
+def test_weights_that_do_not_fit(python, options, trained, tmp_path):
+    """mmengine warns, and tests random weights."""
+    content = load_checkpoint_file(trained / 'iter_2.pth')
+    content['state_dict']['decode_head.stray'] = content['state_dict'].pop('backbone.features.0.weight')
+    torch.save(content, tmp_path / 'other.pth')
+    output = python('-m', 'ifn_plugin.tools.test', CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path,
+                    '--cfg-options', *options, fails=True)
+    assert re.search(r'other\.pth does not fit the configuration: backbone\.features\.0\.weight is missing; '
+                     r'decode_head\.stray is unknown', output)
+    torch.save(convert_to_opencd(load_checkpoint_file(trained / 'iter_2.pth')), tmp_path / 'stock.pth')
+    output = python('-m', 'ifn_plugin.tools.test', CONFIG, tmp_path / 'stock.pth', '--work-dir', tmp_path,
+                    '--cfg-options', *options, fails=True)
+    assert "It is open-cd's IFN: bring it over by ifn_plugin.tools.convert_checkpoint." in output
 
 
 def test_configuration_that_does_not_fit(python, options, tmp_path):
