@@ -51,8 +51,8 @@ setup(
         'geo': ['rasterio', 'geopandas'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
-        'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'ruff', 'mypy',
-                'pre-commit', 'build', 'nox'],
+        'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'nbclient', 'ipykernel',
+                'ruff', 'mypy', 'pre-commit', 'build', 'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from ifn_plugin import configurations
 from ifn_plugin.baseline import difference_otsu
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.evaluation import scores
-from ifn_plugin.tools import _common, demo
+from ifn_plugin.tools import demo
 
 
 def test_otsu_parts_a_changed_square_from_the_rest():
@@ -111,12 +112,12 @@ def test_large_images_are_validated_on_a_few_only(tmp_path):
 
 
 def test_find_config_looks_into_the_checkout_and_the_package(tmp_path, monkeypatch):
-    assert _common.find_config('ifn_mmseg_demo.py').parent.name == 'ifn_mmseg'
+    assert configurations.find_config('ifn_mmseg_demo.py').parent.name == 'ifn_mmseg'
     package = tmp_path / 'site-packages' / 'ifn_plugin'
-    monkeypatch.setattr(_common, '__file__', str(package / 'tools' / '_common.py'))
+    monkeypatch.setattr(configurations, '__file__', str(package / 'configurations.py'))
     with pytest.raises(FileNotFoundError, match=r'ifn_mmseg_demo\.py'):
-        _common.find_config('ifn_mmseg_demo.py')
+        configurations.find_config('ifn_mmseg_demo.py')
     for folder in (package.parent / 'configs' / 'ifn_mmseg', package / '.mim' / 'configs' / 'ifn_mmseg'):
         folder.mkdir(parents=True)
         (folder / 'ifn_mmseg_demo.py').touch()
-        assert _common.find_config('ifn_mmseg_demo.py') == folder / 'ifn_mmseg_demo.py'
+        assert configurations.find_config('ifn_mmseg_demo.py') == folder / 'ifn_mmseg_demo.py'

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 from ifn_plugin import StackError
+from ifn_plugin.configurations import find_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,19 +123,3 @@ def resolve_config(config: str) -> Path:
         return find_config(config)
     except FileNotFoundError as error:
         raise SystemExit(f"{config}: no such file, and none of the plugin's own configurations.") from error
-
-
-def find_config(name: str) -> Path:
-    """Find a configuration of the plugin's own by its file name, in an installed package or in a source checkout.
-
-    Raises:
-        FileNotFoundError: If it is in neither.
-    """
-    package = Path(__file__).resolve().parents[1]
-    # an installed package first: what lies beside it in site-packages is not the plugin's
-    folders = (package / '.mim' / 'configs', package.parent / 'configs')
-    for folder in folders:
-        for path in folder.glob('[!_]*/*.py'):
-            if path.name == name:
-                return path
-    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')

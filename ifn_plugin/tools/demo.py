@@ -12,10 +12,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ifn_plugin.baseline import difference_otsu
+from ifn_plugin.configurations import find_config
 from ifn_plugin.data import LEVIRCDDataset
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.evaluation import ChangeMetric
-from ifn_plugin.tools._common import find_config
 
 COUNTS = {'train': 96, 'val': 4, 'test': 16}
 VALIDATION_PIXELS = COUNTS['val'] * 256**2
