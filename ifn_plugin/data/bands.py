@@ -1,5 +1,6 @@
 """Pairs of other bands than red, green and blue: multispectral images, radar, single bands."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,16 +122,18 @@ class LoadBands(LoadPair):
     def _load(self, path: str, results: dict[str, Any]) -> np.ndarray:
         try:
             from rasterio import MemoryFile
-            from rasterio.errors import RasterioError
+            from rasterio.errors import NotGeoreferencedWarning, RasterioError
         except ImportError as error:
             raise ImportError(f'LoadBands needs rasterio ({error}): pip install "ifn_plugin[geo]".') from error
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
         try:
-            with MemoryFile(fileio.get(path, backend_args=self.backend_args)) as file, file.open() as dataset:
-                if max(self.bands) > dataset.count:
-                    raise ValueError(f'{path} has {dataset.count} bands, but bands={self.bands} are asked for.')
-                image, valid = read_bands(dataset, self.bands)
+            with warnings.catch_warnings(), MemoryFile(fileio.get(path, backend_args=self.backend_args)) as file:
+                warnings.simplefilter('ignore', NotGeoreferencedWarning)  # training does not need to know where it is
+                with file.open() as dataset:
+                    if max(self.bands) > dataset.count:
+                        raise ValueError(f'{path} has {dataset.count} bands, but bands={self.bands} are asked for.')
+                    image, valid = read_bands(dataset, self.bands)
         except RasterioError as error:
             raise ValueError(f'{path} is no raster that can be read, or it is damaged: {" ".join(str(error).split())}. '
                              'Replace it, or remove it and its partners.') from error
