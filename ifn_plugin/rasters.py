@@ -19,8 +19,8 @@ try:
     import pyproj
     import rasterio
     import rasterio.features
+    import shapely
     import shapely.geometry
-    import shapely.ops
     from rasterio.enums import ColorInterp, Resampling
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
@@ -404,8 +404,12 @@ def _measure(crs: Any) -> Callable[[Any], float]:
     system = pyproj.CRS(crs.to_wkt())
     angles = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
     geod: Any = system.get_geod()
-    return lambda polygon: abs(float(geod.geometry_area_perimeter(
-        shapely.ops.transform(angles.transform, polygon))[0]))
+
+    def area(polygon: Any) -> float:
+        degrees = shapely.transform(polygon, lambda points: np.stack(angles.transform(*points.T), axis=1))
+        return abs(float(geod.geometry_area_perimeter(degrees)[0]))
+
+    return area
 
 
 def _mean_probability(polygon: Any, changes: Any, probabilities: Any) -> float:
