@@ -108,8 +108,9 @@ class PairEncoder(BasePairEncoder):
     twice their channels as ``in_channels``.
 
     Args:
-        backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``. Its
-            ``init_cfg`` says where its weights come from when training starts.
+        backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``, or
+            ``dict(type='mmseg.TIMMBackbone', model_name=..., features_only=True, pretrained=True)`` for timm's. Its
+            ``init_cfg`` says where its weights come from when training starts; timm has a say of its own.
         in_channels: Channels of one date, which the backbone's own settings say too. Weights of an encoder for red,
             green and blue load into one for other bands: see :func:`ifn_plugin.checkpoint.spread_channels`.
         frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an

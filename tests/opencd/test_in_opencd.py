@@ -26,7 +26,7 @@ from opencd.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.checkpoint import convert_state_dict, load_checkpoint_file  # noqa: E402
 from ifn_plugin.inference import ChangeDetector  # noqa: E402
-from ifn_plugin.models import IFN  # noqa: E402
+from ifn_plugin.models import IFN, IFNHead, PairEncoder  # noqa: E402
 from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.pack_dataset import pack  # noqa: E402
 from ifn_plugin.tools.train import parse_args  # noqa: E402
@@ -323,6 +323,18 @@ def test_each_data_set(config, levir_like, tmp_path):
     with DefaultScope.overwrite_default_scope('opencd'):
         _, metrics = layouts.run(config, levir_like, tmp_path)
     assert metrics['Recall'] >= 0 and 0 < metrics['AP'] <= 100
+
+
+@pytest.mark.parametrize('name, strides', [('resnet18', 5), ('convnext_atto', 4)])
+def test_encoders_of_timm(name, strides):
+    pytest.importorskip('timm', reason='timm is not installed')
+    torch.manual_seed(0)
+    backbone = dict(type='mmseg.TIMMBackbone', model_name=name, features_only=True, pretrained=False)
+    encoder = PairEncoder(backbone, frozen=True)
+    with torch.no_grad():
+        maps = encoder(torch.randn(2, 6, 64, 96))
+        logits = IFNHead(in_channels=[x.shape[1] for x in maps])(maps)
+    assert len(logits) == strides and logits[-1].shape[2:] == maps[0].shape[2:]
 
 
 mim = pytest.mark.skipif(
