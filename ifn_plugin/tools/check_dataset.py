@@ -85,6 +85,7 @@ class Split:
         suffixes: How the names of the images and of the labels end; ``None`` for any.
         ann_file: A list of the pairs that belong to it; ``None`` for all.
         loaders: Of the dates and of the label.
+        stock_loader: What loads the labels in the configuration, if it is another project's.
         pairs: What could be read.
         files: Number of files in each folder.
     """
@@ -94,6 +95,7 @@ class Split:
     suffixes: tuple[str | None, str | None] = (None, None)
     ann_file: Path | None = None
     loaders: tuple[LoadPair, LoadChangeLabel] = field(default_factory=lambda: (LoadPair(), LoadChangeLabel()))
+    stock_loader: str = ''
     pairs: list[Pair] = field(default_factory=list)
     files: tuple[int, ...] = (0, 0, 0)
 
@@ -124,7 +126,8 @@ def find_splits(dataset: str) -> list[Split]:
     else:
         splits = list(_configured_splits(resolve_config(dataset)))
     if not splits:
-        raise SystemExit(f'{dataset}: no folder A, B or label in it.')
+        raise SystemExit(f'{dataset}: no folder A, B or label in it. For other names, check a configuration whose '
+                         'data_prefix has them.')
     return splits
 
 
@@ -141,11 +144,13 @@ def _configured_splits(path: Path) -> Iterator[Split]:
         while 'dataset' in settings:
             settings = settings['dataset']  # mmengine's RepeatDataset and the like
         prefixes = settings.get('data_prefix') or {}
+        steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
+        stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
         if prefixes.keys() >= KINDS.keys():
             root = Path(settings.get('data_root') or '')
             yield Split(name, _three(root / prefixes[kind] for kind in KINDS),
                         (settings.get('img_suffix'), settings.get('seg_map_suffix')),
-                        root / settings.ann_file if settings.get('ann_file') else None, loaders)
+                        root / settings.ann_file if settings.get('ann_file') else None, loaders, stock)
 
 
 def check_split(split: Split) -> Iterator[Finding]:
@@ -186,6 +191,12 @@ def check_split(split: Split) -> Iterator[Finding]:
     if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
                       '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
+    # open-cd's takes all below 128 for unchanged, mmseg's 255 for ignored
+    unread = 1 if split.stock_loader.endswith('MultiImgLoadAnnotations') else 255
+    if split.stock_loader and conventions[unread]:
+        yield Finding(split.name, True, f'"changed" is {unread} in {conventions[unread]} labels, which '
+                      f'{split.stock_loader} of the configuration does not read as changed: put '
+                      'ifn_plugin.LoadChangeLabel in its place.')
     if split.pairs and not any(pair.changed for pair in split.pairs):
         yield Finding(split.name, True, 'no label has a changed pixel.')
 

@@ -112,6 +112,20 @@ def test_an_empty_image_is_worth_knowing(root, check):
     assert 'A/0001.png has one grey value all over' in check(root, notes=1)[0]
 
 
+@pytest.mark.parametrize('loader, changed, unread', [
+    ('MultiImgLoadAnnotations', 1, True), ('opencd.MultiImgLoadAnnotations', 255, False),
+    ('LoadAnnotations', 255, True), ('mmseg.LoadAnnotations', 1, False)])
+def test_labels_that_another_loader_would_read_as_unchanged(root, check, tmp_path, loader, changed, unread):
+    for path in (root / 'train' / 'label').iterdir():
+        edit(path, lambda image: image // (255 // changed))
+    folders = dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label')
+    Config(dict(train_dataloader=dict(dataset=dict(
+        data_root=str(root), data_prefix=folders, pipeline=[dict(type='MultiImgLoadImageFromFile'),
+                                                            dict(type=loader)])))).dump(tmp_path / 'config.py')
+    found = check(tmp_path / 'config.py', errors=int(unread))[0]
+    assert (f'"changed" is {changed} in 6 labels, which {loader} of the configuration does not' in found) == unread
+
+
 def test_configurations(root, check, tmp_path):
     (root / 'val/B/0001.png').unlink()
     config = tmp_path / 'config.py'
