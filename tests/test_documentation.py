@@ -56,7 +56,7 @@ CONFIGS = {'bands.md': 'ifn_mmseg_256x256_40k_4bands.py'}
 NOT_RUN = {
     r'make \w+': 'CI runs check and test; tests/test_demo.py runs what demo runs; environments takes long, by hand',
     r'python3 -m venv \S+|\. \S+/bin/activate|pip install .+': 'CI makes the environment of the tests in this way',
-    r'mim (train|test) opencd .+': 'open-cd and mim are needed: tests/opencd runs mim train opencd and its like',
+    r'mim (train|test) opencd .+': 'open-cd and mim are needed: tests/opencd runs them, without GPUs',
     r'srun .+': 'Slurm is needed',
     r'torchrun --nnodes 2 .+': 'two machines are needed',
     r'(IFN_PLUGIN_\w+=\S+ )+pytest .+': 'measurements that take hours, by hand',

@@ -348,6 +348,13 @@ def test_mim_train_opencd(scalars, python, options, tmp_path):
     assert scalars(tmp_path)[0]['loss'] > 0
 
 
+@mim
+def test_mim_test_opencd(trained, python, options, tmp_path):
+    output = python('-m', 'mim', 'test', 'opencd', CONFIG, '--checkpoint', trained / 'best_F1_iter_2.pth', '--work-dir',
+                    tmp_path, '--cfg-options', *options)
+    assert re.search(r' F1: [\d.]+', output)
+
+
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory, python, wheel):
     """A folder into which the wheel is installed."""
