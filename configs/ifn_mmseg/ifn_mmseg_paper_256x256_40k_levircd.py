@@ -1,12 +1,3 @@
-# As in the paper: dropout, BCE and Dice at every level, the label brought down to each level's size; the schedule of
-# ifn_mmseg_256x256_40k_levircd.py.
-_base_ = 'ifn_mmseg_256x256_40k_levircd.py'
-model = dict(
-    decode_head=dict(
-        dropout_ratio=0.6,
-        loss_decode=[
-            dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
-            dict(type='mmseg.DiceLoss', use_sigmoid=True),
-        ],
-        downsample_label=True,
-        threshold=0.5))
+# IFN with the paper's losses and dropout; the schedule of ifn_mmseg_256x256_40k_levircd.py
+_base_ = ['ifn_mmseg_256x256_40k_levircd.py', '../_base_/models/paper_head.py']
+model = dict(decode_head=_base_.paper_head)

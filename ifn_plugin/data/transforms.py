@@ -238,6 +238,19 @@ class LoadChangeLabel(_Loader):
         return results
 
 
+def dataset_settings(cfg: Config, split: str) -> Any:
+    """The settings of a split's data set, out of mmengine's ``RepeatDataset`` and the like; empty if it has none.
+
+    Args:
+        cfg: The configuration.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+    """
+    settings: Any = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
+    while 'dataset' in settings:
+        settings = settings['dataset']
+    return settings
+
+
 def find_loaders(cfg: Config) -> tuple[LoadPair, LoadChangeLabel]:
     """The steps of a configuration's pipeline that load a pair and its label.
 
@@ -249,10 +262,7 @@ def find_loaders(cfg: Config) -> tuple[LoadPair, LoadChangeLabel]:
     """
     found: dict[type, Any] = {}
     for name in ('test', 'val', 'train'):
-        settings: Any = (cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
-        while 'dataset' in settings:
-            settings = settings['dataset']  # mmengine's RepeatDataset and the like
-        for step in settings.get('pipeline') or []:
+        for step in dataset_settings(cfg, name).get('pipeline') or []:
             given = TRANSFORMS.get(step['type']) if isinstance(step.get('type'), str) else step.get('type')
             for kind in (LoadPair, LoadChangeLabel):
                 if isinstance(given, type) and issubclass(given, kind) and kind not in found:

@@ -1,6 +1,7 @@
 """IFN's encoder of a bi-temporal pair (the paper's DFEN: deep feature extraction network)."""
 
 import logging
+from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -66,9 +67,9 @@ class BasePairEncoder(BaseModule):
         self.in_channels = in_channels
         self.frozen = frozen
 
+    @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:
         """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'BasePairEncoder':
         """Set training mode, which a frozen encoder does not follow."""

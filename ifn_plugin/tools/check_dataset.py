@@ -23,6 +23,7 @@ from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
 from ifn_plugin.data.dataset import read_names
+from ifn_plugin.data.transforms import dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.visualization import draw_mask, draw_row
@@ -140,9 +141,7 @@ def _configured_splits(path: Path) -> Iterator[Split]:
     cfg = read_config(path)
     loaders = find_loaders(cfg)
     for name in ('train', 'val', 'test'):
-        settings: Any = (cfg.get(f'{name}_dataloader') or {}).get('dataset') or {}
-        while 'dataset' in settings:
-            settings = settings['dataset']  # mmengine's RepeatDataset and the like
+        settings = dataset_settings(cfg, name)
         prefixes = settings.get('data_prefix') or {}
         steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
         stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
