@@ -50,6 +50,15 @@ for _ in range(2):  # an unused parameter would stop the second iteration
 if len(sys.argv) <= 2 or get_rank() == 0:
     torch.save({name: p.grad for name, p in model.named_parameters() if p.requires_grad}, sys.argv[1])
 """
+THREADS = """
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import_module(sys.argv[1]).main(sys.argv[2:])
+threads = [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]
+assert not [name for name in threads if 'gloo' in name], threads
+"""
 
 
 @pytest.fixture
@@ -76,17 +85,22 @@ def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, pytho
 
 
 def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, tmp_path):
-    """Train, resume; and test three pairs, which two processes do not divide, with the figures of one process."""
+    """Train, resume; and test three pairs, which two processes do not divide, with the figures of one process.
+
+    At the end no thread of gloo is left, which could abort a process that is on its way out.
+    """
+    script = tmp_path / 'threads.py'
+    script.write_text(THREADS)
     data = tmp_path / 'data'
     write_dataset(data, dict(train=4, val=2, test=3), size=64)
     settings = [*options, *(f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test'))]
     run = tmp_path / 'run'
     command = ['-m', 'ifn_plugin.tools.train', CONFIG, '--launcher', 'pytorch', '--work-dir', run]
     torchrun(*command, '--cfg-options', *settings, 'train_cfg.max_iters=2')
-    torchrun(*command, '--resume', '--cfg-options', *settings, 'train_cfg.max_iters=3')
+    torchrun(script, *command[1:], '--resume', '--cfg-options', *settings, 'train_cfg.max_iters=3')
     assert [entry['iter'] for entry in scalars(run) if 'loss' in entry] == [1, 2, 3]
     command = ['-m', 'ifn_plugin.tools.test', CONFIG, run / 'iter_2.pth', '--work-dir', tmp_path / 'test']
-    outputs = (torchrun(*command, '--launcher', 'pytorch', '--cfg-options', *settings),
+    outputs = (torchrun(script, *command[1:], '--launcher', 'pytorch', '--cfg-options', *settings),
                python(*command, '--cfg-options', *settings))
     figures = [dict(re.findall(r'(\S+): +([\d.]+)', output.split('Iter(test)')[-1])) for output in outputs]
     for found in figures:

@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     runner.test()
+    del runner
     leave_processes()
 
 

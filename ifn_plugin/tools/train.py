@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     add_acceleration(cfg, args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
+    del runner
     leave_processes()
 
 
