@@ -111,8 +111,8 @@ def _set_up_cpu_processes(cfg: Config) -> None:
 def leave_processes() -> None:
     """Wait for the other processes and part from them: one that ends while another still listens is aborted.
 
-    The caller has dropped its runner: as long as a wrapped model is left, so are gloo's threads, and one that lets go of
-    a tensor when the interpreter is on its way out aborts the process.
+    The caller has dropped its runner: as long as a wrapped model is left, so are gloo's threads, and one that lets go
+    of a tensor when the interpreter is on its way out aborts the process.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
