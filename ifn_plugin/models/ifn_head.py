@@ -39,6 +39,30 @@ def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
             (finest, finest // 2, finest // 4)]
 
 
+class Upsample(nn.ConvTranspose2d):
+    """A transposed 2×2 convolution of stride 2.
+
+    Compiled, it is a 1×1 convolution to the 2×2 pixels' channels: what follows then reads its result directly, and the
+    backward pass is a 1×1 convolution's, which takes less time.
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(N, C, h, w) → (N, C, 2h, 2w)."""
+        if not _is_compiling():
+            return super().forward(x)
+        assert self.bias is not None
+        kernel = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[..., None, None]
+        pixels = F.conv2d(x, kernel, self.bias.repeat(4)).unflatten(1, (2, 2, -1))  # (N, 2, 2, C, h, w)
+        height, width = x.shape[2:]
+        return pixels.permute(0, 4, 1, 5, 2, 3).reshape(-1, 2 * height, 2 * width, x.shape[1]).movedim(3, 1)
+
+
 class Block(nn.Sequential):
     """Convolution, activation, normalization: in this order, unlike the usual one.
 
@@ -53,12 +77,16 @@ class Block(nn.Sequential):
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
 
-    def forward_scaled(self, parts: Sequence[Tensor], scale: Tensor) -> Tensor:
-        """The same as ``self(torch.cat(parts, dim=1) * scale)``, at less cost.
+    def forward_scaled(self, coarse: Tensor, upsample: Upsample, upsampled: Tensor, pair: Tensor,
+                       scale: Tensor) -> Tensor:
+        """The same as ``self(torch.cat((upsampled, pair), dim=1) * scale)``, at less cost.
 
         Args:
-            parts: Maps that lie side by side, (N, C_i, H, W) with ΣC_i = ``in_channels``.
-            scale: Weight of each channel, (N, ``in_channels``, 1, 1).
+            coarse: What the upsampled map was made from, (N, C, h, w).
+            upsample: What made it.
+            upsampled: ``upsample(coarse)``, of which the last row or column may be left out, (N, C, H, W).
+            pair: Maps that lie beside it, (N, P, H, W).
+            scale: Weight of each channel, (N, C + P, 1, 1).
 
         Returns:
             (N, ``out_channels``, H, W).
@@ -67,18 +95,49 @@ class Block(nn.Sequential):
         assert isinstance(convolution, nn.Conv2d)
         if torch.is_grad_enabled():
             # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
-            x = convolution(torch.cat(list(parts), dim=1) * scale)
-        elif scale.shape[0] == 1 and parts[0][0, 0].numel() > convolution.weight[:, 0].numel():
+            x = convolution(torch.cat((upsampled, pair), dim=1) * scale)
+        elif scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
             # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
-            kernels = (convolution.weight * scale).split([part.shape[1] for part in parts], dim=1)
-            x = F.conv2d(parts[0], kernels[0], convolution.bias, padding=convolution.padding)
-            for part, kernel in zip(parts[1:], kernels[1:]):
-                x = x + F.conv2d(part, kernel, padding=convolution.padding)
+            kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
+            x = F.conv2d(pair, kernels[1], convolution.bias, padding=1)
+            if upsampled.shape[2:] == (2 * coarse.shape[2], 2 * coarse.shape[3]):
+                x = x + _upsample_and_convolve(coarse, upsample, kernels[0])
+            else:
+                x = x + F.conv2d(upsampled, kernels[0], padding=1)
         else:
-            x = convolution(torch.cat(list(parts), dim=1).mul_(scale))
+            x = convolution(torch.cat((upsampled, pair), dim=1).mul_(scale))
         for layer in others:
             x = layer(x)
         return x
+
+
+def _upsample_and_convolve(coarse: Tensor, upsample: Upsample, kernel: Tensor) -> Tensor:
+    """``F.conv2d(upsample(coarse), kernel, padding=1)`` with less than half of the multiplications.
+
+    A 3×3 convolution after a transposed 2×2 convolution of stride 2 is a transposed 4×4 convolution of stride 2.
+
+    Args:
+        coarse: (N, C, h, w), with h and w of at least 2.
+        upsample: From C to C channels, with bias.
+        kernel: (O, C, 3, 3).
+
+    Returns:
+        (N, O, 2h, 2w).
+    """
+    assert upsample.bias is not None
+    merged = F.conv_transpose2d(upsample.weight, kernel.flip(2, 3).transpose(0, 1))
+    # Beyond the border is nothing, not even the bias. What it gives to the nine pixels of a 3×3 map are its shares in
+    # the corners, edges and middle of any.
+    shares = F.conv2d(upsample.bias[:, None, None].expand(-1, 3, 3)[None], kernel, padding=1)
+    rows, columns = (_third(2 * side, coarse.device) for side in coarse.shape[2:])
+    x = F.conv_transpose2d(coarse, merged, stride=2, padding=1)
+    return x + shares[..., rows[:, None], columns]
+
+
+def _third(size: int, device: torch.device) -> Tensor:
+    """0 for the first place, 2 for the last, 1 for those between: (size, )."""
+    place = torch.arange(size, device=device)
+    return (place > 0).long() + (place == size - 1).long()
 
 
 class DecoderLevel(nn.Module):
@@ -95,7 +154,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         channels = [coarse_channels + pair_channels, *widths]
         if coarse_channels:
-            self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
+            self.upsample = Upsample(coarse_channels)
             self.channel_attention = ChannelAttention(channels[0])
         self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()
@@ -118,9 +177,10 @@ class DecoderLevel(nn.Module):
         else:
             height, width = pair.shape[2:]
             # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
-            parts = self.upsample(coarse)[..., :height, :width], pair
+            upsampled = self.upsample(coarse)[..., :height, :width]
             assert isinstance(first, Block)
-            x = first.forward_scaled(parts, self.channel_attention.scale(parts))
+            scale = self.channel_attention.scale((upsampled, pair))
+            x = first.forward_scaled(coarse, self.upsample, upsampled, pair, scale)
         for block in others:
             x = block(x)
         x = self.norm(self.spatial_attention(x))

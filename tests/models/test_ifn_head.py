@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
-from ifn_plugin.models.ifn_head import Block, DecoderLevel
+from ifn_plugin.models.ifn_head import Block, DecoderLevel, Upsample
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
@@ -210,19 +210,22 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
     assert all(p.grad is not None for p in head.parameters())
 
 
-@pytest.mark.parametrize('n, size', [(1, 4), (1, 16), (3, 16)])
-def test_scaled_parts_are_the_scaled_whole(n, size):
-    """Training, one image larger than the kernels, and other images take a way of their own each."""
+@pytest.mark.parametrize('n, height, width', [(1, 4, 4), (1, 16, 12), (1, 15, 12), (1, 16, 11), (3, 16, 16)])
+def test_scaled_parts_are_the_scaled_whole(n, height, width):
+    """Training, one image larger than the kernels, of even and odd sizes, and other images take a way of their own."""
     torch.manual_seed(0)
-    block = Block(10, 8, 0.).double().eval()
-    parts = [torch.randn(n, channels, size, size, dtype=torch.float64) for channels in (4, 6)]
+    block, upsample = Block(10, 8, 0.).double().eval(), Upsample(4).double()
+    coarse = torch.randn(n, 4, -(-height // 2), -(-width // 2), dtype=torch.float64)
+    upsampled = upsample(coarse)[..., :height, :width].detach()
+    pair = torch.randn(n, 6, height, width, dtype=torch.float64)
     scale = torch.rand(n, 10, 1, 1, dtype=torch.float64)
-    expected = block(torch.cat(parts, dim=1) * scale)
-    torch.testing.assert_close(block.forward_scaled(parts, scale), expected, rtol=0, atol=1e-12)
-    before = [part.clone() for part in parts]
+    expected = block(torch.cat((upsampled, pair), dim=1) * scale)
+    arguments = coarse, upsample, upsampled, pair, scale
+    before = [argument.clone() for argument in (coarse, upsampled, pair, scale)]
+    torch.testing.assert_close(block.forward_scaled(*arguments), expected, rtol=0, atol=1e-12)
     with torch.no_grad():
-        torch.testing.assert_close(block.forward_scaled(parts, scale), expected, rtol=0, atol=1e-12)
-    assert all(map(torch.equal, parts, before))
+        torch.testing.assert_close(block.forward_scaled(*arguments), expected, rtol=0, atol=1e-12)
+    assert all(map(torch.equal, (coarse, upsampled, pair, scale), before))
 
 
 @pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
