@@ -1,6 +1,6 @@
 # A short run from random weights that two CPU cores can do: 128² crops of 256² tiles of LEVIR-CD, 2,000 iterations,
 # BCE and Dice at every level, the encoder trained too. Its result is in docs/levircd_cpu.md.
-_base_ = 'ifn_mmseg_256x256_40k_levircd.py'
+_base_ = ['ifn_mmseg_256x256_40k_levircd.py', '../_base_/datasets/levircd_tiles.py']
 data_root = 'data/LEVIR-CD-tiles'
 model = dict(
     backbone=dict(frozen=False, init_cfg=None),
@@ -11,19 +11,7 @@ model = dict(
         ],
         threshold=0.5))
 
-train_pipeline = [
-    dict(type='ifn_plugin.LoadPair'),
-    dict(type='ifn_plugin.LoadChangeLabel'),
-    dict(
-        type='ifn_plugin.EachDate',
-        transforms=[
-            dict(type='RandomCrop', crop_size=(128, 128), cat_max_ratio=0.95),
-            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='RandomFlip', prob=0.5, direction='vertical'),
-        ]),
-    dict(type='ifn_plugin.ConcatDates'),
-    dict(type='PackSegInputs'),
-]
+train_pipeline = _base_.tiles_pipeline
 train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 # every fourth tile is enough to choose a checkpoint by
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, indices=list(range(0, 248, 4))))

@@ -1,20 +1,8 @@
 # As levircd_256x256_40k.py, but for two CPU cores: 2,000 iterations in bfloat16, batch 4, on 128×128 crops of
 # LEVIR-CD's 256×256 tiles, one cycle of AdamW up to 1e-3, the rate of open-cd's recipes for LEVIR-CD.
-_base_ = 'levircd_256x256_40k.py'
+_base_ = ['levircd_256x256_40k.py', '../_base_/datasets/levircd_tiles.py']
 data_root = 'data/LEVIR-CD-tiles'
-train_pipeline = [
-    dict(type='ifn_plugin.LoadPair'),
-    dict(type='ifn_plugin.LoadChangeLabel'),
-    dict(
-        type='ifn_plugin.EachDate',
-        transforms=[
-            dict(type='mmseg.RandomCrop', crop_size=(128, 128), cat_max_ratio=0.95),
-            dict(type='mmseg.RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
-        ]),
-    dict(type='ifn_plugin.ConcatDates'),
-    dict(type='mmseg.PackSegInputs'),
-]
+train_pipeline = _base_.tiles_pipeline
 train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 # every fourth tile is enough to choose a checkpoint and a threshold by
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, indices=list(range(0, 248, 4))))
