@@ -39,28 +39,20 @@ def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
             (finest, finest // 2, finest // 4)]
 
 
-class Upsample(nn.ConvTranspose2d):
-    """A transposed 2×2 convolution of stride 2.
+def _upsample(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """``layer(x)`` of a transposed 2×2 convolution of stride 2: (N, C, h, w) → (N, C, 2h, 2w).
 
     Compiled, it is a 1×1 convolution to the 2×2 pixels' channels: what follows then reads its result directly, and the
     backward pass is a 1×1 convolution's, which takes less time.
-
-    Args:
-        channels: Channels of input and output.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 2, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(N, C, h, w) → (N, C, 2h, 2w)."""
-        if not _is_compiling():
-            return super().forward(x)
-        assert self.bias is not None
-        kernel = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[..., None, None]
-        pixels = F.conv2d(x, kernel, self.bias.repeat(4)).unflatten(1, (2, 2, -1))  # (N, 2, 2, C, h, w)
-        height, width = x.shape[2:]
-        return pixels.permute(0, 4, 1, 5, 2, 3).reshape(-1, 2 * height, 2 * width, x.shape[1]).movedim(3, 1)
+    if not _is_compiling():
+        upsampled: Tensor = layer(x)
+        return upsampled
+    assert layer.bias is not None
+    kernel = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)[..., None, None]
+    pixels = F.conv2d(x, kernel, layer.bias.repeat(4)).unflatten(1, (2, 2, -1))  # (N, 2, 2, C, h, w)
+    height, width = x.shape[2:]
+    return pixels.permute(0, 4, 1, 5, 2, 3).reshape(-1, 2 * height, 2 * width, x.shape[1]).movedim(3, 1)
 
 
 class Block(nn.Sequential):
@@ -77,7 +69,7 @@ class Block(nn.Sequential):
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
 
-    def forward_scaled(self, coarse: Tensor, upsample: Upsample, upsampled: Tensor, pair: Tensor,
+    def forward_scaled(self, coarse: Tensor, upsample: nn.ConvTranspose2d, upsampled: Tensor, pair: Tensor,
                        scale: Tensor) -> Tensor:
         """The same as ``self(torch.cat((upsampled, pair), dim=1) * scale)``, at less cost.
 
@@ -111,7 +103,7 @@ class Block(nn.Sequential):
         return x
 
 
-def _upsample_and_convolve(coarse: Tensor, upsample: Upsample, kernel: Tensor) -> Tensor:
+def _upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel: Tensor) -> Tensor:
     """``F.conv2d(upsample(coarse), kernel, padding=1)`` with less than half of the multiplications.
 
     A 3×3 convolution after a transposed 2×2 convolution of stride 2 is a transposed 4×4 convolution of stride 2.
@@ -154,7 +146,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         channels = [coarse_channels + pair_channels, *widths]
         if coarse_channels:
-            self.upsample = Upsample(coarse_channels)
+            self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
             self.channel_attention = ChannelAttention(channels[0])
         self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()
@@ -177,7 +169,7 @@ class DecoderLevel(nn.Module):
         else:
             height, width = pair.shape[2:]
             # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
-            upsampled = self.upsample(coarse)[..., :height, :width]
+            upsampled = _upsample(coarse, self.upsample)[..., :height, :width]
             assert isinstance(first, Block)
             scale = self.channel_attention.scale((upsampled, pair))
             x = first.forward_scaled(coarse, self.upsample, upsampled, pair, scale)

@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
-from ifn_plugin.models.ifn_head import Block, DecoderLevel, Upsample
+from ifn_plugin.models.ifn_head import Block, DecoderLevel
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
@@ -214,7 +214,7 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
 def test_scaled_parts_are_the_scaled_whole(n, height, width):
     """Training, one image larger than the kernels, of even and odd sizes, and other images take a way of their own."""
     torch.manual_seed(0)
-    block, upsample = Block(10, 8, 0.).double().eval(), Upsample(4).double()
+    block, upsample = Block(10, 8, 0.).double().eval(), torch.nn.ConvTranspose2d(4, 4, 2, stride=2).double()
     coarse = torch.randn(n, 4, -(-height // 2), -(-width // 2), dtype=torch.float64)
     upsampled = upsample(coarse)[..., :height, :width].detach()
     pair = torch.randn(n, 6, height, width, dtype=torch.float64)
