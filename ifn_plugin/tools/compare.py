@@ -19,6 +19,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from ifn_plugin.tools._charts import chart, style_of
 from ifn_plugin.tools._common import read_config, read_log, resolve_config
 from ifn_plugin.training import WholeFileBackend
 
@@ -27,6 +28,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+# Drawn over the iterations, in validation
+CURVES = {'F1@val': 'F1 in validation, best threshold', 'AP': 'Average precision in validation'}
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
 
 
@@ -228,6 +231,30 @@ def report(results: dict[str, list[dict[str, Any]]], errors: dict[str, list[str]
             yield f'{name} failed: {message}\n'
 
 
+def draw(results: dict[str, list[dict[str, Any]]], score: str) -> str:
+    """Validation over the iterations: the mean of the seeds as a line, and what they span as an area.
+
+    Args:
+        results: Of each model, those of its seeds.
+        score: One of ``CURVES``.
+
+    Returns:
+        A chart as SVG; empty if nothing was validated.
+    """
+    lines, bands = [], []
+    for number, (name, runs) in enumerate(results.items()):
+        # by iteration, since a resumed run may have validated one twice
+        found = [{entry['step']: entry[score] for entry in result['validations'] if score in entry} for result in runs]
+        steps = sorted(set.intersection(*map(set, found))) if found else []
+        if steps:
+            values = [[validated[step] for validated in found] for step in steps]
+            style = style_of(number)
+            lines.append((name, steps, list(map(statistics.mean, values)), style | dict(marker='o', markersize=3)))
+            bands.append((steps, list(map(min, values)), list(map(max, values)),
+                          dict(color=style['color'], alpha=0.15, linewidth=0)))
+    return chart(CURVES[score], 'iteration', '%', lines, bands) if lines else ''
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = read_config(resolve_config(args.protocol))
@@ -243,6 +270,10 @@ def main(argv: list[str] | None = None) -> None:
     def write(more: Sequence[str] = ()) -> str:
         text = '\n'.join([*report(results, errors), *more])
         WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+        for score in CURVES:
+            picture = draw(results, score)
+            if picture:
+                WholeFileBackend().put(picture.encode(), args.work_dir / f'comparison-{score}.svg')
         return text
 
     # seed by seed, so that all models are in the table early

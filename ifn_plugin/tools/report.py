@@ -6,7 +6,6 @@ best and worst pairs, cost; and the tables in Markdown beside it. It reads what 
 """
 
 import argparse
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,12 @@ from mmengine.config import Config
 from ifn_plugin.data import find_loaders
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
+from ifn_plugin.tools._charts import chart, style_of
 from ifn_plugin.tools._common import read_log
 from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
-# Okabe and Ito's, distinguishable for colour-blind readers too
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#999933')
 SCORES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
 THRESHOLDS = (('as configured', ''), ('0.5', '@0.5'), ("validation's best", '@val'))
 
@@ -176,23 +174,6 @@ def _by_f1(run: Run) -> list[dict[str, Any]]:
 # Charts
 
 
-def _chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]], **limits: Any) -> str:
-    """A chart as SVG."""
-    from matplotlib.figure import Figure  # not pyplot, which would look for a display
-    figure = Figure(figsize=(5.6, 3.7), layout='constrained')
-    axes = figure.subplots()
-    for label, xs, ys, style in lines:
-        axes.plot(xs, ys, label=label.replace('$', r'\$'), **style)  # no mathematics
-    axes.set(title=title.replace('$', r'\$'), xlabel=x, ylabel=y, **limits)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    if any(label for label, *_ in lines):
-        axes.legend(fontsize='small', frameon=False)
-    stream = io.StringIO()
-    figure.savefig(stream, format='svg', metadata=dict(Date=None))
-    return stream.getvalue()[stream.getvalue().index('<svg'):]
-
-
 def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:
     """Mean over a window that is shorter at the ends."""
     width = max(1, round(share * len(values)))
@@ -201,33 +182,28 @@ def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:
     return smooth
 
 
-def _colour(number: int) -> dict[str, Any]:
-    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5,
-                linestyle=('-', '--', ':')[number // len(COLOURS) % 3])
-
-
 def training_charts(runs: Sequence[Run]) -> Iterator[str]:
     """Losses and validation over the iterations."""
     trained = [run for run in runs if run.training]
     if trained:
-        yield _chart('Loss, all levels', 'iteration', 'loss', [
+        yield chart('Loss, all levels', 'iteration', 'loss', [
             (run.name, [entry['iter'] for entry in run.training], _smooth([entry['loss'] for entry in run.training]),
-             _colour(number)) for number, run in enumerate(trained)])
+             style_of(number)) for number, run in enumerate(trained)])
     validated = [run for run in runs if run.validations]
     for score, title in (('F1', 'F1 in validation, threshold as configured'),
                          ('F1@val', 'F1 in validation, best threshold'), ('AP', 'Average precision in validation')):
         shown = [run for run in validated if score in run.validations[-1]]
         if shown:
-            yield _chart(title, 'iteration', '%', [
+            yield chart(title, 'iteration', '%', [
                 (run.name, [entry['step'] for entry in run.validations if score in entry],
                  [entry[score] for entry in run.validations if score in entry],
-                 _colour(number) | dict(marker='o', markersize=3)) for number, run in enumerate(shown)])
+                 style_of(number) | dict(marker='o', markersize=3)) for number, run in enumerate(shown)])
     for run in trained:
         levels = _level_losses(run)
         if levels:
             iterations = [entry['iter'] for entry in run.training]
-            yield _chart(f'{run.name}: loss of each level, coarse to fine', 'iteration', 'loss', [
-                (f'level {number}', iterations, _smooth(values), _colour(number - 1))
+            yield chart(f'{run.name}: loss of each level, coarse to fine', 'iteration', 'loss', [
+                (f'level {number}', iterations, _smooth(values), style_of(number - 1))
                 for number, values in levels.items()])
 
 
@@ -250,10 +226,10 @@ def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
             precision = 100 * curve['hits'][shown] / found[shown]
             f1 = 200 * curve['hits'] / np.maximum(found + changed, 1)
             curves.append((run, 100 * (curve['hits'] / changed)[shown], precision, curve['thresholds'], f1,
-                           _colour(number)))
+                           style_of(number)))
     if not curves:
         return
-    yield _chart(
+    yield chart(
         'Precision over recall', 'recall, %', 'precision, %',
         [(f'{run.name}, AP {run.record["metrics"]["AP"]:.1f}', recall, precision, style)
          for run, recall, precision, _, _, style in curves], xlim=(0, 101), ylim=(0, 101))
@@ -262,7 +238,7 @@ def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
         chosen = run.record['metrics'].get('threshold@val')
         if chosen is not None:
             lines.append(('', [chosen], [np.interp(chosen, thresholds, f1)], style | dict(marker='o', linewidth=0)))
-    yield _chart("F1 over the threshold (dots: validation's choice)", 'threshold', 'F1, %', lines, xlim=(0, 1))
+    yield chart("F1 over the threshold (dots: validation's choice)", 'threshold', 'F1, %', lines, xlim=(0, 1))
 
 
 # Pictures

@@ -1,11 +1,12 @@
 import json
 import re
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from ifn_plugin.tools.compare import RunError, combine, main, parse_args, report, run
+from ifn_plugin.tools.compare import RunError, combine, draw, main, parse_args, report, run
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
@@ -40,6 +41,12 @@ def test_a_table_for_each_protocol(compared):
             assert re.search(rf'\| {name} \| 1 \| {metrics["F1@val"]:.2f} \| .* \| {metrics["AP"]:.2f} \| '
                              rf'{result["time"]:.3f} \|', table)
             assert result['iteration'] == 2 and result['validations'][-1]['F1@val'] > 0
+
+
+def test_curves_of_validation(compared):
+    for score in ('F1@val', 'AP'):
+        picture = xml.etree.ElementTree.parse(compared[0] / 'runs' / f'comparison-{score}.svg').getroot()
+        assert picture.tag == '{http://www.w3.org/2000/svg}svg'
 
 
 def test_a_run_that_fails_is_said_and_stops_no_other(compared):
@@ -115,6 +122,17 @@ def test_spread():
     results = [dict(metrics={'': {name: values[seed] for name, values in scores.items()}}, time=0.5) for seed in (0, 1)]
     lines = list(report(dict(model=results), {}))
     assert lines[2].startswith('| model | 2 | 81.00 ± 1.41 |') and lines[2].endswith('| 92.00 ± 2.83 | 0.500 |')
+
+
+def test_curves_are_of_mean_and_range(monkeypatch):
+    """Of the iterations that all seeds have validated; what a resumed run has validated twice counts once."""
+    drawn = []
+    monkeypatch.setattr('ifn_plugin.tools.compare.chart', lambda *arguments: drawn.append(arguments) or 'picture')
+    seeds = [[(1, 9.), (1, 10.), (2, 20.)], [(1, 30.), (2, 22.), (3, 50.)]]
+    runs = [dict(validations=[dict(step=step, AP=value) for step, value in seed]) for seed in seeds]
+    assert draw(dict(none=[], model=runs), 'AP') == 'picture' and draw(dict(model=runs), 'F1@val') == ''
+    (_, _, _, (line,), (band,)), = drawn
+    assert line[:3] == ('model', [1, 2], [20., 21.]) and band[:3] == ([1, 2], [10., 20.], [30., 22.])
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -1,0 +1,46 @@
+"""What the commands that draw charts share."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+# Okabe and Ito's, distinguishable for colour-blind readers too
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#999933')
+
+
+def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]],
+          bands: Sequence[tuple[Any, Any, Any, dict]] = (), **limits: Any) -> str:
+    """A chart as SVG.
+
+    Args:
+        title: Above it.
+        x: Label of the axis.
+        y: Label of the axis.
+        lines: Label in the legend, or none; both coordinates; and matplotlib's settings of each line.
+        bands: First coordinate, lower and upper end, and matplotlib's settings of each area.
+        limits: Further settings of matplotlib's axes, such as ``xlim``.
+
+    Returns:
+        The ``<svg>`` element.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which would look for a display
+    figure = Figure(figsize=(5.6, 3.7), layout='constrained')
+    axes = figure.subplots()
+    for label, xs, ys, style in lines:
+        axes.plot(xs, ys, label=label.replace('$', r'\$'), **style)  # no mathematics
+    for xs, low, high, style in bands:
+        axes.fill_between(xs, low, high, **style)
+    axes.set(title=title.replace('$', r'\$'), xlabel=x, ylabel=y, **limits)
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    if any(label for label, *_ in lines):
+        axes.legend(fontsize='small', frameon=False)
+    stream = io.StringIO()
+    figure.savefig(stream, format='svg', metadata=dict(Date=None))
+    return stream.getvalue()[stream.getvalue().index('<svg'):]
+
+
+def style_of(number: int) -> dict[str, Any]:
+    """Matplotlib's settings of a line that is to be told from the others."""
+    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5,
+                linestyle=('-', '--', ':')[number // len(COLOURS) % 3])
