@@ -69,39 +69,6 @@ class Block(nn.Sequential):
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
 
-    def forward_scaled(self, coarse: Tensor, upsample: nn.ConvTranspose2d, upsampled: Tensor, pair: Tensor,
-                       scale: Tensor) -> Tensor:
-        """The same as ``self(torch.cat((upsampled, pair), dim=1) * scale)``, at less cost.
-
-        Args:
-            coarse: What the upsampled map was made from, (N, C, h, w).
-            upsample: What made it.
-            upsampled: ``upsample(coarse)``, of which the last row or column may be left out, (N, C, H, W).
-            pair: Maps that lie beside it, (N, P, H, W).
-            scale: Weight of each channel, (N, C + P, 1, 1).
-
-        Returns:
-            (N, ``out_channels``, H, W).
-        """
-        convolution, *others = self
-        assert isinstance(convolution, nn.Conv2d)
-        if torch.is_grad_enabled():
-            # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
-            x = convolution(torch.cat((upsampled, pair), dim=1) * scale)
-        elif scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
-            # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
-            kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
-            x = F.conv2d(pair, kernels[1], convolution.bias, padding=1)
-            if upsampled.shape[2:] == (2 * coarse.shape[2], 2 * coarse.shape[3]):
-                x = x + _upsample_and_convolve(coarse, upsample, kernels[0])
-            else:
-                x = x + F.conv2d(upsampled, kernels[0], padding=1)
-        else:
-            x = convolution(torch.cat((upsampled, pair), dim=1).mul_(scale))
-        for layer in others:
-            x = layer(x)
-        return x
-
 
 def _upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel: Tensor) -> Tensor:
     """``F.conv2d(upsample(coarse), kernel, padding=1)`` with less than half of the multiplications.
@@ -164,19 +131,38 @@ class DecoderLevel(nn.Module):
             Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
         """
         first, *others = self.blocks
-        if coarse is None:
-            x = first(pair)
-        else:
-            height, width = pair.shape[2:]
-            # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
-            upsampled = _upsample(coarse, self.upsample)[..., :height, :width]
-            assert isinstance(first, Block)
-            scale = self.channel_attention.scale((upsampled, pair))
-            x = first.forward_scaled(coarse, self.upsample, upsampled, pair, scale)
+        x = first(pair) if coarse is None else self._fuse(pair, coarse)
         for block in others:
             x = block(x)
         x = self.norm(self.spatial_attention(x))
         return x, self.logit(x)
+
+    def _fuse(self, pair: Tensor, coarse: Tensor) -> Tensor:
+        """The first block of both, concatenated and weighted by the channel attention, at less cost."""
+        height, width = pair.shape[2:]
+        # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
+        upsampled = _upsample(coarse, self.upsample)[..., :height, :width]
+        scale = self.channel_attention.scale((upsampled, pair))
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        convolution, *others = block
+        assert isinstance(convolution, nn.Conv2d)
+        if torch.is_grad_enabled():
+            # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
+            x = convolution(torch.cat((upsampled, pair), dim=1) * scale)
+        elif scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
+            # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
+            kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
+            x = F.conv2d(pair, kernels[1], convolution.bias, padding=1)
+            if upsampled.shape[2:] == (2 * coarse.shape[2], 2 * coarse.shape[3]):
+                x = x + _upsample_and_convolve(coarse, self.upsample, kernels[0])
+            else:
+                x = x + F.conv2d(upsampled, kernels[0], padding=1)
+        else:
+            x = convolution(torch.cat((upsampled, pair), dim=1).mul_(scale))
+        for layer in others:
+            x = layer(x)
+        return x
 
 
 @contextmanager

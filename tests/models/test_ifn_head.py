@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
-from ifn_plugin.models.ifn_head import Block, DecoderLevel
+from ifn_plugin.models.ifn_head import DecoderLevel
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)
@@ -211,21 +211,21 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
 
 
 @pytest.mark.parametrize('n, height, width', [(1, 4, 4), (1, 16, 12), (1, 15, 12), (1, 16, 11), (3, 16, 16)])
-def test_scaled_parts_are_the_scaled_whole(n, height, width):
+def test_a_level_is_its_layers_one_after_the_other(n, height, width):
     """Training, one image larger than the kernels, of even and odd sizes, and other images take a way of their own."""
     torch.manual_seed(0)
-    block, upsample = Block(10, 8, 0.).double().eval(), torch.nn.ConvTranspose2d(4, 4, 2, stride=2).double()
-    coarse = torch.randn(n, 4, -(-height // 2), -(-width // 2), dtype=torch.float64)
-    upsampled = upsample(coarse)[..., :height, :width].detach()
-    pair = torch.randn(n, 6, height, width, dtype=torch.float64)
-    scale = torch.rand(n, 10, 1, 1, dtype=torch.float64)
-    expected = block(torch.cat((upsampled, pair), dim=1) * scale)
-    arguments = coarse, upsample, upsampled, pair, scale
-    before = [argument.clone() for argument in (coarse, upsampled, pair, scale)]
-    torch.testing.assert_close(block.forward_scaled(*arguments), expected, rtol=0, atol=1e-12)
-    with torch.no_grad():
-        torch.testing.assert_close(block.forward_scaled(*arguments), expected, rtol=0, atol=1e-12)
-    assert all(map(torch.equal, (coarse, upsampled, pair, scale), before))
+    level = DecoderLevel(16, 24, (8, 4), 0.).double().eval()
+    coarse = torch.randn(n, 16, -(-height // 2), -(-width // 2), dtype=torch.float64)
+    pair = torch.randn(n, 24, height, width, dtype=torch.float64)
+    x = level.channel_attention(torch.cat((level.upsample(coarse)[..., :height, :width], pair), dim=1))
+    for block in level.blocks:
+        x = block(x)
+    x = level.norm(level.spatial_attention(x))
+    before = coarse.clone(), pair.clone()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            torch.testing.assert_close(level(pair, coarse), (x, level.logit(x)), rtol=0, atol=1e-12)
+    assert torch.equal(coarse, before[0]) and torch.equal(pair, before[1])
 
 
 @pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
