@@ -56,6 +56,9 @@ def accelerate(model: nn.Module,
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if precision != torch.float32:
         _bind(model, 'forward', _under_autocast(type(model).forward, device, precision))
+        postprocess_result = getattr(type(model), 'postprocess_result', None)
+        if postprocess_result is not None:
+            _bind(model, 'postprocess_result', _from_float32(postprocess_result))
     if window_batch > 1 and hasattr(model, 'slide_inference'):
         _bind(model, 'slide_inference', _batched_slide_inference(window_batch))
     if keep_memory and device == 'cpu':
@@ -96,6 +99,17 @@ def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Calla
             return forward(self, *args, **kwargs)
 
     return forward_under_autocast
+
+
+def _from_float32(postprocess_result: Callable) -> Callable:
+
+    def postprocess_float32(self: nn.Module, seg_logits: Any, *args: Any, **kwargs: Any) -> Any:
+        # a sigmoid in bfloat16 is 1 from a logit of 6.3 on, and knows 128 values between 0.5 and 1
+        if isinstance(seg_logits, Tensor):
+            seg_logits = seg_logits.to(torch.promote_types(seg_logits.dtype, torch.float32))
+        return postprocess_result(self, seg_logits, *args, **kwargs)
+
+    return postprocess_float32
 
 
 def _glibc(name: str) -> Callable[..., int] | None:

@@ -64,6 +64,26 @@ def test_logits_stay(eager, settings, tolerance):
     assert not torch.equal(got, expected)
 
 
+def test_probabilities_of_any_head_are_those_of_float32_logits():
+    register_all_modules(init_default_scope=True)
+    detector = MODELS.build(ConfigDict(
+        type='mmseg.EncoderDecoder',
+        data_preprocessor=dict(type='ifn_plugin.PairDataPreprocessor', mean=[127.5] * 3, std=[60.] * 3),
+        backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+        decode_head=dict(type='mmseg.FCNHead', in_channels=128, in_index=0, channels=128, num_convs=0, num_classes=2,
+                         out_channels=1, threshold=0.3, concat_input=False, align_corners=False,
+                         loss_decode=dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True)),
+        test_cfg=dict(mode='whole'))).eval()
+    accelerate(detector, **OFF | dict(dtype='bfloat16'))
+    given = []
+    detector.decode_head.conv_seg.register_forward_hook(lambda *arguments: given.append(arguments[2]))
+    torch.nn.init.constant_(detector.decode_head.conv_seg.bias, 6.5)
+    with torch.no_grad():
+        sample, = detector.test_step(batch(n=1))
+    assert given[0].dtype == torch.bfloat16
+    assert torch.equal(sample.seg_logits.data, given[0][0].float().sigmoid()) and (sample.seg_logits.data < 1).all()
+
+
 @pytest.mark.parametrize('n, height, width', [(1, 64, 64), (3, 80, 50), (2, 20, 70), (1, 16, 24)])
 @pytest.mark.parametrize('window_batch', [2, 100])
 def test_windows_in_batches_are_mmsegs(n, height, width, window_batch):
