@@ -40,7 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--names', nargs='+', metavar='NAME', help="in the tables; default: the files' names")
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='default: 0 1')
-    parser.add_argument('--from-scratch', action='store_true', help='no pretrained weights, where a setting says so')
+    parser.add_argument(
+        '--from-scratch', action='store_true',
+        help="no pretrained weights and nothing frozen, unless a model's code loads or freezes them by itself")
     parser.add_argument('--cost', metavar='SIZExBATCH', help='measure time and memory too, such as 256x8')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help="the protocol's settings to override")
@@ -65,7 +67,7 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
         protocol: Everything but the model.
         config: Where the model is from.
         seed: The run's.
-        from_scratch: Take ``pretrained`` and ``init_cfg`` out of the model.
+        from_scratch: Take ``pretrained`` and ``init_cfg`` out of the model, and let what was frozen learn.
 
     Returns:
         The configuration of the run.
@@ -79,7 +81,8 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
         raise SystemExit(f'{config.filename} has no model.')
     _simplify(model, from_scratch)
     # validation too has to be the same for all, where a configuration may have windows of its own
-    model['test_cfg'] = next(iter((settings['test_cfg'].get('protocols') or {}).values()), dict(mode='whole'))
+    protocols = settings['test_cfg'].get('protocols') or {}
+    model['test_cfg'] = protocols.get('whole') or next(iter(protocols.values()), dict(mode='whole'))
     imports = [name for cfg in (protocol, config) for name in (cfg.get('custom_imports') or {}).get('imports', [])]
     settings.update(
         model=model,
@@ -100,6 +103,10 @@ def _simplify(settings: Any, from_scratch: bool) -> None:
             settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
         if from_scratch and 'init_cfg' in settings:
             settings['init_cfg'] = _without_pretrained(settings['init_cfg'])
+        if from_scratch and settings.get('frozen') is True:
+            settings['frozen'] = False
+        if from_scratch and 'frozen_stages' in settings:
+            settings['frozen_stages'] = -1
         for value in settings.values():
             _simplify(value, from_scratch)
 
@@ -157,7 +164,10 @@ def run(work_dir: Path) -> dict[str, Any]:
         # one, unless a run was killed at the worst moment and resumed
         checkpoint = max(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
         if checkpoint is None:
-            checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+            last = work_dir / 'last_checkpoint'
+            if not last.exists():
+                raise RunError(f'the training has left no checkpoint in {work_dir}')
+            checkpoint = Path(last.read_text().strip())
         _call(lock, work_dir, 'test', settings, checkpoint, '--work-dir', work_dir)
     records = sorted(work_dir.glob('*/evaluation_test.json'))
     if not records:
@@ -174,12 +184,12 @@ def run(work_dir: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def _locked(path: Path, wait: bool = False) -> Iterator[int]:
     """Keep others out, also as long as a command that was started lives on without this one."""
     with path.open('w') as file:
         if fcntl is not None:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise RunError(f'another process is at work in {path.parent}: wait for it, or stop it') from None
         yield file.fileno()
@@ -192,8 +202,8 @@ def _call(lock: int, work_dir: Path, tool: str, *arguments: Any) -> None:
             [sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)], stdout=output,
             stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []).returncode
     if code:
-        lines = log.read_text(errors='replace').strip().splitlines() or [f'exit code {code}']
-        raise RunError(f'{lines[-1]} ({log})')
+        lines = log.read_text(errors='replace').strip().splitlines() or ['nothing']
+        raise RunError(f'exit code {code} after {lines[-1]} ({log})')
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -201,30 +211,36 @@ def _spread(values: Sequence[float]) -> str:
     return mean if len(values) < 2 else f'{mean} ± {statistics.stdev(values):.2f}'
 
 
-def report(results: dict[str, list[dict[str, Any]]], errors: dict[str, list[str]]) -> Iterator[str]:
+def report(results: dict[str, list[dict[str, Any]]],
+           errors: dict[str, list[str]],
+           cost: dict[str, dict[str, str]] | None = None) -> Iterator[str]:
     """Tables in Markdown, a line at a time, one for each protocol of the test.
 
     Args:
         results: Of each model, those of its seeds.
         errors: Of each model, those of the seeds that failed.
+        cost: Of each model whose cost was measured, figures by the title of their column.
 
     Yields:
         Lines.
     """
+    cost = cost or {}
+    columns = list(dict.fromkeys(column for figures in cost.values() for column in figures))
     finished = [result for runs in results.values() for result in runs]
     for protocol in dict.fromkeys(protocol for result in finished for protocol in result['metrics']):
         if protocol:
             yield f'### Test, {protocol}\n'
-        yield f'| model | seeds | {" | ".join(SCORES)} | s an iteration |'
-        yield '| --- ' * (len(SCORES) + 3) + '|'
+        yield f'| {" | ".join(("model", "seeds", *SCORES, "s an iteration", *columns))} |'
+        yield '| --- ' * (len(SCORES) + len(columns) + 3) + '|'
         for name, runs in results.items():
             if runs:
                 found = [result['metrics'][protocol] for result in runs]
                 cells = [_spread([metrics[score] for metrics in found]) if all(score in metrics for metrics in found)
                          else '' for score in SCORES]
                 times = [result['time'] for result in runs if result['time'] is not None]
-                yield (f'| {name} | {len(runs)} | {" | ".join(cells)} | '
-                       f'{f"{statistics.median(times):.3f}" if times else ""} |')
+                cells.append(f'{statistics.median(times):.3f}' if times else '')
+                cells += [cost.get(name, {}).get(column, '') for column in columns]
+                yield f'| {name} | {len(runs)} | {" | ".join(cells)} |'
         yield ''
     for name, messages in errors.items():
         for message in messages:
@@ -255,6 +271,34 @@ def draw(results: dict[str, list[dict[str, Any]]], score: str) -> str:
     return chart(CURVES[score], 'iteration', '%', lines, bands) if lines else ''
 
 
+def _shared_settings(path: Path) -> Any:
+    """Of a run's settings, those that are the protocol's."""
+    settings = Config.fromfile(path).to_dict()
+    for key in ('model', 'default_scope', 'custom_imports'):
+        settings.pop(key, None)
+    settings.get('randomness', {}).pop('seed', None)
+    return settings
+
+
+def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
+    """All that is finished in a work dir, whichever command did it.
+
+    Args:
+        work_dir: Of the comparison.
+        like: Folder of a run; runs under another protocol are left out.
+
+    Returns:
+        Of each model, the results of its seeds.
+    """
+    results: dict[str, list[dict[str, Any]]] = {}
+    shared = _shared_settings(_settings_of(like))
+    for path in sorted(work_dir.glob('*/seed*/result.json')):
+        settings = _settings_of(path.parent)
+        if settings.exists() and _shared_settings(settings) == shared:
+            results.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
+    return results
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = read_config(resolve_config(args.protocol))
@@ -264,16 +308,19 @@ def main(argv: list[str] | None = None) -> None:
     folders = {(name, seed): args.work_dir / name / f'seed{seed}' for name in configs for seed in args.seeds}
     for (name, seed), folder in folders.items():
         prepare(combine(protocol, configs[name], seed, args.from_scratch), folder)
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
     errors: dict[str, list[str]] = {}
 
-    def write(more: Sequence[str] = ()) -> str:
-        text = '\n'.join([*report(results, errors), *more])
-        WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
-        for score in CURVES:
-            picture = draw(results, score)
-            if picture:
-                WholeFileBackend().put(picture.encode(), args.work_dir / f'comparison-{score}.svg')
+    def write() -> str:
+        # another command may be at work on other models or seeds
+        with _locked(args.work_dir / 'lock', wait=True):
+            found = read_results(args.work_dir, next(iter(folders.values())))
+            results = {name: found[name] for name in [*configs, *found] if name in found}
+            text = '\n'.join([*report(results, errors, _cost_columns(args.work_dir)), *_cost_tables(args.work_dir)])
+            WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+            for score in CURVES:
+                picture = draw(results, score)
+                if picture:
+                    WholeFileBackend().put(picture.encode(), args.work_dir / f'comparison-{score}.svg')
         return text
 
     # seed by seed, so that all models are in the table early
@@ -281,21 +328,23 @@ def main(argv: list[str] | None = None) -> None:
         print(f'{name}, seed {seed}: ', end='', file=sys.stderr, flush=True)
         try:
             result = run(folders[name, seed])
-        except RunError as error:
-            errors.setdefault(name, []).append(f'seed {seed}: {error}')
-            print(f'failed: {error}', file=sys.stderr, flush=True)
+        except (RunError, OSError, ValueError, KeyError) as error:
+            message = str(error) if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
+            errors.setdefault(name, []).append(f'seed {seed}: {message}')
+            print(f'failed: {message}', file=sys.stderr, flush=True)
         else:
-            results[name].append(result)
             print(', '.join(f'{protocol or "test"} F1@0.5 {metrics.get("F1@0.5", metrics["F1"]):.2f}'
                             for protocol, metrics in result['metrics'].items()), file=sys.stderr, flush=True)
         write()
-    print(write(_cost(args) if args.cost else ()))
+    if args.cost:
+        _measure_cost(args)
+    print(write())
     if errors:
         raise SystemExit(f'{sum(map(len, errors.values()))} runs failed, see above.')
 
 
-def _cost(args: argparse.Namespace) -> list[str]:
-    """The benchmark's tables of the models as they were trained."""
+def _measure_cost(args: argparse.Namespace) -> None:
+    """Let the benchmark measure the models as they were trained, unless it has."""
     out = args.work_dir / 'cost'
     settings = [_settings_of(args.work_dir / name / f'seed{args.seeds[0]}') for name in args.names]
     measured = out.with_suffix('.json')
@@ -308,8 +357,29 @@ def _cost(args: argparse.Namespace) -> list[str]:
              '--variants', 'float32', '--train', args.cost, '--inference', args.cost, '--out', str(out)],
             stdout=subprocess.DEVNULL).returncode
         if code:
-            return ['### Cost\n', f'failed: exit code {code}']
-    return ['### Cost\n', *out.with_suffix('.md').read_text().splitlines()]
+            raise SystemExit(f'The benchmark failed: exit code {code}.')
+
+
+def _cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
+    """Of each model, what stands beside its scores."""
+    path = work_dir / 'cost.json'
+    content = json.loads(path.read_text()) if path.exists() else dict(counts=[], cases=[])
+    columns: dict[str, dict[str, str]] = {
+        record['config']: {'parameters, millions': f'{record["parameters"] / 1e6:.2f}',
+                           'GMAC a pair': f'{record["macs"] / 1e9:.2f}'}
+        for record in content['counts'] if 'error' not in record}
+    for case in content['cases']:
+        for row in case['rows']:
+            if 'error' not in row:
+                columns.setdefault(row['config'], {})[f'{case["task"]}, ms a pair'] = (
+                    f'{1000 * statistics.median(row["seconds"]):.4g}')
+    return columns
+
+
+def _cost_tables(work_dir: Path) -> list[str]:
+    """The benchmark's own tables."""
+    path = work_dir / 'cost.md'
+    return ['### Cost\n', *path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == '__main__':

@@ -1,10 +1,13 @@
 import json
 import re
+import shutil
 import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ifn_plugin.tools.compare import RunError, combine, draw, main, parse_args, report, run
 
@@ -52,7 +55,7 @@ def test_curves_of_validation(compared):
 def test_a_run_that_fails_is_said_and_stops_no_other(compared):
     assert compared[1].startswith('1 runs failed')
     text = (compared[0] / 'runs' / 'comparison.md').read_text()
-    assert re.search(r'broken failed: seed 3: TypeError: .*in_chanels', text)
+    assert re.search(r'broken failed: seed 3: exit code 1 after TypeError: .*in_chanels', text)
 
 
 def test_finished_runs_are_kept_and_others_are_added(compared, settings, capsys):
@@ -62,18 +65,48 @@ def test_finished_runs_are_kept_and_others_are_added(compared, settings, capsys)
                  '--cfg-options', *settings, '--seeds', '3']
     main([*arguments, '4'])
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert re.search(r'\| U-Net \| 2 \| [\d.]+ ± [\d.]+ \|', capsys.readouterr().out)
+    # with what another command has finished, unless that was under another protocol
+    other = folder / 'runs' / 'other' / 'seed3'
+    shutil.copytree(folder / 'runs' / 'IFN' / 'seed3', other)
+    cfg = Config.fromfile(folder / 'runs' / 'IFN' / 'seed3.py')
+    cfg.train_cfg.max_iters = 1
+    cfg.dump(other.with_name('seed3.py'))
+    main(arguments)
+    table = (folder / 'runs' / 'comparison.md').read_text()
+    assert re.search(r'\| U-Net \| 2 \| [\d.]+ ± [\d.]+ \|.*\n\| IFN \| 1 \|', table) and '| other |' not in table
+    assert table in capsys.readouterr().out
+    shutil.rmtree(other.parent)
     # the same seed and folder with another schedule
     arguments[arguments.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
     with pytest.raises(SystemExit, match='holds a run with other settings'):
         main(arguments)
 
 
-def test_all_models_see_the_same_samples(compared):
-    """IFN and the U-Net have nothing in common but data, schedule and seed: the learning rates and times say so."""
-    logs = [[json.loads(line) for line in next((compared[0] / 'runs' / name / 'seed3').glob(
-        '*/vis_data/scalars.json')).read_text().splitlines()] for name in ('IFN', 'U-Net')]
-    assert [entry.get('lr') for entry in logs[0]] == [entry.get('lr') for entry in logs[1]]
+class Recorder(Hook):
+    """What a training gets to see."""
+
+    def __init__(self):
+        self.batches = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batches.append([(sample.img_path, image.double().sum().item(), sample.gt_sem_seg.data.sum().item())
+                             for image, sample in zip(data_batch['inputs'], data_batch['data_samples'])])
+
+
+def test_all_models_see_the_same_samples(compared, tmp_path):
+    """The same crops of the same pairs in the same order, though a U-Net draws other numbers than IFN."""
+    seen = []
+    for name, seed in (('IFN', 3), ('U-Net', 3), ('U-Net', 4)):
+        cfg = Config.fromfile(compared[0] / 'runs' / name / 'seed3.py')
+        cfg.randomness.seed, cfg.work_dir, cfg.experiment_name = seed, str(tmp_path), f'{name}{seed}'
+        runner, recorder = Runner.from_cfg(cfg), Recorder()
+        runner.register_hook(recorder)
+        runner.train()
+        seen.append(recorder.batches)
+    assert len(seen[0]) == 2 and seen[0] == seen[1] != seen[2]
+
+
+def test_only_the_model_differs(compared):
     configs = [Config.fromfile(compared[0] / 'runs' / name / 'seed3.py') for name in ('IFN', 'U-Net')]
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'param_scheduler', 'optim_wrapper',
                 'randomness', 'train_cfg', 'test_cfg', 'default_hooks'):
@@ -85,7 +118,7 @@ def test_only_the_model_is_taken():
     protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports=['a']), work=1,
                            test_cfg=dict(protocols=dict(tiles=dict(mode='slide'), whole=dict(mode='whole')))))
     model = dict(type='X', pretrained=True, test_cfg=dict(mode='slide', stride=1),
-                 norm_cfg=dict(type='SyncBN', requires_grad=True),
+                 norm_cfg=dict(type='SyncBN', requires_grad=True), frozen=True, frozen_stages=2,
                  parts=[dict(pretrained='url', init_cfg=dict(type='Pretrained', checkpoint='url')),
                         dict(init_cfg=dict(type='Normal')),
                         dict(init_cfg=[dict(type='Normal'), dict(type='Pretrained', checkpoint='url')])])
@@ -94,12 +127,14 @@ def test_only_the_model_is_taken():
     assert made.work == 1 and made.default_scope == 'opencd' and made.custom_imports.imports == ['a', 'b']
     assert made.randomness == dict(deterministic=True, seed=5)
     assert made.model.norm_cfg.type == 'BN' and made.model.pretrained is False
+    assert made.model.frozen is False and made.model.frozen_stages == -1
     assert made.model.parts[0] == dict(pretrained=None, init_cfg=None)
     assert made.model.parts[1].init_cfg.type == 'Normal'
     assert made.model.parts[2].init_cfg == [dict(type='Normal')]
-    # validation is the protocol's, by the first of its ways
-    assert made.model.test_cfg == dict(mode='slide')
+    # validation is the protocol's, whatever the order of its ways
+    assert made.model.test_cfg == dict(mode='whole')
     kept = combine(protocol, config, 5)
+    assert kept.model.frozen is True and kept.model.frozen_stages == 2
     assert kept.model.pretrained is True and kept.model.parts[0].pretrained == 'url'
     assert config.model.pretrained is True and config.model.norm_cfg.type == 'SyncBN'
 
@@ -122,6 +157,14 @@ def test_spread():
     results = [dict(metrics={'': {name: values[seed] for name, values in scores.items()}}, time=0.5) for seed in (0, 1)]
     lines = list(report(dict(model=results), {}))
     assert lines[2].startswith('| model | 2 | 81.00 ± 1.41 |') and lines[2].endswith('| 92.00 ± 2.83 | 0.500 |')
+
+
+def test_cost_stands_beside_the_scores():
+    results = {name: [dict(metrics={'': dict(AP=90.)}, time=0.5)] for name in 'ab'}
+    lines = list(report(results, {}, dict(b={'GMAC a pair': '3.00', 'train, ms a pair': '200'})))
+    assert lines[0].endswith('| s an iteration | GMAC a pair | train, ms a pair |')
+    assert len({line.count('|') for line in lines[:4]}) == 1
+    assert lines[2].endswith('| 90.00 | 0.500 |  |  |') and lines[3].endswith('| 90.00 | 0.500 | 3.00 | 200 |')
 
 
 def test_curves_are_of_mean_and_range(monkeypatch):
