@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce, get_dist_info, master_only
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner, TestLoop
+from mmengine.runner import BaseLoop, Runner, TestLoop
 from torch import Tensor
 
 from .acceleration import detector_of
@@ -283,45 +283,55 @@ class EvaluationHook(Hook):
 
     The threshold that validation chose goes into the checkpoint that it was chosen for, the best, and from there into a
     test. The counts behind the metrics, for curves and for the best and worst pairs, go into files in the folder of the
-    log: ``evaluation_val.json``, of the last validation, and ``evaluation_test.json``.
+    log, with the iteration of the weights: ``evaluation_val.json``, of the last validation, and
+    ``evaluation_test.json``.
     """
 
     def __init__(self) -> None:
         self._tested: dict[str, Any] = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Forget the threshold, which was that of the weights before."""
+        """Forget the threshold and the checkpoint, which were those of the weights before."""
         runner.message_hub.update_info(_CHOSEN, None)
+        self._tested = {}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the threshold and write the record of a validation."""
         chosen = [value for name, value in (metrics or {}).items() if name.rpartition('/')[2] == 'threshold@val']
         if chosen:
             runner.message_hub.update_info(_CHOSEN, chosen[0])
-        # runner.iter would build the training's data set if there is none yet
-        trained = runner.message_hub.runtime_info.get('iter')
-        self._write(runner, 'val', _records(runner.val_loop.evaluator),
-                    dict(iteration=None if trained is None else trained + 1))
+        self._write(runner, 'val', _records(runner.val_loop.evaluator), self._tested or self._trained(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over the threshold."""
         info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
-        if isinstance(info.get(_CHOSEN), float):
-            runner.message_hub.update_info(_CHOSEN, info[_CHOSEN])
+        chosen = info.get(_CHOSEN)
+        runner.message_hub.update_info(_CHOSEN, chosen if isinstance(chosen, float) else None)
         self._tested = dict(
-            checkpoint=str(runner._load_from), iteration=(checkpoint.get('meta') or {}).get('iter'))
+            checkpoint=runner._load_from and str(runner._load_from),
+            iteration=(checkpoint.get('meta') or {}).get('iter'))
 
     def before_test(self, runner: Runner) -> None:
-        """Hand the threshold to the metrics."""
+        """Hand the threshold to the metrics, and let none choose one from what it is to be tested on."""
         for metric in runner.test_loop.evaluator.metrics:
             if isinstance(metric, ChangeMetric):
                 metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)
+                if metric.choose_threshold:
+                    print_log("test_evaluator has choose_threshold=True: a test takes validation's threshold.",
+                              'current', logging.WARNING)
+                    metric.choose_threshold = False
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the record of a test."""
         loop = runner.test_loop
         records = loop.records if isinstance(loop, ProtocolsTestLoop) else _records(loop.evaluator)
-        self._write(runner, 'test', records, self._tested)
+        self._write(runner, 'test', records, self._tested or self._trained(runner))
+
+    @staticmethod
+    def _trained(runner: Runner) -> dict[str, Any]:
+        # runner.iter would build the training's data set if there is none yet
+        loop = runner._train_loop
+        return dict(iteration=loop.iter) if isinstance(loop, BaseLoop) else {}
 
     @master_only
     def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 import json
 import logging
 import pickle
+from argparse import ArgumentParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mmengine.config import Config, DictAction
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
@@ -24,8 +28,10 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
 
+CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 NAMES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
 
 
@@ -310,17 +316,31 @@ def test_each_pair_is_recorded():
 
 
 def test_memory_does_not_grow_with_the_pixels():
-    def held(metric):
-        tensors = metric._histogram.nbytes + metric._last.nbytes
-        return tensors, len(pickle.dumps(metric.results)) / len(metric.results)
-
+    """Of all that a metric holds, whatever its name."""
     metric, sizes = ChangeMetric(), []
-    for side in (16, 256, 1024):
+    for side in (16, 16, 256, 1024):
         probability = np.random.default_rng(0).random((side, side), np.float32)
         metric.process(None, [with_probabilities(probability, (probability > 0.4).astype(np.uint8))])
-        sizes.append(held(metric))
-    assert sizes[0][0] == sizes[-1][0] < 100_000
-    assert all(size < 200 for _, size in sizes)
+        sizes.append(len(pickle.dumps(metric)))
+    assert sizes[0] < 100_000 and all(size < 200 for size in np.diff(sizes))
+
+
+def test_real_maps_equal_sklearn(real_data):
+    metric, dataset = ChangeMetric(), LEVIRCDDataset(data_root=str(real_data / 'test'))
+    probabilities, labels = [], []
+    for index in range(len(dataset)):
+        pair = LoadChangeLabel()(LoadPair()(dataset.get_data_info(index)))
+        difference = np.linalg.norm(np.subtract(*map(np.float32, pair['img'])), axis=2)
+        probabilities.append(difference / np.float32(255 * 3**0.5))
+        labels.append(pair['gt_seg_map'])
+        metric.process(None, [with_probabilities(probabilities[-1], labels[-1], threshold=0.2)])
+    measured = metric.evaluate(len(dataset))
+    probability, label = np.concatenate([*map(np.ravel, probabilities)]), np.concatenate([*map(np.ravel, labels)])
+    expected = by_sklearn([(probability > np.float32(0.2), label)])
+    assert {name: measured[name] for name in NAMES} == pytest.approx(expected, abs=1e-9)
+    # many of these probabilities lie between two thresholds
+    assert measured['AP'] == pytest.approx(100 * average_precision_score(label, probability), abs=0.5)
+    assert measured['F1'] > 0
 
 
 def test_probabilities_that_are_no_numbers_are_refused():
@@ -342,6 +362,33 @@ def test_threshold_of_the_validation_is_used_in_the_test():
     expected = by_sklearn([(probability > np.float32(0.62), label) for probability, label in pairs])
     assert measured['threshold@val'] == 0.62
     assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected, abs=1e-9)
+
+
+def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys):
+    """Whatever is loaded, trained and tested in which order: each record says of which weights it is."""
+    cfg = Config.fromfile(CONFIG)
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    cfg.train_cfg.max_iters, cfg.work_dir, cfg.load_from = 2, str(tmp_path), str(checkpoint)
+    cfg.test_evaluator = cfg.val_evaluator
+    runner = Runner.from_cfg(cfg)
+
+    def record(split):
+        return json.loads(Path(runner.log_dir, f'evaluation_{split}.json').read_text())
+
+    runner.train()
+    metrics = runner.test()
+    chosen = runner.message_hub.get_info('change_threshold')
+    assert metrics['threshold@val'] == chosen and 'F1@val' in metrics
+    assert "a test takes validation's threshold" in capsys.readouterr().out
+    assert record('val')['iteration'] == record('test')['iteration'] == 2 and 'checkpoint' not in record('test')
+    # weights that no validation has chosen a threshold for
+    runner.load_checkpoint(str(checkpoint))
+    assert 'threshold@val' not in runner.test()
+    best, = tmp_path.glob('best_F1_iter_2.pth')
+    runner.load_checkpoint(str(best))
+    assert runner.test()['threshold@val'] == chosen and record('test')['iteration'] == 2
 
 
 @pytest.mark.parametrize('channels', [1, 2])

@@ -1,6 +1,7 @@
 """Runs that are broken off: killed, resumed, out of disk, out of numbers."""
 
 import errno
+import json
 import os
 import random
 import re
@@ -188,6 +189,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     assert made_up['step'] == 6 and {key: made_up[key] for key in ('F1', 'AP', 'threshold@val')} == pytest.approx(
         {key: expected[key] for key in ('F1', 'AP', 'threshold@val')}, abs=1e-3)
     assert (tmp_path / 'best_F1_iter_6.pth').is_file()
+    assert json.loads(next(tmp_path.glob('*/evaluation_val.json')).read_text())['iteration'] == 6
 
 
 @pytest.mark.parametrize('save_best', ['F1', ['F1', 'IoU']])

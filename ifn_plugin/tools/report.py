@@ -40,7 +40,8 @@ class Run:
         validations: Of each validation.
         split: What ``records`` are of, ``test`` or ``val``.
         records: ``ChangeMetric``'s record of each protocol; the only one's name is empty.
-        tested: The checkpoint that was tested, if that is known.
+        iteration: Of the weights that ``records`` are of, if that is known.
+        checkpoint: These weights, if they are there.
     """
 
     name: str
@@ -49,22 +50,18 @@ class Run:
     validations: list[dict[str, Any]]
     split: str
     records: dict[str, dict[str, Any]]
-    tested: Path | None
+    iteration: int | None
+    checkpoint: Path | None
 
     @property
-    def checkpoint(self) -> Path | None:
-        """The checkpoint that was tested, the best, or the last."""
-        if self.tested is not None and self.tested.is_file():
-            return self.tested
-        best = max(self.folder.glob('best_*.pth'), default=None, key=lambda path: path.stat().st_mtime)
-        last = self.folder / 'last_checkpoint'
-        named = Path(last.read_text().strip()) if last.is_file() else None
-        return best or (named if named and named.is_file() else None)
+    def protocol(self) -> str:
+        """The first, ``whole`` if there is one of this name."""
+        return 'whole' if 'whole' in self.records else next(iter(self.records), '')
 
     @property
     def record(self) -> dict[str, Any]:
-        """The first protocol's, ``whole`` if there is one of this name."""
-        return self.records.get('whole') or next(iter(self.records.values()), {})
+        """Of this protocol."""
+        return self.records.get(self.protocol, {})
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -107,8 +104,20 @@ def read_run(folder: Path, name: str) -> Run:
         raise FileNotFoundError(f'{folder} has neither the log of a training, */vis_data/scalars.json, nor a record of '
                                 "an evaluation, */evaluation_test.json: is it a run's work dir?")
     return Run(name, folder, [training[key] for key in sorted(training)],
-               [validations[key] for key in sorted(validations)], split, found['protocols'],
-               Path(found['checkpoint']) if found.get('checkpoint') else None)
+               [validations[key] for key in sorted(validations)], split, found['protocols'], found.get('iteration'),
+               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration')))
+
+
+def _find_checkpoint(folder: Path, name: str | None, iteration: int | None) -> Path | None:
+    """The weights behind a record: the file that was tested, one of its iteration, or else the best or the last."""
+    candidates = [Path(name), folder / Path(name).name] if name else []
+    if iteration is not None:
+        candidates += [*folder.glob(f'best_*iter_{iteration}.pth'), folder / f'iter_{iteration}.pth']
+    elif not name:
+        candidates = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
+        last = folder / 'last_checkpoint'
+        candidates += [Path(last.read_text().strip())] if last.is_file() else []
+    return next((path for path in candidates if path.is_file()), None)
 
 
 # Tables
@@ -139,7 +148,8 @@ def score_tables(runs: Sequence[Run]) -> Iterator[Table]:
                     continue
                 chosen = f'{title} ({metrics["threshold@val"]:.2f})' if suffix == '@val' else title
                 # average precision belongs to no threshold
-                rows.append([run.name, run.split, chosen, *(f'{metrics[score + suffix]:.2f}' for score in SCORES),
+                split = run.split if run.iteration is None else f'{run.split}, iteration {run.iteration}'
+                rows.append([run.name, split, chosen, *(f'{metrics[score + suffix]:.2f}' for score in SCORES),
                              f'{metrics["AP"]:.2f}' if 'AP' in metrics else ''])
         yield Table(protocol and f'Protocol: {protocol}', ['run', 'split', 'threshold', *SCORES, 'AP'], rows)
 
@@ -250,39 +260,46 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
     Without what they need, such as the data set or the stack of the run, there is one caption that says so.
     """
     ranked = [pair for pair in _by_f1(run) if len(pair['files']) == 3 and all(pair['files'])]
-    configs = sorted(run.folder.glob('*/vis_data/config.py'))
-    if not ranked or number < 1 or run.checkpoint is None or not configs:
+    if not ranked or number < 1:
         return
     chosen = [('worst', pair) for pair in ranked[:number]]
     chosen += [('best', pair) for pair in ranked[number:][-number:][::-1]]
     try:
-        cfg = Config.fromfile(configs[-1])
-        cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
-        cfg.model.test_cfg = dict(mode='whole')
-        detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
-        loaders = find_loaders(cfg)
-        loaded = [load_pair(pair['files'], *loaders) for _, pair in chosen]
+        yield from _draw(run, chosen, device)
     except Exception as error:  # the tables and charts are worth having without them
         yield f'No pictures: {type(error).__name__}: {" ".join(str(error).split())}', ''
-        return
+
+
+def _draw(run: Run, chosen: Sequence[tuple[str, dict[str, Any]]], device: str | None) -> list[tuple[str, str]]:
+    configs = sorted(run.folder.glob('*/vis_data/config.py'))
+    if run.checkpoint is None or not configs:
+        weights = 'weights' if run.iteration is None else f'weights of iteration {run.iteration}'
+        raise FileNotFoundError(f'{run.folder} has not both the {weights} and their configuration')
+    cfg = Config.fromfile(configs[-1])
+    cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
+    if run.protocol:
+        cfg.model.test_cfg = (cfg.test_cfg.get('protocols') or {}).get(run.protocol) or dict(mode='whole')
+    detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
+    loaders = find_loaders(cfg)
     head: Any = detector.model.decode_head
     levels: list[np.ndarray] = []
-    if isinstance(head, IFNHead):
+    if isinstance(head, IFNHead) and cfg.model.test_cfg.get('mode', 'whole') == 'whole':  # each window has its own
         decoder: Any = head.levels
         for level in decoder:
             level.logit.register_forward_hook(
                 lambda *arguments: levels.append(arguments[2][0, 0].float().sigmoid().cpu().numpy()))
-    sides = []
-    for (kind, pair), (date1, date2, label) in zip(chosen, loaded):
+    panels, sides = [], []
+    for kind, pair in chosen:
+        date1, date2, label = load_pair(pair['files'], *loaders)
         name = Path(pair['files'][0]).stem
         levels.clear()
         change = detector.predict(*pair['files'][:2])
-        yield f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', embed(
-            draw_panel(loaders[0].picture(date1), loaders[0].picture(date2), change.changed, label, max_side=288))
+        panels.append((f'{name}, among the {kind}: F1 {pair["F1"]:.1f}', embed(
+            draw_panel(loaders[0].picture(date1), loaders[0].picture(date2), change.changed, label, max_side=288))))
         if levels:
             sides.append((f'{name}: probability at the five levels, coarse to fine, and label',
                           embed(_side_by_side([*levels, (label == 1).astype(np.float32)], 240))))
-    yield from sides
+    return panels + sides
 
 
 def _side_by_side(maps: Sequence[np.ndarray], side: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ifn_plugin.models import IFN
 from ifn_plugin.tools.report import main, read_run
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd-protocols.py'
@@ -98,20 +99,42 @@ def test_pictures_of_the_worst_and_the_best_pair_and_their_levels(run, page):
 
 
 def test_a_training_without_a_test(run, tmp_path, capsys):
-    copy = tmp_path / 'copy'
-    for path in run.glob('*/*'):
-        if path.name in ('vis_data', 'evaluation_val.json'):
+    """Figures and pictures are of the last validation's weights, not of the best."""
+    copy, page = tmp_path / 'copy', tmp_path / 'page.html'
+    for path in [*run.glob('*/*'), run / 'iter_2.pth', run / 'iter_4.pth']:
+        if path.name in ('vis_data', 'evaluation_val.json') or path.suffix == '.pth':
             target = copy / path.relative_to(run)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
-    main([str(copy), str(run), '--names', 'a', 'b', '--out', str(tmp_path / 'page.html'), '--pairs', '0'])
-    assert '| a | val | as configured |' in capsys.readouterr().out
-    assert 'figcaption>' not in (tmp_path / 'page.html').read_text()
+    (copy / 'best_F1_iter_2.pth').symlink_to(run / 'iter_2.pth')
+    assert read_run(copy, 'a').checkpoint == copy / 'iter_4.pth'
+    main([str(copy), str(run), '--names', 'a', 'b', '--out', str(page), '--pairs', '0'])
+    assert '| a | val, iteration 4 | as configured |' in capsys.readouterr().out
+    assert 'figcaption>' not in page.read_text()
+    (copy / 'iter_4.pth').unlink()
+    main([str(copy), '--out', str(page), '--pairs', '1'])
+    caption, = re.findall(r'<figcaption>(.*?)</figcaption>', page.read_text())
+    assert 'No pictures: FileNotFoundError' in caption and 'weights of iteration 4' in caption
+
+
+def test_pictures_are_of_the_protocol(run, tmp_path, monkeypatch):
+    """In windows, where the figures are of windows; the side outputs of windows are left out."""
+    copy = shutil.copytree(run, tmp_path / 'run')
+    path = next(copy.glob('*/evaluation_test.json'))
+    content = json.loads(path.read_text())
+    del content['protocols']['whole']
+    path.write_text(json.dumps(content))
+    sizes = []
+    monkeypatch.setattr(IFN, 'forward', lambda self, pair, forward=IFN.forward: sizes.append(pair.shape[2:]) or forward(
+        self, pair))
+    main([str(copy), '--out', str(tmp_path / 'page.html'), '--pairs', '1'])
+    assert len(re.findall('<figcaption>', (tmp_path / 'page.html').read_text())) == 2
+    assert sizes and set(sizes) == {(32, 32)}
 
 
 def test_a_page_without_the_data_set(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / 'run', ignore=shutil.ignore_patterns('*.pth'))
-    (copy / 'last_checkpoint').write_text(str(run / 'iter_4.pth'))
+    (copy / 'iter_2.pth').symlink_to(run / 'iter_2.pth')
     path = next(copy.glob('*/evaluation_test.json'))
     path.write_text(path.read_text().replace('/test/A/', '/gone/A/').replace('best_F1', 'gone'))
     log = next(copy.glob('*/vis_data/scalars.json'))
