@@ -241,6 +241,7 @@ class ProtocolsTestLoop(TestLoop):
 
     Attributes:
         records: ``ChangeMetric``'s record of each protocol.
+        protocol: The name of the one that is at work.
     """
 
     def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict] | None = None,
@@ -249,6 +250,7 @@ class ProtocolsTestLoop(TestLoop):
         self.protocols = protocols or dict(
             whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256)))
         self.records: dict[str, dict] = {}
+        self.protocol = ''
 
     def run(self) -> dict:
         """Test."""
@@ -259,7 +261,7 @@ class ProtocolsTestLoop(TestLoop):
         configured, metrics = model.test_cfg, {}
         try:
             for name, settings in self.protocols.items():
-                model.test_cfg = ConfigDict(settings)
+                self.protocol, model.test_cfg = name, ConfigDict(settings)
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
                 found = self.evaluator.evaluate(len(self.dataloader.dataset))

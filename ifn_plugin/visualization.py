@@ -156,8 +156,9 @@ class ChangePanelHook(Hook):
         if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         visualizer: Visualizer = runner.visualizer
+        protocol = getattr(runner.test_loop, 'protocol', '')
         for sample in outputs or ():
-            stem = Path(sample.img_path[0]).stem
+            stem = Path(sample.img_path[0]).stem + (f'_{protocol}' if protocol else '')
             # images of the same name in two folders must not overwrite each other
             name = next(name for name in chain((stem, ), (f'{stem}_{i}' for i in count(2))) if name not in self._names)
             self._names.add(name)

@@ -141,7 +141,7 @@ def runner(folder):
     """What of a runner the hook needs."""
     name = f'test_visualization {folder}'
     visualizer = Visualizer(name, vis_backends=[dict(type='LocalVisBackend')], save_dir=str(folder))
-    return SimpleNamespace(visualizer=visualizer, cfg=Config())
+    return SimpleNamespace(visualizer=visualizer, cfg=Config(), test_loop=SimpleNamespace())
 
 
 def outputs_of(root: Path, *names: str, label: bool = True, side: int = 128) -> list[SegDataSample]:

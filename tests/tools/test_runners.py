@@ -109,7 +109,9 @@ def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_pa
                               tmp_path / 'test', '--cfg-options', *options, *more))
 
     both = test(CONFIG.with_name(f'{CONFIG.stem}-protocols.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
-                'test_cfg.protocols.tiles.stride=(32,32)')
+                'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
+    assert {path.name for path in (tmp_path / 'test').rglob('*.png')} == {
+        f'{name}_{protocol}_0.png' for name in ('0000', '0001') for protocol in ('whole', 'tiles')}
     expected = dict(whole=test(CONFIG), tiles=test(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))
     for protocol, alone in expected.items():
         for name in ('F1', 'IoU', 'OA', 'Kappa', 'F1@0.5', 'F1@val', 'threshold@val', 'AP'):
