@@ -90,7 +90,8 @@ def _upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel:
     shares = F.conv2d(upsample.bias[:, None, None].expand(-1, 3, 3)[None], kernel, padding=1)
     rows, columns = (_third(2 * side, coarse.device) for side in coarse.shape[2:])
     x = F.conv_transpose2d(coarse, merged, stride=2, padding=1)
-    return x + shares[..., rows[:, None], columns]
+    x += shares[..., rows[:, None], columns]
+    return x
 
 
 def _third(size: int, device: torch.device) -> Tensor:
@@ -153,13 +154,17 @@ class DecoderLevel(nn.Module):
         elif scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
             # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
             kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
-            x = F.conv2d(pair, kernels[1], convolution.bias, padding=1)
-            if upsampled.shape[2:] == (2 * coarse.shape[2], 2 * coarse.shape[3]):
-                x = x + _upsample_and_convolve(coarse, self.upsample, kernels[0])
+            if (height, width) == (2 * coarse.shape[2], 2 * coarse.shape[3]):
+                del upsampled  # not to be held any longer
+                x = _upsample_and_convolve(coarse, self.upsample, kernels[0])
             else:
-                x = x + F.conv2d(upsampled, kernels[0], padding=1)
+                x = F.conv2d(upsampled, kernels[0], padding=1)
+                del upsampled
+            x += F.conv2d(pair, kernels[1], convolution.bias, padding=1)
         else:
-            x = convolution(torch.cat((upsampled, pair), dim=1).mul_(scale))
+            x = torch.cat((upsampled, pair), dim=1).mul_(scale)
+            del upsampled
+            x = convolution(x)
         for layer in others:
             x = layer(x)
         return x
