@@ -50,8 +50,9 @@ def accelerate(model: nn.Module,
         raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
     if window_batch < 1:
         raise ValueError(f'window_batch={window_batch}: at least one window passes at once.')
-    device = next((parameter.device.type for parameter in model.parameters()), get_device())
-    precision = _usable_dtype(dtype, device)
+    place = next((parameter.device for parameter in model.parameters()), torch.device(get_device()))
+    device = place.type
+    precision = _usable_dtype(dtype, place)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if precision != torch.float32:
@@ -77,19 +78,22 @@ def _bind(module: nn.Module, name: str, function: Callable) -> None:
     setattr(module, name, MethodType(function, module))
 
 
-def _usable_dtype(dtype: str, device: str) -> torch.dtype:
-    if device == 'cuda':
-        native = torch.cuda.get_device_capability() >= (8, 0)  # torch's own test counts emulation as well
+def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    kind = device.type
+    if kind == 'cuda':
+        native = torch.cuda.get_device_capability(device) >= (8, 0)  # torch's own test counts emulation as well
     else:
         probes = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
-        native = device == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+        native = kind == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
     if dtype == 'auto':
         return torch.bfloat16 if native else torch.float32
     # a CPU without bfloat16 still computes in it, only slowly; the others refuse
-    unable = (device, dtype) == ('cpu', 'float16') or (device != 'cpu' and dtype == 'bfloat16' and not native)
-    if unable:
+    able = {'cpu': ('float32', 'bfloat16'), 'cuda': ('float32', 'float16', *(['bfloat16'] if native else []))}
+    if dtype not in able.get(kind, ('float32', )):
         _warn(f'{device} does not compute in {dtype} here: going on in float32.')
-    return torch.float32 if unable else getattr(torch, dtype)
+        return torch.float32
+    precision: torch.dtype = getattr(torch, dtype)
+    return precision
 
 
 def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Callable:
@@ -101,13 +105,17 @@ def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Calla
     return forward_under_autocast
 
 
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def _from_float32(postprocess_result: Callable) -> Callable:
 
-    def postprocess_float32(self: nn.Module, seg_logits: Any, *args: Any, **kwargs: Any) -> Any:
+    def postprocess_float32(self: nn.Module, seg_logits: Tensor | dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         # a sigmoid in bfloat16 is 1 from a logit of 6.3 on, and knows 128 values between 0.5 and 1
-        if isinstance(seg_logits, Tensor):
-            seg_logits = seg_logits.to(torch.promote_types(seg_logits.dtype, torch.float32))
-        return postprocess_result(self, seg_logits, *args, **kwargs)
+        exact = ({key: _at_least_float32(logits) for key, logits in seg_logits.items()}
+                 if isinstance(seg_logits, dict) else _at_least_float32(seg_logits))
+        return postprocess_result(self, exact, *args, **kwargs)
 
     return postprocess_float32
 
@@ -147,6 +155,8 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
         part = getattr(model, name, None)
         for module in part if isinstance(part, nn.ModuleList) else [part]:
+            if name == 'decode_head' and getattr(module, 'with_cp', False):  # IFNHead's
+                _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
             if module is not None:
                 # in mmseg, heads call their own forward by name, past what Module.compile replaces
                 _bind(module, 'forward', torch.compile(type(module).forward, **options))
@@ -154,7 +164,8 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
 
 def _batched_slide_inference(window_batch: int) -> Callable:
 
-    def slide_inference(self: nn.Module, inputs: Tensor, batch_img_metas: Sequence[dict[str, Any]]) -> Tensor:
+    def slide_inference(self: nn.Module, inputs: Tensor,
+                        batch_img_metas: Sequence[dict[str, Any]]) -> Tensor | dict[str, Tensor]:
         """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
         cfg: Any = self.test_cfg
         size = inputs.shape[2:]
@@ -163,20 +174,24 @@ def _batched_slide_inference(window_batch: int) -> Callable:
             [min(start, whole - side) for start in range(0, max(whole - side + stride - 1, 0) + 1, stride)]
             for whole, side, stride in zip(size, crop, cfg.stride))
         places = list(product(range(len(inputs)), tops, lefts))
-        total, count = None, inputs.new_zeros(len(inputs), 1, *size)
+        totals: dict[str, Tensor] = {}
+        several, count = False, inputs.new_zeros(len(inputs), 1, *size)
         for first in range(0, len(places), window_batch):
             batch = places[first:first + window_batch]
             windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
             # as torch.Size, which mmseg's heads take before an image's padded size
             metas = [dict(batch_img_metas[n], img_shape=windows.shape[2:]) for n, _, _ in batch]
-            logits = self.encode_decode(windows, metas)  # type: ignore[operator]
-            if total is None:
-                total = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
-            for logit, (n, y, x) in zip(logits, batch):
-                total[n, :, y:y + crop[0], x:x + crop[1]] += logit
+            outputs = self.encode_decode(windows, metas)  # type: ignore[operator]
+            several = isinstance(outputs, dict)  # from open-cd's detectors of semantic change
+            for key, logits in (outputs if several else {'': outputs}).items():
+                if key not in totals:
+                    totals[key] = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
+                for logit, (n, y, x) in zip(logits, batch):
+                    totals[key][n, :, y:y + crop[0], x:x + crop[1]] += logit
+            for n, y, x in batch:
                 count[n, :, y:y + crop[0], x:x + crop[1]] += 1
-        assert total is not None
-        return total / count
+        means = {key: total / count for key, total in totals.items()}
+        return means if several else means['']
 
     return slide_inference
 
@@ -206,6 +221,9 @@ class AccelerationHook(Hook):
         ValueError: When training starts in float16 without loss scaling; and as ``accelerate``.
     """
 
+    # after mmengine's EMAHook, which exchanges the weights that are stored
+    priority = 'LOW'
+
     def __init__(self,
                  channels_last: bool = True,
                  dtype: str = 'auto',
@@ -219,6 +237,7 @@ class AccelerationHook(Hook):
             window_batch=window_batch,
             keep_memory=keep_memory)
         self.precision: torch.dtype | None = None
+        self._iterations = 0
 
     def before_run(self, runner: Runner) -> None:
         """Accelerate the runner's model, once."""
@@ -234,11 +253,22 @@ class AccelerationHook(Hook):
                              "optim_wrapper.type='AmpOptimWrapper', or dtype='bfloat16'.")
 
     def _after_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        if batch_idx == 1 and self.settings['keep_memory']:
+        # of this process: a resumed training goes on with a higher batch_idx
+        self._iterations += 1
+        if self._iterations == 2 and self.settings['keep_memory']:
             release_memory()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Store the weights laid out as without the hook."""
-        state = checkpoint['state_dict']
-        for name, value in state.items():
-            state[name] = value.contiguous()
+        """Store the weights, and what the optimizer keeps of each, laid out as without the hook."""
+        for name in ('state_dict', 'ema_state_dict', 'optimizer'):
+            if name in checkpoint:
+                checkpoint[name] = _contiguous(checkpoint[name])
+
+
+def _contiguous(state: Any) -> Any:
+    """A copy of nested containers with every tensor contiguous; tensors that are so already are shared."""
+    if isinstance(state, Tensor):
+        return state.contiguous()
+    if isinstance(state, dict):
+        return type(state)((key, _contiguous(value)) for key, value in state.items())
+    return [_contiguous(value) for value in state] if isinstance(state, list) else state

@@ -1,5 +1,6 @@
 """Checkpoints: loading them safely, and bringing other projects' weights of IFN to this one's names."""
 
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -81,7 +82,8 @@ def _local(url: str) -> Path:
     if not url.startswith(('http://', 'https://')):
         return Path(url).expanduser()
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
-    if dist.get_local_rank() == 0 and not path.exists():
+    # as the launchers set it; mmengine's get_local_rank needs a process group that nobody makes
+    if os.environ.get('LOCAL_RANK', '0') == '0' and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         print_log(f'Downloading {url} to {path}', 'current')
         torch.hub.download_url_to_file(url, str(path), hash_prefix=VGG16_SHA256 if url == VGG16_URL else None)

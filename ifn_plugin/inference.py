@@ -1,5 +1,7 @@
 """Change maps from a trained network, for images in memory or on disk."""
 
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
@@ -17,6 +20,7 @@ from mmseg.structures import SegDataSample
 from .acceleration import accelerate
 from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
 from .data import find_loaders, list_images
+from .data.transforms import dataset_settings
 from .models import IFNHead
 
 Image = np.ndarray | str | Path
@@ -75,6 +79,11 @@ class ChangeDetector:
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)
         self.loader = find_loaders(cfg)[0]
+        steps = [str(step['type']).rpartition('.')[2] for step in dataset_settings(cfg, 'test').get('pipeline') or []]
+        others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
+        if others:
+            print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Here they '
+                      'pass the network as they are, so the change maps may differ.', 'current', logging.WARNING)
 
     def predict(self, date1: Image, date2: Image) -> ChangeMap:
         """Find the changes between two images.

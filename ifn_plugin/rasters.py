@@ -128,9 +128,10 @@ class RasterPair:
         number = len(self.bands)
         samples = [dataset.read(self.bands, out_shape=(number, *shape), masked=True) for dataset in self.datasets]
         values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(number)]
+        values = [value[np.isfinite(value)] for value in values]  # radar in decibels has -inf
         if not all(map(len, values)):
             raise ValueError(f'{self.paths[0]} and {self.paths[1]} have no pixel with data.')
-        low, high = np.transpose([np.nanpercentile(value, (2, 98)) for value in values])
+        low, high = np.transpose([np.percentile(value, (2, 98)) for value in values])
         return np.stack([low, np.maximum(high, low + 1e-6)])
 
     def read(self, window: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -363,8 +364,8 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
         min_area: Smaller areas are left out, in m².
 
     Returns:
-        The number of polygons, each with ``area_m2`` and ``mean_probability``. Without a coordinate system, areas are
-        in the units of the grid squared.
+        The number of polygons, each with ``area_m2`` and ``mean_probability``. Without a coordinate system, or with a
+        site's own, areas are in the units of the grid squared.
 
     Raises:
         ValueError: For another suffix of ``out``.
@@ -374,7 +375,9 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     shapes, areas, means = [], [], []
     with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         crs = changes.crs
-        band, measure = rasterio.band(changes, 1), _measure(crs)
+        # a site's own system has no place on the earth
+        earthly = crs is not None and pyproj.CRS(crs.to_wkt()).geodetic_crs is not None
+        band, measure = rasterio.band(changes, 1), _measure(crs if earthly else None)
         # without a mask of the changed, all that is unchanged would be a polygon too
         for geometry, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=changes.transform):
             if value != 1:
@@ -387,7 +390,7 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
             areas.append(area)
             means.append(_mean_probability(polygon, changes, probabilities))
     frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)
-    if out.suffix.lower() == '.geojson' and crs is not None:
+    if out.suffix.lower() == '.geojson' and earthly:
         frame = frame.to_crs(4326)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f'unfinished-{out.name}')

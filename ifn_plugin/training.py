@@ -93,12 +93,17 @@ class ResumableTrainLoop(IterBasedTrainLoop):
     def _indices(self) -> Iterator[int]:
         """This process's samples from the current iteration on."""
         sampler: Any = self.dataloader.sampler
-        sampler.seed = self.runner.seed  # which resuming may have set
+        sampler.seed = self._seed()
         first = self.iter * self.dataloader.batch_size * sampler.world_size + sampler.rank
         for place, number in islice(enumerate(sampler._infinite_indices()), first, None, sampler.world_size):
             index = _SeededIndex(number)
-            index.seed = (self.runner.seed, place)
+            index.seed = (sampler.seed, place)
             yield index
+
+    def _seed(self) -> int:
+        """One seed for all processes, which resuming may have set."""
+        seed: int = self.runner.seed
+        return seed - get_rank() if self.runner._randomness_cfg.get('diff_rank_seed') else seed
 
     def run(self) -> torch.nn.Module:
         """Train."""
@@ -111,7 +116,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Train for one iteration."""
-        _seed_everything(self.runner.seed, self.iter, get_rank(), 1)
+        _seed_everything(self._seed(), self.iter, get_rank(), 1)
         super().run_iter(data_batch)
 
 
@@ -155,7 +160,8 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None:
+        remote = '://' in str(kwargs.get('out_dir'))
+        if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None and not remote:
             kwargs['backend_args'] = dict(backend='ifn_plugin.whole')
         super().__init__(*args, **kwargs)
 
@@ -165,10 +171,17 @@ class WholeCheckpointHook(CheckpointHook):
         if not runner._resume or runner._load_from is not None or not is_main_process() or not record.is_file():
             return
         named = record.read_text().strip()
-        if not named or (Path(named).parent.is_dir() and not zipfile.is_zipfile(named)):
-            numbers = {path: re.fullmatch(r'iter_(\d+)\.pth', path.name) for path in record.parent.glob('iter_*.pth')}
-            whole = {path: int(match[1]) for path, match in numbers.items() if match and zipfile.is_zipfile(path)}
+        if '://' not in named and not (named and _is_whole(Path(named))):
+            folders = {record.parent, *([Path(named).parent] if named else [])}
+            if self.out_dir is not None:
+                folders.add(Path(self.out_dir, Path(runner.work_dir).name))
+            pattern = re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)')
+            found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+            numbers = {path: re.fullmatch(pattern, path.name) for path in found}
+            whole = {path: int(match[1]) for path, match in numbers.items() if match and _is_whole(path)}
             chosen = str(max(whole, key=whole.__getitem__)) if whole else None
+            if chosen is None and named and not Path(named).parent.is_dir():
+                return  # its disk may be away: mmengine stops, and says which file is missing
             print_log(f'{record} names no whole checkpoint ({named or "it is empty"}): '
                       + (f'going on from {chosen}.' if chosen else 'no other is whole either, starting anew.'),
                       'current', logging.WARNING)
@@ -209,8 +222,9 @@ class WholeCheckpointHook(CheckpointHook):
             for key, path in former.items():
                 paths[key] = paths[key] or path
         for key, path in former.items():
-            if path and path != paths[key] and is_main_process():
-                Path(path).unlink(missing_ok=True)
+            # not that of another run, of which this one's folder is a copy
+            if path and path != paths[key] and is_main_process() and self._is_own(path):
+                self._remove(path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Refuse to store weights that are not finite.
@@ -230,7 +244,20 @@ class WholeCheckpointHook(CheckpointHook):
             outdated = ids.popleft()  # mmengine would remove it first
         super()._save_checkpoint_with_step(runner, step, meta)
         if outdated is not None and is_main_process():
-            Path(self.out_dir, self.filename_tmpl.format(outdated)).unlink(missing_ok=True)
+            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
+
+    def _is_own(self, path: str) -> bool:
+        return Path(path).parent.resolve() == Path(self.out_dir).resolve()
+
+    def _remove(self, path: str) -> None:
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # DeepSpeed's
+            self.file_backend.rmtree(path)
+
+
+def _is_whole(path: Path) -> bool:
+    return zipfile.is_zipfile(path) or path.is_dir()  # DeepSpeed writes folders
 
 
 def _advice(runner: Runner) -> str:

@@ -96,6 +96,30 @@ def test_windows_in_batches_are_mmsegs(n, height, width, window_batch):
     assert max(sizes) <= window_batch and all(size == window_batch for size in sizes[:-1])
 
 
+def test_windows_of_several_maps():
+    """open-cd's detectors of semantic change give a map for each of their heads."""
+    detector = build_detector(mode='slide', crop_size=(32, 32), stride=(20, 24))
+    inputs, metas = torch.randn(2, 6, 64, 50), [dict(ori_shape=(64, 50), img_shape=(64, 50))] * 2
+    with torch.no_grad():
+        expected = detector.slide_inference(inputs, metas)
+        accelerate(detector, **OFF | dict(window_batch=3))
+        single = detector.encode_decode
+        detector.encode_decode = lambda *arguments: dict(a=single(*arguments), b=-2 * single(*arguments))
+        found = detector.slide_inference(inputs, metas)
+    torch.testing.assert_close(found, dict(a=expected, b=-2 * expected), rtol=0, atol=1e-4)
+
+
+def test_what_the_optimizer_keeps_is_stored_without_the_layout():
+    live = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    optimizer = dict(state={0: dict(step=torch.tensor(1.), exp_avg=live)}, param_groups=[dict(lr=0.1, params=[0])])
+    checkpoint = dict(state_dict=dict(w=live), optimizer=optimizer, meta={})
+    AccelerationHook().before_save_checkpoint(None, checkpoint)
+    stored = checkpoint['optimizer']['state'][0]['exp_avg']
+    assert stored.is_contiguous() and torch.equal(stored, live) and checkpoint['state_dict']['w'].is_contiguous()
+    assert optimizer['state'][0]['exp_avg'] is live and not live.is_contiguous()
+    assert checkpoint['optimizer']['param_groups'] == optimizer['param_groups']
+
+
 def test_a_copy_has_its_own_weights(eager):
     detector = build_detector()
     accelerate(detector, dtype='bfloat16', compile=False)
@@ -121,6 +145,23 @@ def test_names_and_values_of_the_weights_stay(eager):
 def test_wrong_settings_are_said(eager, settings, message):
     with pytest.raises(ValueError, match=message):
         accelerate(eager, **OFF | settings)
+
+
+def test_devices_that_mmengine_has_no_autocast_for(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    assert acceleration._usable_dtype('float16', torch.device('mps')) == torch.float32
+    assert warnings == ['mps does not compute in float16 here: going on in float32.']
+
+
+def test_activation_checkpointing_and_compilation_exclude_each_other(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
+    detector = build_detector()
+    detector.decode_head.with_cp = True
+    accelerate(detector, **OFF | dict(compile=True))
+    assert len(warnings) == 1 and 'with_cp has no effect' in warnings[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does compute in float16')

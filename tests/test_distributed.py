@@ -2,12 +2,16 @@
 
 import re
 import socket
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 
 from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.models import IFN
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 GRADIENTS = """
@@ -74,6 +78,26 @@ def torchrun(python):
     return run
 
 
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The URL of a server of random weights for the encoder, and what was asked of it; torch's cache is empty."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 'served').mkdir()
+    torch.save(IFN(init_cfg=None).state_dict(), tmp_path / 'served' / 'vgg16.pth')
+    requests = []
+
+    class Handler(SimpleHTTPRequestHandler):
+
+        def do_GET(self):
+            requests.append(self.path)
+            super().do_GET()
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=tmp_path / 'served')) as running:
+        Thread(target=running.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{running.server_port}', requests
+        running.shutdown()
+
+
 def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, python, tmp_path):
     script = tmp_path / 'gradients.py'
     script.write_text(GRADIENTS)
@@ -84,21 +108,29 @@ def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, pytho
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-7)
 
 
-def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, tmp_path):
+def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, server, tmp_path):
     """Train, resume; and test three pairs, which two processes do not divide, with the figures of one process.
 
-    At the end no thread of gloo is left, which could abort a process that is on its way out.
+    The encoder's weights come from a server, once for both. At the end no thread of gloo is left, which could abort a
+    process that is on its way out.
     """
     script = tmp_path / 'threads.py'
     script.write_text(THREADS)
     data = tmp_path / 'data'
     write_dataset(data, dict(train=4, val=2, test=3), size=64)
     settings = [*options, *(f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test'))]
+    url, requests = server
+    settings.remove('model.backbone.init_cfg=None')
+    settings.append(f'model.backbone.init_cfg.checkpoint={url}/vgg16.pth')
     run = tmp_path / 'run'
     command = ['-m', 'ifn_plugin.tools.train', CONFIG, '--launcher', 'pytorch', '--work-dir', run]
     torchrun(*command, '--cfg-options', *settings, 'train_cfg.max_iters=2')
     torchrun(script, *command[1:], '--resume', '--cfg-options', *settings, 'train_cfg.max_iters=3')
     assert [entry['iter'] for entry in scalars(run) if 'loss' in entry] == [1, 2, 3]
+    assert requests == ['/vgg16.pth']
+    state = torch.load(run / 'iter_3.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(value, state[f'backbone.{key}'])
+               for key, value in torch.load(tmp_path / 'served' / 'vgg16.pth', weights_only=True).items())
     command = ['-m', 'ifn_plugin.tools.test', CONFIG, run / 'iter_2.pth', '--work-dir', tmp_path / 'test']
     outputs = (torchrun(script, *command[1:], '--launcher', 'pytorch', '--cfg-options', *settings),
                python(*command, '--cfg-options', *settings))

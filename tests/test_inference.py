@@ -150,3 +150,15 @@ def test_pairs_of_folders(tmp_path):
     (tmp_path / '4').mkdir()
     with pytest.raises(FileNotFoundError, match='hold no images'):
         find_pairs(tmp_path / '4', tmp_path / '4')
+
+
+def test_what_a_test_does_to_images_besides_is_said(checkpoint, monkeypatch):
+    """As open-cd's pipelines, which enlarge; a detector takes images as they are."""
+    said = []
+    monkeypatch.setattr('ifn_plugin.inference.print_log', lambda message, *_: said.append(message))
+    cfg = Config.fromfile(CONFIG)
+    ChangeDetector(cfg, checkpoint, device='cpu')
+    assert not said
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='MultiImgResize', scale=(1024, 1024)))
+    ChangeDetector(cfg, checkpoint, device='cpu')
+    assert len(said) == 1 and 'passes its images through MultiImgResize' in said[0]

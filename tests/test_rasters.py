@@ -160,6 +160,20 @@ def test_16_bits_and_chosen_bands(tmp_path):
         assert np.abs(dates[..., channel] - scaled).max() <= 0.51
 
 
+def test_limits_are_those_of_finite_values(tmp_path):
+    """Radar in decibels is -inf where nothing came back."""
+    images = np.random.default_rng(0).normal(-12, 4, (2, 60, 50, 3)).astype(np.float32)
+    finite = np.percentile(images[:, 10:], (2, 98), axis=(0, 1, 2)).T
+    images[:, :10] = -np.inf
+    paths = [write(tmp_path / name, image) for name, image in zip(('a.tif', 'b.tif'), images)]
+    with RasterPair(*paths) as pair:
+        dates, valid = pair.read(None)
+    assert not valid[:10].any() and valid[10:].all()
+    for channel, (low, high) in enumerate(finite):
+        scaled = np.clip((images[:, 10:, :, channel] - low) * 255 / (high - low), 0, 255)
+        assert np.abs(dates[:, 10:, :, channel] - scaled).max() <= 0.51
+
+
 def test_align(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
     a = write(tmp_path / 'a.tif', image)
@@ -276,6 +290,20 @@ def test_polygons(tmp_path, crs, origin, pixel, tolerance):
     assert -180 <= longitude <= 180 and -90 <= latitude <= 90
     with pytest.raises(ValueError, match=r'out\.shp: name a file that ends in \.gpkg or \.geojson'):
         write_polygons(*files, tmp_path / 'out.shp')
+
+
+def test_polygons_in_a_sites_own_system(tmp_path):
+    system = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    first = np.zeros((60, 80, 3), np.uint8)
+    second = first.copy()
+    second[10:30, 20:30] = 200
+    paths = [write(tmp_path / name, image, crs=system) for name, image in (('a.tif', first), ('b.tif', second))]
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    for name in ('out.gpkg', 'out.geojson'):
+        assert write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / name) == 1
+        frame = geopandas.read_file(tmp_path / name)
+        assert frame.area_m2.tolist() == pytest.approx([200 * abs(GRID['transform'].a * GRID['transform'].e)])
 
 
 def test_no_change_gives_a_file_without_polygons(files, tmp_path):

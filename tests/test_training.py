@@ -107,7 +107,7 @@ def test_samples_follow_from_the_iteration(wrap, workers):
     def samples(start):
         dataset = wrap(Noise(serialize_data=False))
         loader = DataLoader(dataset, 4, sampler=InfiniteSampler(dataset, seed=5), num_workers=workers)
-        runner = SimpleNamespace(seed=5, build_dataloader=lambda loader, seed: loader,
+        runner = SimpleNamespace(seed=5, _randomness_cfg={}, build_dataloader=lambda loader, seed: loader,
                                  visualizer=SimpleNamespace())
         loop = ResumableTrainLoop(runner, loader, max_iters=100)
         assert len(loader.dataset) == len(dataset) and loader.dataset.metainfo == dataset.metainfo
@@ -118,6 +118,22 @@ def test_samples_follow_from_the_iteration(wrap, workers):
     whole = samples(0)
     assert len(whole.unique()) == 24
     assert torch.equal(samples(2), whole[2:])
+
+
+@pytest.mark.parametrize('different', [False, True])
+def test_two_processes_share_an_epoch_whatever_their_seeds(monkeypatch, different):
+    seen = []
+    for rank in (0, 1):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 2))
+        monkeypatch.setattr('ifn_plugin.training.get_rank', lambda rank=rank: rank)
+        dataset = Noise(serialize_data=False)
+        loader = DataLoader(dataset, 2, sampler=InfiniteSampler(dataset, seed=5))
+        seed = 5 + rank if different else 5  # as mmengine sets it
+        runner = SimpleNamespace(seed=seed, _randomness_cfg=dict(diff_rank_seed=different),
+                                 build_dataloader=lambda loader, seed: loader, visualizer=SimpleNamespace())
+        loop = ResumableTrainLoop(runner, loader, max_iters=100)
+        seen += [int(index) for index in islice(loop._indices(), 3)]
+    assert sorted(seen) == [0, 0, 1, 1, 2, 2]  # three samples twice
 
 
 def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
@@ -159,6 +175,45 @@ def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, setti
     output = resume(python, settings, work_dir)
     assert f'going on from {work_dir / f"iter_{whole}.pth"}' in output
     assert min(losses(scalars, work_dir)) == whole + 1
+
+
+@pytest.mark.parametrize('place', ['moved', 'epochs', 'elsewhere', 'folders', 'away'])
+def test_whole_checkpoints_are_found(tmp_path, place):
+    """In a folder that was moved, of epochs, in an out_dir, as DeepSpeed's folders; or their disk may be away."""
+    work_dir = tmp_path / 'run'
+    folder = tmp_path / 'disk' / 'run' if place == 'elsewhere' else work_dir
+    for path in (work_dir, folder):
+        path.mkdir(parents=True, exist_ok=True)
+    hook = WholeCheckpointHook(by_epoch=place == 'epochs', out_dir=tmp_path / 'disk' if place == 'elsewhere' else None)
+    stem = 'epoch' if place == 'epochs' else 'iter'
+    for number in (8, 10) if place != 'away' else ():
+        path = folder / f'{stem}_{number}.pth'
+        if place == 'folders':
+            path.mkdir()
+        else:
+            torch.save({}, path)
+    record, gone = work_dir / 'last_checkpoint', tmp_path / 'gone' / f'{stem}_12.pth'
+    record.write_text(str(gone) if place in ('moved', 'away') else str(folder / gone.name))
+    hook.before_run(SimpleNamespace(_resume=True, _load_from=None, work_dir=str(work_dir)))
+    assert record.read_text() == str(gone if place == 'away' else folder / f'{stem}_10.pth')
+
+
+def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
+    hook = WholeCheckpointHook(by_epoch=False, save_best='F1', rule='greater')
+    runner = SimpleNamespace(iter=4, epoch=0, message_hub=MessageHub('copy'), logger=MMLogger.get_current_instance(),
+                             save_checkpoint=lambda folder, filename, **_: (tmp_path / 'b' / filename).touch())
+    hook.out_dir, hook.file_backend = str(tmp_path / 'b'), WholeFileBackend()
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'best_F1_iter_2.pth').touch()
+    hook.best_ckpt_path = str(tmp_path / 'a' / 'best_F1_iter_2.pth')
+    hook._save_best_checkpoint(runner, dict(F1=60.))
+    assert (tmp_path / 'a' / 'best_F1_iter_2.pth').exists() and (tmp_path / 'b' / 'best_F1_iter_4.pth').exists()
+
+
+def test_remote_folders_have_their_own_backend():
+    assert WholeCheckpointHook(out_dir='s3://bucket/runs').backend_args is None
+    assert WholeCheckpointHook(out_dir='runs').backend_args == dict(backend='ifn_plugin.whole')
 
 
 def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, settings, tmp_path):

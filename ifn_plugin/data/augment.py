@@ -19,8 +19,8 @@ class RandomRotateCropFlip(BaseTransform):
     rounding of the interpolation with it. Those turn the whole image first and then throw most of it away; here the
     images may even be memory-mapped files, of which the rest is never read.
 
-    Required keys: ``img``, the list of images, (H, W, C), uint8, and ``gt_seg_map``, (H, W). Both are replaced, and so
-    is ``img_shape``.
+    Required keys: ``img``, the list of images, (H, W, C), uint8 or float32, and ``gt_seg_map``, (H, W). Both are
+    replaced, and so is ``img_shape``.
 
     Args:
         crop_size: Height and width of the crop, in pixels. A smaller image is kept as it is.
@@ -100,7 +100,8 @@ def _cut(image: np.ndarray, window: tuple[int, int, int, int], matrix: np.ndarra
     if part.size == 0:
         return np.full((height, width, *image.shape[2:]), pad_val, image.dtype)
     to_window = to_window + np.column_stack((np.zeros((2, 2)), to_window[:, :2] @ (x0, y0)))
-    return cv2.warpAffine(part, to_window, (width, height), flags=interpolation, borderValue=(pad_val, ) * 4)
+    warped = cv2.warpAffine(part, to_window, (width, height), flags=interpolation, borderValue=(pad_val, ) * 4)
+    return warped.reshape(height, width, *image.shape[2:])  # OpenCV drops the axis of a single channel
 
 
 @TRANSFORMS.register_module()

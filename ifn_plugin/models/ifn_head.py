@@ -173,7 +173,8 @@ class DecoderLevel(nn.Module):
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
     """Let normalizations use a batch's statistics without adding them to the running ones."""
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+             and layer.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.
@@ -210,7 +211,7 @@ class IFNHead(BaseDecodeHead):
         downsample_label: Bring the label down to each level's size, by its nearest pixels, instead of the logits up to
             the label's.
         with_cp: Do not keep the maps inside the levels for the backward pass, but compute them again: less memory, more
-            time. Compiled, the head does not need it: the compiler weighs for itself what to compute again.
+            time. It has no effect once the head is compiled.
         threshold: A pixel is "changed" where the sigmoid of its logit is above this.
         ignore_index: The label's value for pixels that are not to be learnt.
         kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.

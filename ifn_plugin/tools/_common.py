@@ -65,11 +65,11 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = resolve_config(args.config)
     cfg = read_config(path)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _set_up_cpu_processes(cfg)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -104,7 +104,9 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
 def _set_up_cpu_processes(cfg: Config) -> None:
     """Do what mmengine does for processes with a GPU each, and only for those."""
     torch.distributed.init_process_group('gloo')
-    settings = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    settings = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = settings | dict(cfg.get('model_wrapper_cfg') or {})
 
 

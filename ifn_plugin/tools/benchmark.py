@@ -4,10 +4,10 @@ Every row is a process of its own, and they take turns, so that what else the ma
 """
 
 import argparse
+import gc
 import json
 import os
 import random
-import resource
 import statistics
 import sys
 import time
@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
 from ifn_plugin.data import find_loaders
+from ifn_plugin.data.transforms import dataset_settings
 from ifn_plugin.tools._common import resolve_config
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
@@ -100,6 +101,8 @@ class Subject:
 
     def __init__(self, config: str, variant: str, data_root: str | None) -> None:
         self.cfg = Config.fromfile(config)
+        # as the runner does
+        torch.backends.cudnn.benchmark = bool((self.cfg.get('env_cfg') or {}).get('cudnn_benchmark'))
         init_default_scope(self.cfg.get('default_scope', 'mmseg'))
         self.variant, self.data_root = variant, data_root
         self.channels = find_loaders(self.cfg)[0].in_channels
@@ -124,10 +127,13 @@ class Subject:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**batch, mode='predict')
         parameters = list(model.parameters())
-        return dict(
+        result = dict(
             parameters=sum(p.numel() for p in parameters),
             trainable=sum(p.numel() for p in parameters if p.requires_grad),
             macs=counter.get_total_flops() // 2)
+        del model, batch, parameters
+        _free_memory()
+        return result
 
     def start(self, case: Case) -> None:
         """Prepare a case and run it twice, which includes compilation."""
@@ -146,9 +152,10 @@ class Subject:
 
     def stop(self) -> int:
         """Peak memory since the start, in bytes; what the case needed is freed."""
-        peak = _peak_memory()
+        peak = _process_memory() if self.variant == ONNX else _peak_memory()
         self.step = None
         torch.compiler.reset()
+        _free_memory()
         return peak
 
     def _training(self, case: Case) -> Callable[[], float]:
@@ -188,14 +195,13 @@ class Subject:
         return lambda: _seconds(lambda: run(date1, date2)) / case.batch
 
     def _dataset(self) -> Any:
-        settings = self.cfg.train_dataloader.dataset
-        if self.data_root:
-            settings.data_root = self.data_root
-        return DATASETS.build(settings)
-
-    def _data(self, case: Case) -> Callable[[], float]:
         import cv2
         cv2.setNumThreads(0)  # as in a worker
+        if self.data_root:
+            dataset_settings(self.cfg, 'train').data_root = self.data_root
+        return DATASETS.build(self.cfg.train_dataloader.dataset)
+
+    def _data(self, case: Case) -> Callable[[], float]:
         dataset = self._dataset()
         for index in range(len(dataset)):
             dataset[index]
@@ -210,7 +216,7 @@ class Subject:
 
     def _cold_data(self, case: Case) -> Callable[[], float]:
         dataset = self._dataset()
-        root = Path(self.data_root or self.cfg.train_dataloader.dataset.data_root)
+        root = Path(dataset_settings(self.cfg, 'train').data_root)
 
         def step() -> float:
             _forget_pages(root)
@@ -251,19 +257,38 @@ def _reset_peak_memory() -> None:
 
 
 def _peak_memory() -> int:
-    """On a GPU what tensors held at most, in bytes; elsewhere the whole process's memory, its libraries included."""
+    """On a GPU what tensors held at most, in bytes; elsewhere the process's memory."""
     if torch.cuda.is_available():
         peak: int = torch.cuda.max_memory_allocated()
         return peak
+    return _process_memory()
+
+
+def _process_memory() -> int:
+    """The whole process's memory at most, its libraries included, in bytes."""
     if sys.platform == 'linux':
         lines = Path('/proc/self/status').read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
-    # elsewhere since the process began, in bytes on macOS
+    if sys.platform == 'win32':
+        import psutil
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+    # since the process began, in bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _free_memory() -> None:
+    """Leave nothing of one case to the next: an accelerated model holds itself in a circle."""
+    gc.collect()
+    release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _forget_pages(root: Path) -> None:
     """Drop a data set from the system's page cache, so that it is read from disk again."""
+    if not hasattr(os, 'posix_fadvise'):
+        raise OSError(f'{sys.platform} does not let its page cache be emptied: leave out --cold-data')
     for path in root.rglob('*'):
         if path.is_file():
             with path.open('rb') as file:
@@ -372,7 +397,8 @@ def _report_case(case: Case, records: Sequence[dict[str, Any]]) -> Iterator[str]
         if data:
             cells += [f'{1 / median:.4g}', ratio]
         else:
-            memory = '' if 'error' in first else f' ({record["peak_memory"] / first["peak_memory"]:.2f})'
+            known = 'error' not in first and first['peak_memory'] > 0
+            memory = f' ({record["peak_memory"] / first["peak_memory"]:.2f})' if known else ''
             cells += [ratio, f'{record["peak_memory"] / GIB:.2f}{memory}']
         lines.append(cells)
     yield f'### {title}\n'
@@ -406,6 +432,13 @@ def main(argv: list[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     result: dict[str, Any] = dict(device=device, rounds=args.rounds, environment=environment, cases=[])
     report = [f'{device}, torch {torch.__version__}, median of {args.rounds} turns\n']
+
+    def write() -> None:
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.with_suffix('.md').write_text('\n'.join(report) + '\n', encoding='utf-8')
+            args.out.with_suffix('.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+
     try:
         if cases:
             counts: list[dict[str, Any]] = [dict(config=name) for name in names]
@@ -419,14 +452,11 @@ def main(argv: list[str] | None = None) -> None:
             lines = list(_report_case(case, records))
             report += lines
             print('\n'.join(lines), file=sys.stderr, flush=True)
+            write()  # what is measured is kept, whatever comes
     finally:
         for row in rows:
             row.close()
     print('\n'.join(report))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.with_suffix('.md').write_text('\n'.join(report) + '\n', encoding='utf-8')
-        args.out.with_suffix('.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
 
 
 if __name__ == '__main__':

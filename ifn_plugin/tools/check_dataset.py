@@ -206,7 +206,8 @@ def _read(loaders: tuple[LoadPair, LoadChangeLabel], trio: tuple[Path, Path, Pat
     except (OSError, ValueError) as error:
         return str(error)
     # values as they are in the file, which the loader has read without complaint
-    raw = cv2.imread(str(trio[2]), cv2.IMREAD_GRAYSCALE) if trio[2].suffix != '.npy' else label
+    # (not by imread, which on Windows knows ASCII names only)
+    raw = label if trio[2].suffix == '.npy' else cv2.imdecode(np.fromfile(trio[2], np.uint8), cv2.IMREAD_GRAYSCALE)
     values = tuple(np.flatnonzero(np.bincount(np.asarray(raw).ravel(), minlength=256)).tolist())
     counted = label != 255
     pictures = (np.ascontiguousarray(loaders[0].picture(date)) for date in dates)

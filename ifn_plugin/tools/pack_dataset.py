@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('dst', type=Path, nargs='?', help='folder to write; where a run was stopped, it goes on')
     parser.add_argument('--check', action='store_true', help='compare the packed files below SRC with their checksums')
     parser.add_argument('--changed', type=int, choices=(1, 255), help="the labels' value for changed; default: either")
+    parser.add_argument('--threshold', type=int, help='instead, for labels saved with loss: what is above is changed')
     return parser.parse_args(argv)
 
 
@@ -85,11 +87,11 @@ def read_sums(split: Path) -> dict[str, str]:
     return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
 
 
-def _tidy_sums(split: Path) -> None:
-    """Write the checksums anew, sorted, each file once."""
-    lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items())]
+def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
+    """Write the checksums anew, sorted, each file once, after a line about the labels."""
+    lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
     unfinished = split / f'{SUMS}.unfinished'
-    unfinished.write_text(''.join(lines), encoding='utf-8')
+    unfinished.write_text(''.join([f'{labels}\n', *lines]), encoding='utf-8')
     unfinished.replace(split / SUMS)
 
 
@@ -98,13 +100,23 @@ def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: di
                for old, new, name in zip(files, packed, names))
 
 
-def pack(src: Path, dst: Path, changed: int | None = None) -> int:
+def _check_labels(split: Path, labels: str) -> None:
+    """Refuse to add labels to others that were read in another way."""
+    path = split / SUMS
+    first = path.read_text(encoding='utf-8').partition('\n')[0] if path.is_file() else labels
+    if first.startswith('#') and first != labels:
+        raise SystemExit(f'{split} was packed with other settings ({first[2:]}; now {labels[2:]}): use the same, or '
+                         'another folder.')
+
+
+def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None = None) -> int:
     """Pack all splits of a folder.
 
     Args:
         src: Folder in LEVIR-CD's layout.
         dst: Folder to write; pairs that it has already are left as they are, unless the source is newer.
         changed: As for :class:`ifn_plugin.data.LoadChangeLabel`.
+        threshold: As for :class:`ifn_plugin.data.LoadChangeLabel`.
 
     Returns:
         The number of pairs written.
@@ -112,28 +124,35 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
     Raises:
         FileNotFoundError: If a pair is not complete.
         ValueError: If an image cannot be read or a label has wrong values; what was packed before stays.
-        SystemExit: If the disk has no room for it.
+        SystemExit: If the disk has no room for it, or labels were packed with other settings.
     """
+    load_pair, load_label = LoadPair(), LoadChangeLabel(changed, threshold)
+    labels = f'# labels: changed={changed}, threshold={threshold}'  # a comment for the command sha256sum
     if dst.resolve().is_relative_to(src.resolve()):
         raise SystemExit(f'{dst} lies in {src}: choose a folder outside of it.')
-    todo = []
+    todo, strays = [], []
     for split in find_splits(src):
+        _check_labels(dst / split, labels)
         sums = read_sums(dst / split)
-        for name, files in _pairs(src / split).items():
+        pairs = _pairs(src / split)
+        strays += [dst / split / name for name in sums if name.partition('/')[2][:-len('.npy')] not in pairs]
+        for name, files in pairs.items():
             names = [f'{kind}/{name}.npy' for kind in FOLDERS]
             if not _is_packed(files, [dst / split / path for path in names], names, sums):
                 todo.append((split, files, names))
     need = sum(_packed_size(files[0]) for _, files, _ in todo)
     dst.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(dst).free
+    for path in strays:
+        print(f'{path} has no source any more, but will be read: remove it if it is not wanted.')
     print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
     if need > free:
         raise SystemExit(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
-    load_pair, load_label = LoadPair(), LoadChangeLabel(changed)
     folders = {dst / split for split, _, _ in todo}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        _tidy_sums(folder)  # lest a new line join half a one
+        # lest a new line join half a one, or a former checksum stand for a file that is to be written
+        _tidy_sums(folder, labels, {name for split, _, names in todo if dst / split == folder for name in names})
     for split, files, names in track(todo, description='Packing'):
         loaded = load_label.transform(load_pair.transform(dict(
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
@@ -143,7 +162,7 @@ def pack(src: Path, dst: Path, changed: int | None = None) -> int:
         with (dst / split / SUMS).open('a', encoding='utf-8') as file:
             file.writelines(lines)
     for folder in folders:
-        _tidy_sums(folder)
+        _tidy_sums(folder, labels)
     return len(todo)
 
 
@@ -152,9 +171,15 @@ def check(folder: Path) -> list[str]:
 
     Returns:
         One sentence for each file that is missing, damaged or not listed; empty where all is well.
+
+    Raises:
+        SystemExit: If nothing was packed there.
     """
     faults = []
-    for split in find_splits(folder):
+    splits = sorted(path.parent.relative_to(folder) for path in folder.rglob(SUMS))
+    if not splits:
+        raise SystemExit(f'{folder}: no {SUMS} in it or below, so nothing was packed here.')
+    for split in splits:
         sums = read_sums(folder / split)
         for name, digest in track(sums.items(), description=f'Checking {split}'):
             path = folder / split / name
@@ -178,7 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     elif args.dst is None:
         raise SystemExit('Name the folder to write: pack_dataset SRC DST.')
     else:
-        pack(args.src, args.dst, args.changed)
+        pack(args.src, args.dst, args.changed, args.threshold)
 
 
 if __name__ == '__main__':

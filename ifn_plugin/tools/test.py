@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f'{args.checkpoint}: no such checkpoint.')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    cfg.resume = False  # which a configuration that a resumed training left may say
     add_acceleration(cfg, args)
     if args.show or args.show_dir:
         _draw_panels(cfg, args)

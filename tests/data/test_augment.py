@@ -74,6 +74,20 @@ def test_rotation_fills_images_with_0_and_label_with_255(pair):
     assert outside > 0.5
 
 
+@pytest.mark.parametrize('channels', [1, 2, 5, 13])
+def test_any_number_of_channels_is_turned_like_each_alone(channels):
+    images = [np.random.default_rng(date).random((50, 60, channels), np.float32) for date in (0, 1)]
+    label = np.zeros((50, 60), np.uint8)
+    transform = RandomRotateCropFlip((40, 30), rotate_prob=1., pad_val=3)
+    *dates, _, _ = apply(transform, dict(img=images, gt_seg_map=label), 0)
+    for date, image in zip(dates, images):
+        assert date.shape == (40, 30, channels) and date.max() == 3
+        for channel in range(channels):
+            alone = dict(img=[image[..., channel]] * 2, gt_seg_map=label)
+            # OpenCV rounds coordinates to 1/32 pixel for some numbers of channels, not for all
+            np.testing.assert_allclose(date[..., channel], apply(transform, alone, 0)[0], rtol=0, atol=0.1)
+
+
 def test_only_the_needed_region_is_read(pair):
     class Watched(np.ndarray):
         """Remembers what was cut out of it."""

@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.registry import DATASETS
-from ifn_plugin.tools.pack_dataset import check, main, pack, read_sums
+from ifn_plugin.tools.pack_dataset import _write, check, main, pack, read_sums
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg'
 
@@ -115,6 +115,13 @@ def test_damage_is_found_and_named(packed):
         main([str(packed), '--check'])
 
 
+def test_a_folder_that_is_gone_is_found(levir_root, packed):
+    shutil.rmtree(packed / 'val' / 'B')
+    assert [fault.rpartition('/')[2] for fault in check(packed)] == ['0000.npy is missing.', '0001.npy is missing.']
+    with pytest.raises(SystemExit, match='nothing was packed here'):
+        check(levir_root)
+
+
 @pytest.mark.parametrize('content', [b'', b'no array', b'\x93NUMPY\x01\x00v\x00'])
 def test_a_damaged_file_is_named_when_it_is_read(packed, content):
     path = packed / 'train' / 'B' / '0001.npy'
@@ -162,6 +169,51 @@ def test_a_newer_source_is_packed_again(levir_root, packed):
     os.utime(path, (time.time() + 10, ) * 2)
     assert pack(levir_root, packed) == 1
     assert (next(samples(packed / 'val'))[0] == 0).all() and check(packed) == []
+
+
+def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
+    """What is there then is not taken for packed."""
+    path = levir_root / 'val' / 'A' / '0000.png'
+    cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+    os.utime(path, (time.time() + 10, ) * 2)
+    written = []
+
+    def kill_after_the_first(*arguments):
+        if written:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        return _write(*arguments)
+
+    monkeypatch.setattr('ifn_plugin.tools.pack_dataset._write', kill_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        pack(levir_root, packed)
+    os.utime(packed / 'val' / 'A' / '0000.npy', (time.time() + 20, ) * 2)
+    monkeypatch.undo()
+    assert pack(levir_root, packed) == 1 and check(packed) == []
+
+
+def test_a_pair_without_source_is_named(levir_root, packed, capsys):
+    for kind in ('A', 'B', 'label'):
+        (levir_root / 'val' / kind / '0001.png').unlink()
+    assert pack(levir_root, packed) == 0
+    assert '0001.npy has no source any more' in capsys.readouterr().out
+
+
+def test_labels_saved_with_loss(levir_root, tmp_path):
+    expected = []
+    for path in sorted((levir_root / 'val' / 'label').iterdir()):
+        label = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(path.with_suffix('.jpg')), label)
+        path.unlink()
+        expected.append(cv2.imread(str(path.with_suffix('.jpg')), cv2.IMREAD_GRAYSCALE) > 127)
+    assert len(np.unique(cv2.imread(str(path.with_suffix('.jpg')), cv2.IMREAD_GRAYSCALE))) > 2
+    with pytest.raises(ValueError, match=r'has the values .*threshold'):
+        pack(levir_root / 'val', tmp_path / 'without')
+    main([str(levir_root / 'val'), str(tmp_path / 'packed'), '--threshold', '127'])
+    assert all(np.array_equal(label, truth) for (*_, label), truth in zip(samples(tmp_path / 'packed'), expected))
+    # what has one meaning is not mixed with another
+    with pytest.raises(SystemExit, match=r'packed with other settings \(.*threshold=127; now .*threshold=100\)'):
+        pack(levir_root / 'val', tmp_path / 'packed', threshold=100)
 
 
 @pytest.mark.parametrize('spoil, message', [

@@ -2,14 +2,19 @@
 
 import json
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
 
 from ifn_plugin.checkpoint import convert_to_opencd, load_checkpoint_file
+from ifn_plugin.tools import test
+from ifn_plugin.tools._common import load_config
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
@@ -104,15 +109,15 @@ def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_pa
             name.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(name), image[32 * y:32 * y + 32, 32 * x:32 * x + 32])
 
-    def test(config, *more):
+    def tested(config, *more):
         return figures(python('-m', 'ifn_plugin.tools.test', config, trained / 'best_F1_iter_2.pth', '--work-dir',
                               tmp_path / 'test', '--cfg-options', *options, *more))
 
-    both = test(CONFIG.with_name(f'{CONFIG.stem}-protocols.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
+    both = tested(CONFIG.with_name(f'{CONFIG.stem}-protocols.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
                 'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
     assert {path.name for path in (tmp_path / 'test').rglob('*.png')} == {
         f'{name}_{protocol}_0.png' for name in ('0000', '0001') for protocol in ('whole', 'tiles')}
-    expected = dict(whole=test(CONFIG), tiles=test(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))
+    expected = dict(whole=tested(CONFIG), tiles=tested(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))
     for protocol, alone in expected.items():
         for name in ('F1', 'IoU', 'OA', 'Kappa', 'F1@0.5', 'F1@val', 'threshold@val', 'AP'):
             assert float(both[f'{protocol}/{name}']) == pytest.approx(float(alone[name]), abs=0.011), name
@@ -133,6 +138,24 @@ def test_what_an_evaluation_found_is_kept(scalars, trained):
     assert [sum(pair['counts']) for pair in found['pairs']] == [64**2, 64**2]
     content = load_checkpoint_file(trained / 'best_F1_iter_2.pth')
     assert content['message_hub']['runtime_info']['change_threshold'] == last['threshold@val']
+
+
+def test_what_a_resumed_training_left_tests(trained, tmp_path, monkeypatch):
+    """Its settings say "resume", for which a test would need the training's data."""
+    cfg = Config.fromfile(next(trained.glob('*/vis_data/config.py')))
+    cfg.resume, cfg.train_dataloader.dataset.data_root = True, 'gone'
+    cfg.dump(tmp_path / 'config.py')
+    monkeypatch.setattr(Runner, 'train_loop', property(lambda runner: pytest.fail('builds the training')))
+    test.main([str(tmp_path / 'config.py'), str(trained / 'iter_2.pth'), '--work-dir', str(tmp_path / 'test')])
+    assert list(tmp_path.glob('test/*/evaluation_test.json'))
+
+
+def test_parameters_without_use_may_be_allowed_on_cpus_too(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: None)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for options, expected in ((dict(find_unused_parameters=True), True), (None, False)):
+        args = Namespace(config=str(CONFIG), launcher='pytorch', local_rank=0, work_dir=None, cfg_options=options)
+        assert load_config(args).model_wrapper_cfg.find_unused_parameters is expected
 
 
 def test_batches_in_testing_give_the_same_figures(trained, python, options, tmp_path):
