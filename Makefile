@@ -22,7 +22,7 @@ demo: venv
 	$(BIN)/python -m ifn_plugin.tools.demo $(if $(DATA),--data "$(DATA)")
 
 test: venv
-	$(BIN)/python -m pytest tests --ignore=tests/opencd --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore=tests/opencd --numprocesses 2 --dist worksteal
 
 check: venv
 	$(BIN)/ruff check .

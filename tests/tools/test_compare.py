@@ -99,6 +99,7 @@ def test_all_models_see_the_same_samples(compared, tmp_path):
     for name, seed in (('IFN', 3), ('U-Net', 3), ('U-Net', 4)):
         cfg = Config.fromfile(compared[0] / 'runs' / name / 'seed3.py')
         cfg.randomness.seed, cfg.work_dir, cfg.experiment_name = seed, str(tmp_path), f'{name}{seed}'
+        cfg.train_cfg.val_begin, cfg.default_hooks.checkpoint.interval = 100, -1
         runner, recorder = Runner.from_cfg(cfg), Recorder()
         runner.register_hook(recorder)
         runner.train()
