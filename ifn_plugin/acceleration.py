@@ -164,10 +164,9 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
 
 def _batched_slide_inference(window_batch: int) -> Callable:
 
-    def slide_inference(self: nn.Module, inputs: Tensor,
-                        batch_img_metas: Sequence[dict[str, Any]]) -> Tensor | dict[str, Tensor]:
+    def slide_inference(self: Any, inputs: Tensor, batch_img_metas: Sequence[dict[str, Any]]) -> Any:
         """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
-        cfg: Any = self.test_cfg
+        cfg = self.test_cfg
         size = inputs.shape[2:]
         crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size)]
         tops, lefts = (
@@ -175,15 +174,15 @@ def _batched_slide_inference(window_batch: int) -> Callable:
             for whole, side, stride in zip(size, crop, cfg.stride))
         places = list(product(range(len(inputs)), tops, lefts))
         totals: dict[str, Tensor] = {}
-        several, count = False, inputs.new_zeros(len(inputs), 1, *size)
+        count = inputs.new_zeros(len(inputs), 1, *size)
         for first in range(0, len(places), window_batch):
             batch = places[first:first + window_batch]
             windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
             # as torch.Size, which mmseg's heads take before an image's padded size
             metas = [dict(batch_img_metas[n], img_shape=windows.shape[2:]) for n, _, _ in batch]
-            outputs = self.encode_decode(windows, metas)  # type: ignore[operator]
-            several = isinstance(outputs, dict)  # from open-cd's detectors of semantic change
-            for key, logits in (outputs if several else {'': outputs}).items():
+            outputs = self.encode_decode(windows, metas)
+            # open-cd's detectors of semantic change return several maps
+            for key, logits in (outputs if isinstance(outputs, dict) else {'': outputs}).items():
                 if key not in totals:
                     totals[key] = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
                 for logit, (n, y, x) in zip(logits, batch):
@@ -191,7 +190,7 @@ def _batched_slide_inference(window_batch: int) -> Callable:
             for n, y, x in batch:
                 count[n, :, y:y + crop[0], x:x + crop[1]] += 1
         means = {key: total / count for key, total in totals.items()}
-        return means if several else means['']
+        return means.get('', means)
 
     return slide_inference
 

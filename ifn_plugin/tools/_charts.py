@@ -7,6 +7,10 @@ from typing import Any
 # Okabe and Ito's, distinguishable for colour-blind readers too
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#999933')
 
+# Scores that are drawn over the iterations, and their titles
+VALIDATION = {'F1': 'F1 in validation, threshold as configured', 'F1@val': 'F1 in validation, best threshold',
+              'AP': 'Average precision in validation'}
+
 
 def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]],
           bands: Sequence[tuple[Any, Any, Any, dict]] = (), **limits: Any) -> str:
@@ -40,7 +44,7 @@ def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]
     return stream.getvalue()[stream.getvalue().index('<svg'):]
 
 
-def style_of(number: int) -> dict[str, Any]:
-    """Matplotlib's settings of a line that is to be told from the others."""
-    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5,
+def style_of(number: int, dots: bool = False) -> dict[str, Any]:
+    """Matplotlib's settings of a line that is to be told from the others, with a dot at every point or without."""
+    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5, marker='o' if dots else '', markersize=3,
                 linestyle=('-', '--', ':')[number // len(COLOURS) % 3])

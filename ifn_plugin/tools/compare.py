@@ -19,7 +19,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from ifn_plugin.tools._charts import chart, style_of
+from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_config, read_log, resolve_config
 from ifn_plugin.training import WholeFileBackend
 
@@ -28,8 +28,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-# Drawn over the iterations, in validation
-CURVES = {'F1@val': 'F1 in validation, best threshold', 'AP': 'Average precision in validation'}
+CURVES = ('F1@val', 'AP')
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
 
 
@@ -264,11 +263,11 @@ def draw(results: dict[str, list[dict[str, Any]]], score: str) -> str:
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if steps:
             values = [[validated[step] for validated in found] for step in steps]
-            style = style_of(number)
-            lines.append((name, steps, list(map(statistics.mean, values)), style | dict(marker='o', markersize=3)))
+            style = style_of(number, dots=True)
+            lines.append((name, steps, list(map(statistics.mean, values)), style))
             bands.append((steps, list(map(min, values)), list(map(max, values)),
                           dict(color=style['color'], alpha=0.15, linewidth=0)))
-    return chart(CURVES[score], 'iteration', '%', lines, bands) if lines else ''
+    return chart(VALIDATION[score], 'iteration', '%', lines, bands) if lines else ''
 
 
 def _shared_settings(path: Path) -> Any:

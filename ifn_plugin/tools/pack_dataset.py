@@ -17,6 +17,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.training import WholeFileBackend
 
 FOLDERS = ('A', 'B', 'label')
 SUMS = 'SHA256SUMS'
@@ -90,9 +91,7 @@ def read_sums(split: Path) -> dict[str, str]:
 def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
     """Write the checksums anew, sorted, each file once, after a line about the labels."""
     lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
-    unfinished = split / f'{SUMS}.unfinished'
-    unfinished.write_text(''.join([f'{labels}\n', *lines]), encoding='utf-8')
-    unfinished.replace(split / SUMS)
+    WholeFileBackend().put(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
 
 
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:

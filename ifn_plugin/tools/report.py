@@ -19,7 +19,7 @@ from mmengine.config import Config
 from ifn_plugin.data import find_loaders
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
-from ifn_plugin.tools._charts import chart, style_of
+from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_log
 from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.training import WholeFileBackend
@@ -200,14 +200,13 @@ def training_charts(runs: Sequence[Run]) -> Iterator[str]:
             (run.name, [entry['iter'] for entry in run.training], _smooth([entry['loss'] for entry in run.training]),
              style_of(number)) for number, run in enumerate(trained)])
     validated = [run for run in runs if run.validations]
-    for score, title in (('F1', 'F1 in validation, threshold as configured'),
-                         ('F1@val', 'F1 in validation, best threshold'), ('AP', 'Average precision in validation')):
+    for score, title in VALIDATION.items():
         shown = [run for run in validated if score in run.validations[-1]]
         if shown:
             yield chart(title, 'iteration', '%', [
                 (run.name, [entry['step'] for entry in run.validations if score in entry],
                  [entry[score] for entry in run.validations if score in entry],
-                 style_of(number) | dict(marker='o', markersize=3)) for number, run in enumerate(shown)])
+                 style_of(number, dots=True)) for number, run in enumerate(shown)])
     for run in trained:
         levels = _level_losses(run)
         if levels:
@@ -247,7 +246,8 @@ def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
     for run, _, _, thresholds, f1, style in curves:
         chosen = run.record['metrics'].get('threshold@val')
         if chosen is not None:
-            lines.append(('', [chosen], [np.interp(chosen, thresholds, f1)], style | dict(marker='o', linewidth=0)))
+            dot = style | dict(marker='o', markersize=6, linewidth=0)
+            lines.append(('', [chosen], [np.interp(chosen, thresholds, f1)], dot))
     yield chart("F1 over the threshold (dots: validation's choice)", 'threshold', 'F1, %', lines, xlim=(0, 1))
 
 
