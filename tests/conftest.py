@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -23,6 +24,11 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
     torch.set_num_threads(1)
 else:
     torch.set_num_threads(2)
+
+
+def pytest_collection_finish():
+    # mmengine collects garbage for every data set: not among what the imports have left
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')

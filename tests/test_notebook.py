@@ -26,7 +26,7 @@ def test_notebook(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']
     assert pictures(code) == 5, 'the notebook was saved without its outputs'
-    replace(code[0], 'max_iters = 240', 'max_iters = 10')
+    replace(code[0], 'max_iters = 240', 'max_iters = 4')
     replace(code[0], 'tempfile.mkdtemp()', f'{str(tmp_path)!r}')
     replace(code[1], 'dict(train=96, val=4, test=16)', 'dict(train=4, val=1, test=2)')
     nbclient.NotebookClient(notebook, timeout=300, resources=dict(metadata=dict(path=str(tmp_path)))).execute()
