@@ -23,3 +23,18 @@ def find_config(name: str) -> Path:
             if path.name == name:
                 return path
     raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')
+
+
+def resolve_config(config: str | Path) -> Path:
+    """Turn a file, or the name of one of the plugin's own configurations, into a path.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    try:
+        return find_config(str(config))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.") from error

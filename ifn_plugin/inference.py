@@ -19,6 +19,7 @@ from mmseg.structures import SegDataSample
 
 from .acceleration import accelerate
 from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
+from .configurations import resolve_config
 from .data import find_loaders, list_images
 from .data.transforms import dataset_settings
 from .models import IFNHead
@@ -43,7 +44,8 @@ class ChangeDetector:
     """A trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
 
     Args:
-        config: The configuration, of open-cd or mmseg: a file, or what ``Config.fromfile`` gives.
+        config: The configuration, of open-cd or mmseg: a file, the name of one of the plugin's own, or what
+            ``Config.fromfile`` gives.
         checkpoint: Weights, as for :func:`ifn_plugin.checkpoint.load_checkpoint_file`. For IFN, those of another
             project will do, see :func:`ifn_plugin.checkpoint.convert_state_dict`.
         device: Where to compute, ``'cpu'`` or ``'cuda:1'`` for instance; by default on a GPU where there is one.
@@ -64,7 +66,7 @@ class ChangeDetector:
                  threshold: float | None = None,
                  batch_size: int = 4,
                  acceleration: dict[str, Any] | None = None) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        cfg = config if isinstance(config, Config) else Config.fromfile(resolve_config(config))
         self.device = torch.device(device or get_device())
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size

@@ -58,6 +58,7 @@ NOT_RUN = {
     r'python3 -m venv \S+|\. \S+/bin/activate|pip install .+': 'CI makes the environment of the tests in this way',
     r'mim (train|test) opencd .+': 'open-cd and mim are needed: tests/opencd runs them, without GPUs',
     r'srun .+': 'Slurm is needed',
+    r'git clone .+': 'the network is needed',
     r'torchrun --nnodes 2 .+': 'two machines are needed',
     r'(IFN_PLUGIN_\w+=\S+ )+pytest .+': 'measurements that take hours, by hand',
 }

@@ -79,8 +79,8 @@ def test_wrong_images(detector, dates, message):
         detector.predict(*dates)
 
 
-def test_threshold(checkpoint):
-    change = ChangeDetector(CONFIG, checkpoint, device='cpu', threshold=0.6).predict(*pair())
+def test_a_configuration_by_name_and_a_threshold(checkpoint):
+    change = ChangeDetector(CONFIG.name, checkpoint, device='cpu', threshold=0.6).predict(*pair())
     assert np.array_equal(change.changed, change.probability > 0.6)
 
 
@@ -124,6 +124,8 @@ def test_weights_that_do_not_fit(checkpoint, tmp_path):
                        rf'{level}0\.norm\.weight is missing; '
                        rf'{level}1\.norm\.weight is \(3,\), not \(256,\); more is unknown\.'):
         ChangeDetector(CONFIG, tmp_path / 'other.pth')
+    with pytest.raises(FileNotFoundError, match=r"none\.py: no such file, and none of the plugin's own"):
+        ChangeDetector('none.py', tmp_path / 'other.pth')
     with pytest.raises(FileNotFoundError, match=r'none\.pth: no such checkpoint'):
         ChangeDetector(CONFIG, tmp_path / 'none.pth')
 

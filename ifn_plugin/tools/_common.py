@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 
-from ifn_plugin import StackError
-from ifn_plugin.configurations import find_config
+from ifn_plugin import StackError, configurations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,10 +123,7 @@ def leave_processes() -> None:
 
 def resolve_config(config: str) -> Path:
     """Turn a file, or the name of one of the plugin's own configurations, into a path."""
-    path = Path(config)
-    if path.is_file():
-        return path
     try:
-        return find_config(config)
+        return configurations.resolve_config(config)
     except FileNotFoundError as error:
-        raise SystemExit(f"{config}: no such file, and none of the plugin's own configurations.") from error
+        raise SystemExit(str(error)) from error

@@ -2,8 +2,8 @@
 
 DATE1 and DATE2 are two images, two folders whose images are paired by name, or two rasters of any size (GeoTIFF and
 what else rasterio opens, georeferenced or not). Below OUT come the folders that ``--output`` names: ``map`` (0 and
-255), ``probability`` (0 to 255) and ``panel`` (both dates and the map side by side). Those of rasters are GeoTIFF, with
-0, 1 and 255 (no data) in the map and steps of 1/254 in the probability.
+255), ``probability`` (0 to 255) and ``panel`` (both dates and the map side by side). Those of two rasters are GeoTIFF,
+with 0, 1 and 255 (no data) in the map and steps of 1/254 in the probability; rasters in folders pass as images do.
 """
 
 import argparse
@@ -52,9 +52,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                        help="values that become 0 and 255; default: the configuration's, or else none for 8 bits and "
                        'percentiles 2 and 98 for others')
     group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
-    group.add_argument('--window', type=int, default=1024, help='side of the windows in pixels; default: 1024')
+    group.add_argument('--window', type=int, help='side of the windows in pixels; default: 1024')
     group.add_argument('--polygons', type=Path, metavar='FILE', help='changed areas, as .gpkg or .geojson')
-    group.add_argument('--min-area', type=float, default=0., help='smallest area to keep there, in m²')
+    group.add_argument('--min-area', type=float, help='smallest area to keep there, in m²; default: 0')
     args = parser.parse_args(argv)
     if args.threshold is not None and not 0 <= args.threshold < 1:
         parser.error(f'--threshold {args.threshold}: a probability from 0 to 1 is needed.')
@@ -147,9 +147,10 @@ def predict_rasters(args: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory(dir=_existing(args.out)) as temporary:
             # polygons and panels are made from the files, wanted or not
             paths = {kind: files[kind] if kind in args.output else Path(temporary) / f'{kind}.tif' for kind in OUTPUTS}
-            summary = rasters.predict_raster(detector, pair, paths['map'], paths['probability'], args.window)
+            summary = rasters.predict_raster(detector, pair, paths['map'], paths['probability'],
+                                             1024 if args.window is None else args.window)
             if args.polygons is not None:
-                number = rasters.write_polygons(paths['map'], paths['probability'], args.polygons, args.min_area)
+                number = rasters.write_polygons(paths['map'], paths['probability'], args.polygons, args.min_area or 0)
                 print(f'{number} changed areas: {args.polygons}')
             if 'panel' in args.output:
                 date1, date2 = pair.preview()
@@ -160,6 +161,16 @@ def predict_rasters(args: argparse.Namespace) -> None:
     share = summary.changed / max(summary.valid, 1)
     print(f'{summary.total / 1e6:.1f} megapixels in {time.perf_counter() - start:.1f} s, {share:.2%} of the '
           f'{summary.valid / summary.total:.2%} with data changed: ' + _folders(args))
+
+
+def _refuse_raster_arguments(args: argparse.Namespace) -> None:
+    names = [f'--{name.replace("_", "-")}' for name in ('bands', 'scale', 'align', 'window', 'min_area')
+             if getattr(args, name)]
+    if names:
+        raise ValueError(f'{" ".join(names)} would do nothing: this is for two rasters ({", ".join(RASTERS)}), but '
+                         f'{args.date1} and {args.date2} pass as images. Name the rasters themselves, a pair at a '
+                         'time. Images are cut into windows by --cfg-options model.test_cfg.mode=slide '
+                         'model.test_cfg.crop_size=(512,512) model.test_cfg.stride=(384,384).')
 
 
 def _existing(folder: Path) -> Path:
@@ -178,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
             predict_rasters(args)
             return
         pairs = _list_pairs(args.date1, args.date2)
+        _refuse_raster_arguments(args)
         detector = build_detector(args)
         start = time.perf_counter()
         share = predict(detector, pairs, args.out, args.output)
