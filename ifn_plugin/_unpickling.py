@@ -107,10 +107,17 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
+def _bytes(*content: object) -> bytes:
+    """For ``bytes``, by which pickles of old protocols have empty ones."""
+    if content:
+        raise _refuse('a call of bytes')
+    return b''
+
+
 def what_mmengine_writes() -> list[Any]:
     """What mmengine's checkpoints hold besides tensors, in pairs with the name that pickles have for it."""
     allowed: list[Any] = [(_Log, 'mmengine.logging.history_buffer.HistoryBuffer'), (_getattr, 'builtins.getattr'),
-                          (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray'),
+                          (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray'), (_bytes, 'builtins.bytes'),
                           (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler')]
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # the name before and since numpy 2
         allowed += [(_reconstruct, f'{module}._reconstruct'), (_scalar, f'{module}.scalar')]

@@ -14,7 +14,7 @@ def difference_otsu(date1: np.ndarray, date2: np.ndarray) -> np.ndarray:
         date2: Likewise.
 
     Returns:
-        Change map, (H, W), uint8: 1 is "changed". Equal dates give no change.
+        Change map, (H, W), uint8: 1 is "changed". Dates that differ by the same everywhere give no change.
 
     Raises:
         ValueError: If the dates differ in shape or are not (H, W, C).
@@ -23,7 +23,7 @@ def difference_otsu(date1: np.ndarray, date2: np.ndarray) -> np.ndarray:
         raise ValueError(f'Two images (H, W, C) of one shape are needed, but they are {date1.shape} and {date2.shape}.')
     length = np.linalg.norm(date1.astype(np.float32) - date2.astype(np.float32), axis=2)
     longest = length.max()
-    if longest == 0:
+    if length.min() == longest:
         return np.zeros(length.shape, np.uint8)
     # Otsu's histogram has 256 bins: the pair's own range fills them
     levels = np.round(length * (255 / longest)).astype(np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dist import all_reduce, get_dist_info, master_only
+from mmengine.dist import all_reduce, broadcast, get_dist_info, master_only
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -296,6 +296,11 @@ class EvaluationHook(Hook):
         """Forget the threshold and the checkpoint, which were those of the weights before."""
         runner.message_hub.update_info(_CHOSEN, None)
         self._tested = {}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Validate what is saved, the first process's running statistics of normalizations, in all of them."""
+        for buffer in runner.model.buffers():
+            broadcast(buffer)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the threshold and write the record of a validation."""

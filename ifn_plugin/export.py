@@ -46,7 +46,7 @@ class ChangeNetwork(nn.Module):
                              f'{backbone.in_channels}.')
         # Ours and open-cd's preprocessor have both dates' constants, in the order that the network sees
         reverses = getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
-        self.reverse = loader.bgr and not reverses
+        self.reverse = loader.bgr != reverses
         limits = getattr(loader, 'limits', None)
         self.dtype = torch.uint8 if limits is None else torch.float32
         for name, value in zip(('low', 'factor'), (None, None) if limits is None else
@@ -62,7 +62,7 @@ class ChangeNetwork(nn.Module):
 
         Args:
             date1: The earlier images, (N, H, W, 3), RGB, uint8; of other bands, (N, H, W, C), with values as in the
-                files, float32 where ``LoadBands`` has a ``scale``.
+                files, float32 where ``LoadBands`` has a ``scale``; what is infinite or no number in either is no data.
             date2: The later ones.
 
         Returns:
@@ -70,7 +70,8 @@ class ChangeNetwork(nn.Module):
         """
         dates = [date.float() for date in (date1, date2)]
         if self.low is not None and self.factor is not None:
-            dates = [((date - self.low) * self.factor).clamp(0, 255) for date in dates]
+            finite = (torch.isfinite(dates[0]) & torch.isfinite(dates[1])).all(dim=-1, keepdim=True)
+            dates = [torch.where(finite, ((date - self.low) * self.factor).clamp(0, 255), 0.) for date in dates]
         dates = [(date - mean) / std for date, mean, std in zip(dates, self.mean, self.std)]
         if self.reverse:
             dates = [date.flip(-1) for date in dates]

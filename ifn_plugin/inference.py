@@ -20,7 +20,7 @@ from mmseg.structures import SegDataSample
 from .acceleration import accelerate
 from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
 from .configurations import resolve_config
-from .data import find_loaders, list_images
+from .data import LoadBands, find_loaders, list_images
 from .data.transforms import dataset_settings
 from .models import IFNHead
 
@@ -92,7 +92,8 @@ class ChangeDetector:
 
         Args:
             date1: The earlier image: a file, or (H, W, 3), RGB, uint8; for a detector of other bands, those that its
-                configuration's ``LoadBands`` names, (H, W, C), with values as in the files.
+                configuration's ``LoadBands`` names, (H, W, C), with values as in the files; what is infinite or no
+                number is no data.
             date2: The later one, of the same size.
 
         Returns:
@@ -160,6 +161,10 @@ class ChangeDetector:
             if dates[0].shape != dates[1].shape:
                 raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Bring both to the '
                                  'same grid.')
+            if isinstance(self.loader, LoadBands):
+                finite = np.logical_and(*(np.isfinite(np.asarray(image)).all(axis=2) for image in pair))
+                for date in dates:
+                    date[~finite] = 0  # no data, as from files
         stacked = np.stack(dates)
         return stacked[..., ::-1] if self.loader.bgr else stacked
 

@@ -1,9 +1,11 @@
 """Change maps of rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -85,15 +87,13 @@ class RasterPair:
     def _set_up(self, scale: Scale | None, align: bool) -> None:
         first, second = (self._open(path) for path in self.paths)
         if align:
-            # an alpha band tells where the warped raster has no pixels
-            add_alpha = second.nodata is None and ColorInterp.alpha not in second.colorinterp
             second = self._stack.enter_context(
                 WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
-                          resampling=Resampling.bilinear, add_alpha=add_alpha))
+                          resampling=Resampling.bilinear, **_outside(second)))
         self._check_grids(first, second)
         self.datasets = first, second
         self.height, self.width = first.height, first.width
-        self.crs, self.transform = first.crs, first.transform
+        self.crs, self.transform, self.gcps = first.crs, first.transform, first.gcps
         self._limits = self._find_limits(scale)
 
     def _open(self, path: str) -> Any:
@@ -113,6 +113,7 @@ class RasterPair:
             ('coordinate system', first.crs == second.crs, (first.crs, second.crs)),
             ('size (height, width)', first.shape == second.shape, (first.shape, second.shape)),
             ('grid', same, (first.transform.to_gdal(), second.transform.to_gdal())),
+            ('ground control points', _places(first) == _places(second), (_places(first), _places(second))),
         ):
             if not equal:
                 raise ValueError(f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
@@ -124,15 +125,16 @@ class RasterPair:
             return as_limits(scale, len(self.bands))
         if all(dataset.dtypes[band - 1] == 'uint8' for dataset in self.datasets for band in self.bands):
             return None
-        shape = min(self.height, 1000), min(self.width, 1000)
         number = len(self.bands)
-        samples = [dataset.read(self.bands, out_shape=(number, *shape), masked=True) for dataset in self.datasets]
+        shape = number, min(self.height, 1000), min(self.width, 1000)
+        samples = [_read(path, partial(dataset.read, self.bands, out_shape=shape, masked=True))
+                   for path, dataset in zip(self.paths, self.datasets)]
         values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(number)]
         values = [value[np.isfinite(value)] for value in values]  # radar in decibels has -inf
         if not all(map(len, values)):
             raise ValueError(f'{self.paths[0]} and {self.paths[1]} have no pixel with data.')
         low, high = np.transpose([np.percentile(value, (2, 98)) for value in values])
-        return np.stack([low, np.maximum(high, low + 1e-6)])
+        return np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])
 
     def read(self, window: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Read a window.
@@ -143,11 +145,14 @@ class RasterPair:
 
         Returns:
             Both dates, (2, H, W, C), in the order of the bands; and where both have data, (H, W), bool.
+
+        Raises:
+            ValueError: If a file is damaged; it is named.
         """
         images: list[np.ndarray] = []
         valid: Any = True
-        for dataset in self.datasets:
-            image, has_data = read_bands(dataset, self.bands, window, shape)
+        for path, dataset in zip(self.paths, self.datasets):
+            image, has_data = _read(path, partial(read_bands, dataset, self.bands, window, shape))
             valid = valid & has_data
             if self._limits is not None:
                 image = scale_bands(image, self._limits)
@@ -172,6 +177,30 @@ class RasterPair:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _outside(dataset: Any) -> dict[str, Any]:
+    """What tells where a raster that is warped has no pixels: its own, or else an alpha band or a no-data value."""
+    if dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp:
+        return {}
+    dtype = np.dtype(dataset.dtypes[0])
+    if dtype in (np.uint8, np.uint16):
+        return dict(add_alpha=True)  # which GDAL takes for a mask in these types only
+    if dtype.kind == 'f':
+        return dict(nodata=math.nan)
+    return dict(nodata=np.iinfo(dtype).max if dtype.kind == 'u' else np.iinfo(dtype).min)
+
+
+def _places(dataset: Any) -> list[tuple[float, ...]]:
+    return [(point.row, point.col, point.x, point.y) for point in dataset.gcps[0]]
+
+
+def _read(path: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except rasterio.errors.RasterioError as error:
+        raise ValueError(f'{path} cannot be read, it seems damaged: {" ".join(str(error.__cause__ or error).split())}. '
+                         'Replace it.') from error
 
 
 def _shrunk(height: int, width: int, side: int) -> tuple[int, int]:
@@ -300,6 +329,7 @@ def predict_raster(detector: ChangeDetector,
         How many pixels are changed.
 
     Raises:
+        OSError: If a file cannot be written; what was there before is kept.
         ValueError: For another ``window``.
     """
     if window < 64 or window % 64:
@@ -309,6 +339,10 @@ def predict_raster(detector: ChangeDetector,
     tile = math.gcd(window - overlap, 256)
     profile = dict(_PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform,
                    blockxsize=tile, blockysize=tile)
+    points, system = pair.gcps
+    if points:
+        profile.update(gcps=points, crs=system)
+        del profile['transform']
     changed = valid_pixels = 0
     # a small cache: each pixel is read once or twice, soon after another
     with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack, Progress() as progress:
@@ -316,42 +350,71 @@ def predict_raster(detector: ChangeDetector,
         map_file, probability_file = (stack.enter_context(_Unfinished(path, profile)) if path else None
                                       for path in (map_path, probability_path))
         if probability_file is not None:
-            probability_file.scales = (1 / FULL, )
+            probability_file.dataset.scales = (1 / FULL, )
         for place, probability, valid in blended_blocks(detector, pair, window, overlap):
             found = (probability > detector.threshold) & valid
             changed += int(found.sum())
             valid_pixels += int(valid.sum())
             if map_file is not None:
-                map_file.write(np.where(valid, found, NODATA).astype(np.uint8), 1, window=place)
+                map_file.write(np.where(valid, found, NODATA).astype(np.uint8), place)
             if probability_file is not None:
                 steps = (probability.clip(0, 1) * FULL).round()
-                probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), 1, window=place)
+                probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), place)
             progress.advance(task, probability.size)
     return RasterSummary(changed, valid_pixels, pair.height * pair.width)
 
 
 class _Unfinished:
-    """A raster that takes its name when it is finished, overviews included."""
+    """A raster that takes its name when it is finished, overviews included, and can be read."""
 
     def __init__(self, path: Path, profile: dict[str, Any]) -> None:
         self.path = path
         self.unfinished = path.with_name(f'{path.name}.unfinished')
+        # what GeoTIFF has no place for
+        self.beside = [file.with_name(f'{file.name}.aux.xml') for file in (self.unfinished, path)]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.dataset = rasterio.open(self.unfinished, 'w', **profile)
 
-    def __enter__(self) -> Any:
-        return self.dataset
+    def write(self, block: np.ndarray, window: Any) -> None:
+        """Write a block of the only band."""
+        try:
+            self.dataset.write(block, 1, window=window)
+        except Exception as error:  # not all of GDAL's errors have a kind that can be named
+            raise _not_written(self.path, error) from error
+
+    def __enter__(self) -> '_Unfinished':
+        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.dataset.close()
-        if kind is not None:
-            self.unfinished.unlink(missing_ok=True)
-            return
+        try:
+            with nullcontext() if kind is None else suppress(Exception):
+                self.dataset.close()
+            if kind is None:
+                self._finish()
+        except Exception as error:
+            raise _not_written(self.path, error) from error
+        finally:
+            for file in (self.unfinished, self.beside[0]):
+                file.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
         with rasterio.open(self.unfinished, 'r+') as dataset:
             factors = [2**power for power in range(1, 16) if max(dataset.shape) >> power >= 256]
             if factors:
                 dataset.build_overviews(factors, Resampling.nearest)
+        # GDAL does not say when the last blocks find no room: only reading tells
+        for level in (None, *range(len(factors))):
+            with rasterio.open(self.unfinished, **{} if level is None else dict(overview_level=level)) as dataset:
+                for _, window in dataset.block_windows(1):
+                    dataset.read(1, window=window)
+        if self.beside[0].exists():
+            self.beside[0].replace(self.beside[1])
         self.unfinished.replace(self.path)
+
+
+def _not_written(path: Path, error: BaseException) -> OSError:
+    return OSError(f'{path} could not be written: {" ".join(str(error.__cause__ or error).split())}. Is the disk full? '
+                   'What was there before is still there.')
 
 
 def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: float = 0.) -> int:
@@ -368,6 +431,7 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
         site's own, areas are in the units of the grid squared.
 
     Raises:
+        OSError: If the file cannot be written; what was there before is kept.
         ValueError: For another suffix of ``out``.
     """
     if out.suffix.lower() not in DRIVERS:
@@ -395,8 +459,15 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f'unfinished-{out.name}')
     unfinished.unlink(missing_ok=True)
-    frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
-    unfinished.replace(out)
+    try:
+        if out.exists() and out.suffix.lower() == '.gpkg':
+            shutil.copy(out, unfinished)  # with layers of other names, which stay
+        frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
+        unfinished.replace(out)
+    except Exception as error:  # pyogrio's are of no kind of their own
+        raise _not_written(out, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
     return len(frame)
 
 
@@ -405,11 +476,13 @@ def _measure(crs: Any) -> Callable[[Any], float]:
     if crs is None:
         return lambda polygon: float(polygon.area)
     system = pyproj.CRS(crs.to_wkt())
-    angles = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    geodetic: Any = system.geodetic_crs
+    angles = pyproj.Transformer.from_crs(system, geodetic, always_xy=True)
+    unit = math.degrees(geodetic.axis_info[0].unit_conversion_factor)  # some count in grads
     geod: Any = system.get_geod()
 
     def area(polygon: Any) -> float:
-        degrees = shapely.transform(polygon, lambda points: np.stack(angles.transform(*points.T), axis=1))
+        degrees = shapely.transform(polygon, lambda points: unit * np.stack(angles.transform(*points.T), axis=1))
         return abs(float(geod.geometry_area_perimeter(degrees)[0]))
 
     return area

@@ -23,11 +23,13 @@ def test_what_mmengine_writes_is_read_safely(tmp_path):
         hub.update_scalar('train/lr', np.float64(0.1))
     hub.update_info('iter', np.int64(3))
     hub.update_info('best', np.array([1.5, 2.5], np.float32))
+    hub.update_info('empty', np.array([], np.int32))
     torch.save(dict(state_dict=dict(a=torch.ones(2)), message_hub=hub.state_dict()), tmp_path / 'checkpoint.pth')
     content = load_checkpoint_file(tmp_path / 'checkpoint.pth')
     log = content['message_hub']['log_scalars']['train/loss']
     assert isinstance(log, HistoryBuffer)
     assert content['message_hub']['runtime_info']['best'].tolist() == [1.5, 2.5]
+    assert content['message_hub']['runtime_info']['empty'].tolist() == []
     assert content['message_hub']['runtime_info']['iter'] == 3
     assert log.statistics('mean', 3) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3) and log.current() == pytest.approx(1 / 3)
 

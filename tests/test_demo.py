@@ -26,9 +26,9 @@ def test_otsu_parts_a_changed_square_from_the_rest():
     np.testing.assert_array_equal(difference_otsu(date2, date1), expected)
 
 
-def test_otsu_finds_nothing_in_equal_dates():
-    image = np.random.default_rng(0).integers(256, size=(8, 9, 3)).astype(np.uint8)
-    assert not difference_otsu(image, image).any()
+def test_otsu_finds_nothing_where_all_differ_alike():
+    image = np.random.default_rng(0).integers(200, size=(8, 9, 3)).astype(np.uint8)
+    assert not difference_otsu(image, image).any() and not difference_otsu(image, image + 20).any()
 
 
 @pytest.mark.parametrize('shapes', [((4, 4, 3), (4, 5, 3)), ((4, 4), (4, 4))])

@@ -16,6 +16,7 @@ from ifn_plugin.models import IFN
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 GRADIENTS = """
 import sys
+from types import SimpleNamespace
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank, get_world_size
@@ -24,7 +25,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
-import ifn_plugin
+from ifn_plugin.evaluation import EvaluationHook
 
 torch.set_num_threads(1)
 register_all_modules(init_default_scope=True)
@@ -53,6 +54,11 @@ for _ in range(2):  # an unused parameter would stop the second iteration
     sum(value for name, value in losses.items() if 'loss' in name).backward()
 if len(sys.argv) <= 2 or get_rank() == 0:
     torch.save({name: p.grad for name, p in model.named_parameters() if p.requires_grad}, sys.argv[1])
+if len(sys.argv) > 2:
+    for buffer in model.buffers():  # as far apart as running statistics of different batches
+        buffer.fill_(1 + get_rank())
+    EvaluationHook().before_val_epoch(SimpleNamespace(model=wrapped))
+    assert all((buffer == 1).all() for buffer in model.buffers())
 """
 THREADS = """
 import sys
@@ -99,6 +105,7 @@ def server(tmp_path, monkeypatch):
 
 
 def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, python, tmp_path):
+    """And before a validation, all have the normalizations' running statistics of the first, which are saved."""
     script = tmp_path / 'gradients.py'
     script.write_text(GRADIENTS)
     python(script, tmp_path / 'one.pth')

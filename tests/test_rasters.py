@@ -174,6 +174,14 @@ def test_limits_are_those_of_finite_values(tmp_path):
         assert np.abs(dates[:, 10:, :, channel] - scaled).max() <= 0.51
 
 
+def test_a_band_of_one_value(tmp_path):
+    images = np.full((2, 60, 50, 3), 1000, np.uint16)
+    images[1, :5, :5] = 1500
+    paths = [write(tmp_path / name, image) for name, image in zip(('a.tif', 'b.tif'), images)]
+    with RasterPair(*paths, dtype='float32') as pair:
+        assert np.isfinite(pair.read(None)[0]).all()
+
+
 def test_align(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
     a = write(tmp_path / 'a.tif', image)
@@ -186,6 +194,20 @@ def test_align(tmp_path):
     inside = np.zeros((80, 100), bool)
     inside[10:70, 10:90] = True
     assert np.array_equal(valid, inside) and np.array_equal(dates[0][inside], dates[1][inside])
+
+
+@pytest.mark.parametrize('dtype', ['uint16', 'int16', 'uint32', 'int32', 'float32', 'float64'])
+def test_what_an_aligned_raster_does_not_cover_has_no_data(tmp_path, dtype):
+    image = np.random.default_rng(0).integers(1000, 2000, (80, 100, 3)).astype(dtype)
+    a = write(tmp_path / 'a.tif', image)
+    b = write(tmp_path / 'b.tif', image[10:70, 10:90], transform=from_origin(600005, 3399995, 0.5, 0.5))
+    inside = np.zeros((80, 100), bool)
+    inside[10:70, 10:90] = True
+    for scale in (None, (1000, 2000)):
+        with RasterPair(a, b, align=True, scale=scale) as pair:
+            dates, valid = pair.read(None)
+        assert np.array_equal(valid, inside) and np.array_equal(dates[0][inside], dates[1][inside])
+        assert dates[0][inside].std() > 70  # stretched by values, not by what is not there
 
 
 def test_align_a_raster_with_alpha(tmp_path):
@@ -256,8 +278,62 @@ def test_what_was_there_stays_until_the_new_one_is_finished(files, tmp_path):
     assert (tmp_path / 'map.tif').read_text() == 'former' and not list(tmp_path.glob('*unfinished*'))
 
 
+@pytest.mark.parametrize('room', [0.2, 0.8, 0.97])
+def test_a_full_disk_is_said_and_the_former_stays(files, tmp_path, room):
+    """GDAL writes the last blocks and the overviews without a word about those that find no room."""
+    resource = pytest.importorskip('resource', reason='no limits on the size of files on this system')
+    paths, _ = files(700, 900)
+    target = tmp_path / 'p.tif'
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, None, target, window=256)
+    former, limits = target.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * len(former)), limits[1]))
+        with RasterPair(*paths) as pair, pytest.raises(OSError, match=r'p\.tif could not be written: .*disk full'):
+            predict_raster(Difference(), pair, None, target, window=256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_bytes() == former and not list(tmp_path.glob('*unfinished*'))
+
+
+def test_a_damaged_raster_is_named(files):
+    paths, _ = files(300, 300, compress='deflate')
+    content = bytearray(paths[1].read_bytes())
+    content[len(content) // 2:len(content) // 2 + 5000] = bytes(5000)
+    paths[1].write_bytes(content)
+    with RasterPair(*paths) as pair, pytest.raises(ValueError, match=r'b\.tif cannot be read, it seems damaged'):
+        pair.read(None)
+
+
+def test_ground_control_points_are_kept(files, tmp_path):
+    from rasterio.control import GroundControlPoint
+    points = [GroundControlPoint(row, col, 10 + col / 1000, 50 - row / 1000) for row, col in ((0, 0), (0, 99), (99, 0))]
+    paths, _ = files(100, 100, transform=None, gcps=points, crs='EPSG:4326')
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', window=64)
+    with rasterio.open(tmp_path / 'map.tif') as dataset:
+        found, system = dataset.gcps
+    assert [(point.row, point.x, point.y) for point in found] == [(point.row, point.x, point.y) for point in points]
+    assert system == 'EPSG:4326'
+    other = write(tmp_path / 'c.tif', np.zeros((100, 100, 3), np.uint8), transform=None, gcps=points[::-1],
+                  crs='EPSG:4326')
+    with pytest.raises(ValueError, match=r'differ in ground control points'):
+        RasterPair(paths[0], other)
+
+
+def test_a_system_that_geotiff_cannot_hold_lies_beside(files, tmp_path):
+    system = '+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39 +lon_0=18 +R=6371229'
+    paths, _ = files(100, 100, crs=system)
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'out' / 'map.tif', window=64)
+    with rasterio.open(tmp_path / 'out' / 'map.tif') as dataset, rasterio.open(paths[0]) as source:
+        assert dataset.crs == source.crs is not None
+    assert not list(tmp_path.rglob('*unfinished*'))
+
+
 @pytest.mark.parametrize('crs, origin, pixel, tolerance', [
     ('EPSG:32614', (600000, 3400000), (0.5, 0.5), 1e-3),  # 0.9997 of the length on the ground, so far from its meridian
+    ('EPSG:27572', (600000, 2200000), (0.5, 0.5), 1e-3),  # whose longitudes are in grads
     ('EPSG:2277', (3000000, 10000000), (0.5 / 0.3048006096012192, ) * 2, 1e-3),  # in US survey feet
     # a degree at the equator has 111 319.49 m along it and 110 574.28 m across
     ('EPSG:4326', (0, 0), (0.5 / 111_319.49, 0.5 / 110_574.28), 1e-4),
@@ -304,6 +380,20 @@ def test_polygons_in_a_sites_own_system(tmp_path):
         assert write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / name) == 1
         frame = geopandas.read_file(tmp_path / name)
         assert frame.area_m2.tolist() == pytest.approx([200 * abs(GRID['transform'].a * GRID['transform'].e)])
+
+
+def test_other_layers_of_a_geopackage_stay(files, tmp_path):
+    paths, _ = files(70, 70)
+    out = tmp_path / 'own.gpkg'
+    points = geopandas.points_from_xy([0], [0])
+    geopandas.GeoDataFrame(dict(a=[1]), geometry=points, crs=4326).to_file(out, layer='mine')
+    with RasterPair(paths[0], paths[1]) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    for _ in range(2):  # the areas of before are written over
+        number = write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', out)
+        assert number == len(geopandas.read_file(out, layer='own')) > 0
+    assert geopandas.read_file(out, layer='mine').a.tolist() == [1]
+    assert not list(tmp_path.glob('*unfinished*'))
 
 
 def test_no_change_gives_a_file_without_polygons(files, tmp_path):

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,19 +123,22 @@ class LoadBands(LoadPair):
 
     def _load(self, path: str, results: dict[str, Any]) -> np.ndarray:
         try:
-            from rasterio import MemoryFile
+            import rasterio
             from rasterio.errors import NotGeoreferencedWarning, RasterioError
         except ImportError as error:
             raise ImportError(f'LoadBands needs rasterio ({error}): pip install "ifn_plugin[geo]".') from error
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
         try:
-            with warnings.catch_warnings(), MemoryFile(fileio.get(path, backend_args=self.backend_args)) as file:
+            with warnings.catch_warnings(), ExitStack() as stack:
                 warnings.simplefilter('ignore', NotGeoreferencedWarning)  # training does not need to know where it is
-                with file.open() as dataset:
-                    if max(self.bands) > dataset.count:
-                        raise ValueError(f'{path} has {dataset.count} bands, but bands={self.bands} are asked for.')
-                    image, valid = read_bands(dataset, self.bands)
+                # a file on disk may have its mask in another beside it
+                file = path if Path(path).is_file() else stack.enter_context(
+                    rasterio.MemoryFile(fileio.get(path, backend_args=self.backend_args)))
+                dataset = stack.enter_context(rasterio.open(file))
+                if max(self.bands) > dataset.count:
+                    raise ValueError(f'{path} has {dataset.count} bands, but bands={self.bands} are asked for.')
+                image, valid = read_bands(dataset, self.bands)
         except RasterioError as error:
             raise ValueError(f'{path} is no raster that can be read, or it is damaged: {" ".join(str(error).split())}. '
                              'Replace it, or remove it and its partners.') from error

@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from mmengine.logging import print_log
@@ -40,13 +41,13 @@ def _spread_when_loaded(encoder: nn.Module, in_channels: int) -> None:
     first = next((layer for layer in encoder.modules()
                   if isinstance(layer, nn.Conv2d) and layer.in_channels == in_channels), None)
     if first is not None and in_channels != 3:
+        first._register_load_state_dict_pre_hook(partial(_spread, in_channels))
 
-        def spread(state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-            key = f'{prefix}weight'
-            if key in state_dict:
-                state_dict[key] = spread_channels(state_dict[key], in_channels)
 
-        first._register_load_state_dict_pre_hook(spread)
+def _spread(in_channels: int, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    key = f'{prefix}weight'
+    if key in state_dict:
+        state_dict[key] = spread_channels(state_dict[key], in_channels)
 
 
 class BasePairEncoder(BaseModule):

@@ -1,8 +1,8 @@
 """IFN's decoder with deep supervision (the paper's DDN: difference discrimination network)."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -94,6 +94,12 @@ def _upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel:
     return x
 
 
+def _fit(x: Tensor, height: int, width: int) -> Tensor:
+    """Crop at the lower and right border, or repeat what is there: encoders round odd sizes up or down."""
+    missing = (0, max(width - x.shape[3], 0), 0, max(height - x.shape[2], 0))
+    return (F.pad(x, missing, mode='replicate') if any(missing) else x)[..., :height, :width]
+
+
 def _third(size: int, device: torch.device) -> Tensor:
     """0 for the first place, 2 for the last, 1 for those between: (size, )."""
     place = torch.arange(size, device=device)
@@ -126,7 +132,7 @@ class DecoderLevel(nn.Module):
 
         Args:
             pair: The pair's features, (N, P, H, W).
-            coarse: The level below, (N, C, ⌈H/2⌉, ⌈W/2⌉).
+            coarse: The level below, (N, C, H/2, W/2), rounded up or down.
 
         Returns:
             Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
@@ -141,8 +147,7 @@ class DecoderLevel(nn.Module):
     def _fuse(self, pair: Tensor, coarse: Tensor) -> Tensor:
         """The first block of both, concatenated and weighted by the channel attention, at less cost."""
         height, width = pair.shape[2:]
-        # Odd sizes: the encoder's pooling rounds up, so the upsampled map has one row or column too many
-        upsampled = _upsample(coarse, self.upsample)[..., :height, :width]
+        upsampled = _fit(_upsample(coarse, self.upsample), height, width)
         scale = self.channel_attention.scale((upsampled, pair))
         block = self.blocks[0]
         assert isinstance(block, Block)
@@ -170,26 +175,29 @@ class DecoderLevel(nn.Module):
         return x
 
 
-@contextmanager
-def _without_statistics(module: nn.Module) -> Iterator[None]:
-    """Let normalizations use a batch's statistics without adding them to the running ones."""
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-             and layer.training]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta):
+class _WithoutStatistics:
+    """Let normalizations use a batch's statistics without adding them to the running ones, as often as entered."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # mmcv's SyncBatchNorm, too
+        self.norms: list[Any] = [layer for layer in module.modules()
+                                 if layer.training and getattr(layer, 'running_mean', None) is not None]
+
+    def __enter__(self) -> None:
+        self.momenta = [norm.momentum for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.
+
+    def __exit__(self, *_: object) -> None:
+        for norm, momentum in zip(self.norms, self.momenta):
             norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
+            if getattr(norm, 'num_batches_tracked', None) is not None:
                 norm.num_batches_tracked -= 1
 
 
 def _forward_and_recomputation(level: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     # a batch must count once only, though its maps are computed twice
-    return nullcontext(), _without_statistics(level)
+    return nullcontext(), _WithoutStatistics(level)
 
 
 @MODELS.register_module()
@@ -217,8 +225,8 @@ class IFNHead(BaseDecodeHead):
         kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
 
     Raises:
-        ValueError: For fewer than two levels, another number of weights, a pixel sampler, or a loss that does not know
-            one-channel logits.
+        ValueError: For fewer than two levels, another number of weights, a pixel sampler, layers other than the
+            paper's, more than one channel, or a loss that does not know one-channel logits.
     """
 
     def __init__(self,
@@ -242,6 +250,13 @@ class IFNHead(BaseDecodeHead):
         blocks = block_widths(in_channels)
         if kwargs.get('sampler') is not None:
             raise ValueError('IFNHead has no pixel sampler: use loss_decode and loss_weights to weigh its losses.')
+        layers = [name for name in ('conv_cfg', 'norm_cfg', 'act_cfg') if kwargs.get(name) is not None]
+        if layers:
+            raise ValueError(f"IFNHead's layers are the paper's, whatever {', '.join(layers)} may say: leave it out. "
+                             "sync_bn='torch' in the configuration turns all batch normalizations into SyncBN.")
+        if kwargs.get('out_channels', 1) != 1:
+            raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}: leave it '
+                             'out.')
         kwargs = dict(num_classes=2, out_channels=1, channels=blocks[-1][-1], init_cfg=None) | kwargs
         super().__init__(
             in_channels=list(in_channels),
@@ -304,7 +319,7 @@ class IFNHead(BaseDecodeHead):
         for number, (logit, level_weight) in enumerate(zip(seg_logits, self.loss_weights), 1):
             label = whole
             if self.downsample_label:
-                label = F.interpolate(whole.to(torch.uint8), size=logit.shape[2:], mode='nearest').to(whole.dtype)
+                label = F.interpolate(whole.float(), size=logit.shape[2:], mode='nearest').to(whole.dtype)
             else:
                 logit = resize(logit, size=whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
             if level_weight == 0:
@@ -325,6 +340,9 @@ class IFNHead(BaseDecodeHead):
             return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
         value: Tensor
         if isinstance(loss, DiceLoss):
+            # an image without a labelled pixel would count as one that is all wrong
+            labelled = ~ignored.flatten(1).all(dim=1)
+            logit, label, ignored = logit[labelled], label[labelled], ignored[labelled]
             # From (N, H, W) labels, mmseg's one-hot encoding would take class 0 for the only channel. And it would
             # count ignored pixels as predicted: a logit of -inf counts as nothing.
             value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0))

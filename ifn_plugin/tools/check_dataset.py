@@ -22,7 +22,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
-from ifn_plugin.data.dataset import read_names
+from ifn_plugin.data.dataset import LEVIRCDDataset, read_names
 from ifn_plugin.data.transforms import dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
@@ -142,7 +142,8 @@ def _configured_splits(path: Path) -> Iterator[Split]:
     loaders = find_loaders(cfg)
     for name in ('train', 'val', 'test'):
         settings = dataset_settings(cfg, name)
-        prefixes = settings.get('data_prefix') or {}
+        ours = str(settings.get('type')).rpartition('.')[2] == LEVIRCDDataset.__name__
+        prefixes = settings.get('data_prefix') or (KINDS if ours else {})
         steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
         stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
         if prefixes.keys() >= KINDS.keys():
@@ -187,7 +188,7 @@ def check_split(split: Split) -> Iterator[Finding]:
             else:
                 yield Finding(split.name, True, result)
     conventions = Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs)
-    if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is None:
+    if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
                       '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
     # open-cd's takes all below 128 for unchanged, mmseg's 255 for ignored
@@ -281,9 +282,9 @@ def summarize(split: Split) -> dict[str, str]:
     shares = [pair.changed for pair in split.pairs]
     values = sorted({value for pair in split.pairs for value in pair.values})
     counted = [pair for pair in split.pairs if pair.labelled]
+    weights = [pair.labelled for pair in counted]
     mean = deviation = ''
     if counted:
-        weights = [pair.labelled for pair in counted]
         means, squares = np.average([pair.moments for pair in counted], axis=0, weights=weights)
         mean, deviation = (', '.join(f'{value:.1f}' for value in channels)
                            for channels in (means, np.sqrt(np.maximum(squares - means**2, 0))))
@@ -293,8 +294,7 @@ def summarize(split: Split) -> dict[str, str]:
         'files in A, B, label': ', '.join(f'{count:,}' for count in split.files),
         'sizes': ', '.join(shown) + (f' and {len(sizes) - 3} more' if len(sizes) > 3 else ''),
         'label values': ', '.join(map(str, values[:6])) + (f' and {len(values) - 6} more' if len(values) > 6 else ''),
-        'changed': f'{100 * np.average(shares, weights=[np.prod(pair.size) for pair in split.pairs]):.2f} %'
-                   if shares else '',
+        'changed': f'{100 * np.average([pair.changed for pair in counted], weights=weights):.2f} %' if counted else '',
         'pairs without change': f'{sum(not share for share in shares):,}',
         'mean': mean,
         'std': deviation,

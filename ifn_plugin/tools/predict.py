@@ -165,12 +165,12 @@ def predict_rasters(args: argparse.Namespace) -> None:
 
 def _refuse_raster_arguments(args: argparse.Namespace) -> None:
     names = [f'--{name.replace("_", "-")}' for name in ('bands', 'scale', 'align', 'window', 'min_area')
-             if getattr(args, name)]
+             if getattr(args, name) not in (None, False)]
     if names:
         raise ValueError(f'{" ".join(names)} would do nothing: this is for two rasters ({", ".join(RASTERS)}), but '
                          f'{args.date1} and {args.date2} pass as images. Name the rasters themselves, a pair at a '
                          'time. Images are cut into windows by --cfg-options model.test_cfg.mode=slide '
-                         'model.test_cfg.crop_size=(512,512) model.test_cfg.stride=(384,384).')
+                         '"model.test_cfg.crop_size=(512,512)" "model.test_cfg.stride=(384,384)".')
 
 
 def _existing(folder: Path) -> Path:

@@ -129,6 +129,16 @@ def test_settings_that_make_no_sense(arguments, message):
         LoadBands(**arguments)
 
 
+def test_a_mask_in_a_file_beside(values, tmp_path):
+    pair = pair_of(tmp_path, values)
+    masked = np.ones((40, 50), bool)
+    masked[:, 20:30] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(pair['img_path'][1], 'r+') as dataset:
+        dataset.write_mask(masked)
+    assert (tmp_path / 'b.tif.msk').exists()
+    assert np.array_equal(LoadBands((1, 2), scale=(0, 5000))(pair)['valid'], masked)
+
+
 def test_distortion():
     np.random.seed(0)
     rng = np.random.default_rng(0)
@@ -224,6 +234,17 @@ def test_detector(four_bands):
     raw = [torch.from_numpy(array.astype(np.float32))[None] for array in arrays]
     network = ChangeNetwork(detector.model, detector.loader)
     np.testing.assert_allclose(network(*raw)[0], change.probability, atol=1e-5)
+    # what is no number in an array is no data in both dates, as in a file
+    gap = [array.astype(np.float32) for array in arrays]
+    gap[1][10:20, 5:30, 2] = np.nan
+    files = [write(data / name, array) for name, array in zip(('a.tif', 'b.tif'), gap)]
+    expected = detector.predict(*files).probability
+    assert np.array_equal(detector.predict(*gap).probability, expected) and np.isfinite(expected).all()
+    np.testing.assert_allclose(network(*(torch.from_numpy(array)[None] for array in gap))[0], expected, atol=1e-5)
+    # bands that the preprocessor turns round
+    detector.model.data_preprocessor.reverse_channels = True
+    np.testing.assert_allclose(ChangeNetwork(detector.model, detector.loader)(*raw)[0],
+                               detector.predict(*arrays).probability, atol=1e-5)
     assert [date.shape for date in network.example(2, 8, 9)] == [(2, 8, 9, 4)] * 2
     with pytest.raises(ValueError, match=r'date 1 is uint16 \(64, 64, 3\), but an image \(H, W, 4\) with the values'):
         detector.predict(arrays[0][..., :3], arrays[1][..., :3])

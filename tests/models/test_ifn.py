@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -92,7 +93,9 @@ def test_input_that_does_not_fit(encoder, t1, t2, message):
 
 
 def test_other_bands():
-    assert IFN(in_channels=4, init_cfg=None)(torch.randn(1, 8, 16, 16))[0].shape == (1, 128, 16, 16)
+    encoder, pair = IFN(in_channels=4, init_cfg=None), torch.randn(1, 8, 16, 16)
+    assert encoder(pair)[0].shape == (1, 128, 16, 16)
+    assert torch.equal(pickle.loads(pickle.dumps(encoder))(pair)[0], encoder(pair)[0])
 
 
 def _vgg16_file(tmp_path, change=lambda state_dict: None):

@@ -103,6 +103,13 @@ def test_dice_wants_the_changed_class():
     assert losses[0] < 0.01 < 0.9 < losses[1]
 
 
+def test_an_image_without_a_label_does_not_count():
+    head, label, logit = IFNHead(loss_decode=[BCE, DICE]), label_with_ignored(), torch.randn(2, 1, 32, 32)
+    alone = head.loss_by_feat([logit[:1]] * 5, samples(label[:1]))
+    label[1] = 255
+    torch.testing.assert_close(head.loss_by_feat([logit] * 5, samples(label)), alone)
+
+
 def test_loss_of_ones_own():
     class Hinge(torch.nn.Module):
         loss_name = 'loss_hinge'
@@ -184,6 +191,8 @@ def test_dropout_drops_in_training_only():
     (dict(loss_weights=(1, 1)), 'loss_weights has 2 values'),
     (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
     (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
+    (dict(out_channels=2), 'predicts one channel, but out_channels is 2'),
+    (dict(norm_cfg=dict(type='SyncBN')), r"whatever norm_cfg may say.*sync_bn='torch'"),
     (dict(sampler=dict(type='mmseg.OHEMPixelSampler')), 'no pixel sampler'),
     (dict(loss_decode=dict(type='mmseg.TverskyLoss')), 'predicts one channel, which TverskyLoss'),
 ])
@@ -262,6 +271,19 @@ def kept_bytes(head, features, label):
     return losses, sum(kept.values())
 
 
+def test_activation_checkpointing_lets_losses_go_back_one_by_one():
+    features, label = pair_features(height=32, width=32), label_with_ignored(size=32)
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        head = IFNHead(with_cp=with_cp)
+        losses = [loss for name, loss in head.loss(features, samples(label), {}).items() if 'loss' in name]
+        for loss in losses:
+            loss.backward(retain_graph=True)
+        gradients.append([*(p.grad for p in head.parameters()), *head.buffers()])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-6)
+
+
 def test_activation_checkpointing_is_exact_and_keeps_less():
     label, features = label_with_ignored(size=64), pair_features(height=64, width=64)
     results = []
@@ -278,12 +300,13 @@ def test_activation_checkpointing_is_exact_and_keeps_less():
     assert kept_cp < 0.5 * kept
 
 
-def test_label_brought_down_to_each_level():
+@pytest.mark.parametrize('ignore_index', [255, -1, 256])
+def test_label_brought_down_to_each_level(ignore_index):
     torch.manual_seed(0)
-    head = IFNHead(downsample_label=True)
+    head = IFNHead(downsample_label=True, ignore_index=ignore_index)
     logits = [torch.randn(2, 1, side, side + 1) for side in (2, 4, 8, 16, 32)]
     label = torch.randint(0, 2, (2, 1, 32, 33))
-    label[:, :, :5] = 255
+    label[:, :, :5] = ignore_index
     samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in label]
     losses = head.loss_by_feat(logits, samples)
     for number, logit in enumerate(logits, 1):
@@ -291,10 +314,10 @@ def test_label_brought_down_to_each_level():
         # the pixel whose upper left corner a pixel of the level has
         rows, columns = torch.arange(height) * 32 // height, torch.arange(width) * 33 // width
         small = label[:, 0][:, rows][:, :, columns]
-        counted = small != 255
+        counted = small != ignore_index
         expected = torch.nn.functional.binary_cross_entropy_with_logits(
             logit[:, 0][counted], small[counted].float())
         torch.testing.assert_close(losses[f'level{number}.loss_ce'], expected)
     # the finest level is as it is without it
-    assert losses['level5.loss_ce'] == pytest.approx(float(IFNHead().loss_by_feat(
+    assert losses['level5.loss_ce'] == pytest.approx(float(IFNHead(ignore_index=ignore_index).loss_by_feat(
         [torch.zeros(2, 1, 1, 1)] * 4 + [logits[4]], samples)['level5.loss_ce']))

@@ -44,6 +44,32 @@ def test_maps_of_both_dates_side_by_side(backbone, size):
         assert x.shape[2:] == tuple(-(-side // 2**(level + 2)) for side in size)
 
 
+class RoundsDown(nn.ModuleList):
+    """A pyramid whose steps leave out an odd last row and column, as mmpretrain's VGG and ConvNeXt do."""
+
+    def __init__(self):
+        super().__init__([nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 16, 2, 2), nn.Conv2d(16, 16, 2, 2)])
+
+    def forward(self, x):
+        maps = []
+        for layer in self:
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+
+@pytest.mark.parametrize('n', [1, 2])
+@pytest.mark.parametrize('size', [(80, 84), (71, 93)])
+def test_an_encoder_that_rounds_down(monkeypatch, n, size):
+    monkeypatch.setitem(MODELS.module_dict, 'RoundsDown', RoundsDown)
+    encoder = PairEncoder(dict(type='RoundsDown'))
+    maps, head = encoder(torch.randn(n, 6, *size)), IFNHead(in_channels=(32, 32, 32)).eval()
+    kept = head(maps)
+    assert [x.shape[2:] for x in kept] == [x.shape[2:] for x in reversed(maps)]
+    with torch.no_grad():
+        torch.testing.assert_close(head(maps), kept, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('frozen', [False, True])
 def test_frozen_or_trained(frozen):
     encoder = PairEncoder(RESNET, frozen=frozen).train()

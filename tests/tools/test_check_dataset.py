@@ -140,6 +140,22 @@ def test_configurations(root, check, tmp_path):
     assert 'data/LEVIR-CD/train/A: no such folder' in check('ifn_256x256_40k_levircd.py', errors=3)[0]
 
 
+def test_labels_with_ignored_pixels(root, check, tmp_path):
+    """By the default names of the plugin's folders; the share of change is of what is labelled."""
+    Config(dict(train_dataloader=dict(dataset=dict(
+        type='ifn_plugin.LEVIRCDDataset', data_root=str(root / 'train'), pipeline=[
+            dict(type='ifn_plugin.LoadPair'), dict(type='ifn_plugin.LoadChangeLabel', changed=1)])))).dump(
+                tmp_path / 'config.py')
+    changed = labelled = 0
+    for number, path in enumerate(sorted((root / 'train' / 'label').iterdir())):
+        label = cv2.imread(str(path), 0) // 255
+        label[40 * (number % 3):] = 255 if number % 3 else label[40 * (number % 3):]
+        cv2.imwrite(str(path), label)
+        changed, labelled = changed + (label == 1).sum(), labelled + (label != 255).sum()
+    output = check(tmp_path / 'config.py')[1]
+    assert 'split: train, pairs read: 6, ' in output and f'changed: {100 * changed / labelled:.2f} %' in output
+
+
 def test_page(root, check, tmp_path):
     edit(root / 'train/label/0003.png', lambda image: image // 2)
     for kind in ('A', 'B', 'label'):
