@@ -60,6 +60,7 @@ NOT_RUN = {
     r'srun .+': 'Slurm is needed',
     r'git clone .+': 'the network is needed',
     r'torchrun --nnodes 2 .+': 'two machines are needed',
+    r'python -m ifn_plugin\.tools\.compare levircd-tiles.+': 'seven models take hours; another list of models is run',
     r'(IFN_PLUGIN_\w+=\S+ )+pytest .+': 'measurements that take hours, by hand',
 }
 # Programs of others that are run where they are

@@ -154,8 +154,8 @@ def configurations(path: Path) -> set[str]:
     """
     text = path.read_text(encoding='utf-8')
     names = set(re.findall(r'\bifn_[\w+-]+\.py\b', text))
-    # the reader's own, which the documents tell how to write, are in configs/own
-    names |= set(re.findall(r'\bconfigs/(?!own/)[\w+/-]+\.py\b', text))
+    # the reader's own, which the documents tell how to write, are in configs/own; others are open-cd's
+    names |= set(re.findall(r'\b(?<!OPEN-CD/)configs/(?!own/)[\w+/-]+\.py\b', text))
     cell = False
     for token in parse(path):
         cell = token.type in ('td_open', 'th_open') or (cell and token.type == 'inline')
