@@ -26,6 +26,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from ifn_plugin.evaluation import EvaluationHook
+from ifn_plugin.tools._common import leave_processes
 
 torch.set_num_threads(1)
 register_all_modules(init_default_scope=True)
@@ -59,6 +60,8 @@ if len(sys.argv) > 2:
         buffer.fill_(1 + get_rank())
     EvaluationHook().before_val_epoch(SimpleNamespace(model=wrapped))
     assert all((buffer == 1).all() for buffer in model.buffers())
+    del wrapped
+    leave_processes()
 """
 THREADS = """
 import sys
