@@ -113,7 +113,8 @@ class RasterPair:
             ('coordinate system', first.crs == second.crs, (first.crs, second.crs)),
             ('size (height, width)', first.shape == second.shape, (first.shape, second.shape)),
             ('grid', same, (first.transform.to_gdal(), second.transform.to_gdal())),
-            ('ground control points', _places(first) == _places(second), (_places(first), _places(second))),
+            ('ground control points', _places(first) == _places(second),
+             [f'{len(dataset.gcps[0])} of its own' for dataset in (first, second)]),
         ):
             if not equal:
                 raise ValueError(f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
