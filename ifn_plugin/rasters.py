@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -378,22 +378,19 @@ class _Unfinished:
 
     def write(self, block: np.ndarray, window: Any) -> None:
         """Write a block of the only band."""
-        try:
+        with _writing(self.path):
             self.dataset.write(block, 1, window=window)
-        except Exception as error:  # not all of GDAL's errors have a kind that can be named
-            raise _not_written(self.path, error) from error
 
     def __enter__(self) -> '_Unfinished':
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
-            with nullcontext() if kind is None else suppress(Exception):
+            # after an error, that one is to be told, not those of closing what it left
+            with _writing(self.path) if kind is None else suppress(Exception):
                 self.dataset.close()
-            if kind is None:
-                self._finish()
-        except Exception as error:
-            raise _not_written(self.path, error) from error
+                if kind is None:
+                    self._finish()
         finally:
             for file in (self.unfinished, self.beside[0]):
                 file.unlink(missing_ok=True)
@@ -413,9 +410,14 @@ class _Unfinished:
         self.unfinished.replace(self.path)
 
 
-def _not_written(path: Path, error: BaseException) -> OSError:
-    return OSError(f'{path} could not be written: {" ".join(str(error.__cause__ or error).split())}. Is the disk full? '
-                   'What was there before is still there.')
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of errors which file could not be written."""
+    try:
+        yield
+    except Exception as error:  # GDAL's errors have private classes in rasterio; pyogrio's are others
+        raise OSError(f'{path} could not be written: {" ".join(str(error.__cause__ or error).split())}. Is the disk '
+                      'full? What was there before is still there.') from error
 
 
 def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: float = 0.) -> int:
@@ -461,12 +463,11 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     unfinished = out.with_name(f'unfinished-{out.name}')
     unfinished.unlink(missing_ok=True)
     try:
-        if out.exists() and out.suffix.lower() == '.gpkg':
-            shutil.copy(out, unfinished)  # with layers of other names, which stay
-        frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
-        unfinished.replace(out)
-    except Exception as error:  # pyogrio's are of no kind of their own
-        raise _not_written(out, error) from error
+        with _writing(out):
+            if out.exists() and out.suffix.lower() == '.gpkg':
+                shutil.copy(out, unfinished)  # with layers of other names, which stay
+            frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
+            unfinished.replace(out)
     finally:
         unfinished.unlink(missing_ok=True)
     return len(frame)
