@@ -3,7 +3,7 @@
 from .augment import PairPhotoMetricDistortion, RandomRotateCropFlip
 from .bands import BandDistortion, LoadBands
 from .dataset import LEVIRCDDataset, list_images
-from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair, find_loaders
+from .transforms import ConcatDates, EachDate, LoadChangeLabel, LoadPair, RandomExchangeDates, find_loaders
 
 __all__ = ['BandDistortion', 'ConcatDates', 'EachDate', 'LEVIRCDDataset', 'LoadBands', 'LoadChangeLabel', 'LoadPair',
-           'PairPhotoMetricDistortion', 'RandomRotateCropFlip', 'find_loaders', 'list_images']
+           'PairPhotoMetricDistortion', 'RandomExchangeDates', 'RandomRotateCropFlip', 'find_loaders', 'list_images']

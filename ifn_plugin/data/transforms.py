@@ -305,6 +305,36 @@ class EachDate(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomExchangeDates(BaseTransform):
+    """Let the dates of a pair change places by chance: what has changed stays the same.
+
+    Not for labels that tell one direction, such as new buildings but no demolished ones.
+
+    Required key: ``img``, the list of two images.
+
+    Args:
+        prob: Probability of an exchange.
+
+    Raises:
+        ValueError: If ``prob`` is not from 0 to 1.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'prob={prob!r}, but a probability is from 0 to 1.')
+        self.prob = prob
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Exchange the dates, or leave them."""
+        if np.random.random() < self.prob:
+            results['img'] = results['img'][::-1]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
 class ConcatDates(BaseTransform):
     """Make one image of a pair, date 1's channels first, for mmseg's ``PackSegInputs``.
 

@@ -11,7 +11,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ifn_plugin.data import ConcatDates, EachDate, LoadChangeLabel, LoadPair
+from ifn_plugin.data import ConcatDates, EachDate, LoadChangeLabel, LoadPair, RandomExchangeDates
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.registry import DATASETS, TRANSFORMS
 
@@ -429,6 +429,26 @@ def test_refused_sample_is_passed_on(share):
 def test_repr_names_what_is_inside():
     text = repr(EachDate([CROP], share_random_params=False))
     assert 'RandomCrop' in text and 'share_random_params=False' in text
+
+
+def test_dates_are_exchanged_as_often_as_asked():
+    date1, date2 = noise(6, 5, 3), noise(6, 5, 3, seed=1)
+    label = (date1[..., 0] > 127).astype(np.uint8)
+    transform, exchanged = RandomExchangeDates(prob=0.25), 0
+    np.random.seed(0)
+    for _ in range(400):
+        results = transform(pair_of(date1, label, date2))
+        first, second = results['img']
+        exchanged += np.array_equal(first, date2)
+        assert {first.tobytes(), second.tobytes()} == {date1.tobytes(), date2.tobytes()}
+        assert np.array_equal(results['gt_seg_map'], label)
+    assert 70 < exchanged < 130
+
+
+@pytest.mark.parametrize('prob', [-0.1, 1.5, float('nan')])
+def test_exchange_needs_a_probability(prob):
+    with pytest.raises(ValueError, match='probability'):
+        RandomExchangeDates(prob)
 
 
 # ConcatDates and whole pipelines
