@@ -200,6 +200,27 @@ def test_opencds_script_tests_and_draws(trained, python, options, tmp_path):
     assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
 
 
+def test_figures_are_open_cds(trained, python, options, tmp_path):
+    """Those of "changed", by the metric of open-cd's configurations beside the plugin's in one test."""
+    config = tmp_path / 'both.py'
+    metrics = Config.fromfile(STOCK).test_evaluator, dict(type='ifn_plugin.ChangeMetric')
+    config.write_text(f'_base_ = [{str(CONFIG)!r}]\ntest_evaluator = {[dict(metric) for metric in metrics]}\n')
+    # two iterations teach little: one where about half of the pixels are found
+    curve = json.loads(next(trained.glob('*/evaluation_val.json')).read_text())['protocols']['']['curve']
+    surplus = [hits + false - misses - rejected for hits, false, misses, rejected in zip(
+        *(curve[name] for name in ('hits', 'false_alarms', 'misses', 'rejections')))]
+    threshold = curve['thresholds'][min(range(len(surplus)), key=lambda place: abs(surplus[place]))]
+    output = python(OPENCD / 'tools' / 'test.py', config, trained / 'iter_2.pth', '--work-dir', tmp_path,
+                    '--cfg-options', *options, f'model.decode_head.threshold={threshold}')
+    rows = [[cell.strip() for cell in line.strip(' |').split('|')] for line in output.splitlines() if '|' in line]
+    titles, = (row for row in rows if row[0] == 'Class')
+    changed, = (row for row in rows if row[0] == 'changed')
+    theirs = dict(zip(titles, changed), aAcc=re.findall(r' aAcc: ([\d.]+)', output)[-1])
+    for name, key in dict(Precision='Precision', Recall='Recall', F1='Fscore', IoU='IoU', OA='aAcc').items():
+        ours = float(re.findall(rf' {name}: ([\d.]+)', output)[-1])
+        assert 0 < ours < 100 and ours == pytest.approx(float(theirs[key]), abs=0.0051), name
+
+
 @pytest.mark.parametrize('script', ['test', 'train'])
 def test_opencds_scripts_refuse_checkpoints_that_run_code(python, options, tmp_path, script):
     evil, mark = tmp_path / 'iter_1.pth', tmp_path / 'executed'
