@@ -94,7 +94,7 @@ class ChangeMetric(BaseMetric):
         self._start()
 
     def _start(self) -> None:
-        self._fits = True
+        self._fits, self._probable = True, False
         # unchanged and changed pixels between the thresholds
         self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
         self._last = self._histogram
@@ -109,10 +109,13 @@ class ChangeMetric(BaseMetric):
                 two classes, (2, H, W).
 
         Raises:
-            ValueError: If a label has another size than the prediction, or values other than 0, 1 and
+            ValueError: If there is no label, it has another size than the prediction, or values other than 0, 1 and
                 ``ignore_index``, or a probability is not a number.
         """
         for sample in data_samples:
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(f'{sample.get("img_path") or "sample"}: no label, which ChangeMetric needs. For pairs '
+                                 'without labels there is python -m ifn_plugin.tools.predict.')
             predicted = sample['pred_sem_seg']['data'].squeeze(0)
             label = sample['gt_sem_seg']['data'].squeeze(0).to(predicted.device)
             place = f'{sample.get("seg_map_path", "label")}: '
@@ -135,6 +138,7 @@ class ChangeMetric(BaseMetric):
     def _count(self, sample: dict, predicted: Tensor, changed: Tensor, counted: Tensor, place: str) -> Tensor:
         if 'seg_logits' not in sample or not self._fits:
             return torch.zeros_like(self._histogram)
+        self._probable = True
         logits = sample['seg_logits']['data'].float()
         # mmseg has taken the sigmoid of a single channel
         probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
@@ -163,11 +167,12 @@ class ChangeMetric(BaseMetric):
         rank, processes = get_dist_info()
         if (len(self.results) - 1) * processes + rank < size:
             self._histogram = self._histogram + self._last
-        misfits = torch.tensor(0 if self._fits else 1)
-        all_reduce(misfits)
+        found = torch.tensor([not self._fits, self._probable]).long()
+        all_reduce(found)
         all_reduce(self._histogram)
-        if misfits:
-            self._histogram = torch.zeros_like(self._histogram)
+        # kept where no pixel has counted, too: what looks for F1@val in each validation finds it
+        misfits, self._probable = map(bool, found)
+        self._fits = not misfits
         metrics: dict = super().evaluate(size)
         self._start()
         return metrics
@@ -181,7 +186,7 @@ class ChangeMetric(BaseMetric):
         metrics = scores(hits, false_alarms, misses, rejections)
         self.record = dict(metrics=metrics, pairs=[
             dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
-        if self._histogram.any():
+        if self._probable and self._fits:
             curve = self._curve()
             self.record['curve'] = dict(
                 zip(('thresholds', 'hits', 'false_alarms', 'misses', 'rejections'),

@@ -20,6 +20,9 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         wrapper = super().__call__(model)
         for group in wrapper.optimizer.param_groups:
+            for parameter in group['params']:
+                if not parameter.requires_grad:
+                    wrapper.optimizer.state.pop(parameter, None)  # Adagrad has made some already
             group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
         if not any(group['params'] for group in wrapper.optimizer.param_groups):
             raise ValueError(f'Every parameter of {type(model).__name__} is frozen: there is nothing to train.')

@@ -19,7 +19,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 from torch.utils.data import DataLoader
 
 from .registry import HOOKS, LOOPS
@@ -234,8 +234,8 @@ class WholeCheckpointHook(CheckpointHook):
         """
         for name, value in checkpoint['state_dict'].items():
             if not value.isfinite().all():
-                raise FloatingPointError(f'After iteration {runner.iter}, {name} is not finite: no checkpoint is '
-                                         f'written. {_advice(runner)}')
+                raise FloatingPointError(f'After iteration {checkpoint["meta"]["iter"]}, {name} is not finite: no '
+                                         f'checkpoint is written. {_advice(runner)}')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
@@ -262,6 +262,8 @@ def _is_whole(path: Path) -> bool:
 
 def _advice(runner: Runner) -> str:
     last = runner.message_hub.runtime_info.get('last_ckpt')
+    if last and not Path(last).exists():  # mmengine names it before it saves
+        last = find_latest_checkpoint(runner.work_dir)
     return ((f'The last good checkpoint is {last}.' if last else 'There is no checkpoint yet.')
             + ' Lower the learning rate, clip gradients (optim_wrapper.clip_grad) or train in float32, and look at '
             'these images.')

@@ -154,6 +154,20 @@ def test_no_sample_at_all(warnings_of_mmengine):
     assert any('no label has a changed pixel' in message for message in warnings_of_mmengine())
 
 
+def test_a_missing_label_is_named():
+    bad = sample(np.zeros((4, 4)), np.zeros((4, 4), np.uint8), img_path=['a/1.png', 'b/1.png']).to_dict()
+    del bad['gt_sem_seg']
+    with pytest.raises(ValueError, match=r'b/1\.png.*no label.*predict'):
+        ChangeMetric().process(None, [bad])
+
+
+def test_scores_that_a_checkpoint_is_chosen_by_are_there_without_labelled_pixels():
+    """A training that keeps the best checkpoint by F1@val does not end at its first validation."""
+    pairs = [(np.full((4, 4), 0.7, np.float32), np.full((4, 4), 255, np.uint8))]
+    measured, _ = measure_probabilities(pairs, choose_threshold=True)
+    assert measured['F1@val'] == measured['AP'] == measured['F1@0.5'] == 0
+
+
 @pytest.mark.parametrize('shape', [(4, 5), (5, 4), (8, 8), (1, 4)])
 def test_label_of_another_size_is_refused(shape):
     bad = sample(np.zeros((4, 4)), np.zeros(shape, np.uint8), seg_map_path='here/label.png')

@@ -111,3 +111,8 @@ def test_nothing_to_train_is_said():
     net = frozen_net().requires_grad_(False)
     with pytest.raises(ValueError, match='nothing to train'):
         build(net)
+
+
+def test_adagrad_whose_state_is_made_with_it_can_be_saved():
+    wrapper = build(frozen_net(), optimizer='Adagrad')
+    assert len(wrapper.state_dict()['state']) == len(optimized(wrapper))

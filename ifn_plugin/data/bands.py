@@ -148,6 +148,8 @@ class LoadBands(LoadPair):
 
     def to_grey_levels(self, image: np.ndarray, name: str) -> np.ndarray:
         """Scale values as they are in the files, (H, W, C), to float32 from 0 to 255."""
+        if image.dtype.kind == 'c':
+            raise ValueError(f'{name} has complex values ({image.dtype}): save their amplitude, or decibels, instead.')
         if self.limits is not None:
             return scale_bands(image, self.limits)
         if image.dtype != np.uint8:

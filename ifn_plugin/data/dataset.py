@@ -1,7 +1,7 @@
 """Data sets in the layout of LEVIR-CD."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,22 @@ from mmseg.datasets import BaseSegDataset
 from ..registry import DATASETS
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+
+
+def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """Everything below a folder, in linked folders too, which ``Path.rglob`` passes over.
+
+    Args:
+        folder: Where to begin.
+        above: Devices and inodes of the folders on the way to it, not to be entered once more.
+    """
+    status = folder.stat()
+    place = status.st_dev, status.st_ino
+    if place not in above:
+        for path in sorted(folder.iterdir()):
+            yield path
+            if path.is_dir():
+                yield from walk(path, (*above, place))
 
 
 def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
@@ -27,7 +43,7 @@ def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
     """
     suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob('*')):
+    for path in sorted(walk(folder)):
         below = path.relative_to(folder)
         hidden = any(part.startswith('.') for part in below.parts)
         ending = next((ending for ending in suffixes if path.name.lower().endswith(ending)), None)
@@ -49,10 +65,18 @@ def read_names(ann_file: str | Path, known: Container[str]) -> list[str]:
 
     Returns:
         The names without suffix.
+
+    Raises:
+        ValueError: If it is empty, or not in UTF-8.
     """
-    lines = Path(ann_file).read_text(encoding='utf-8').splitlines()
+    try:
+        lines = Path(ann_file).read_text(encoding='utf-8-sig').splitlines()  # some editors put a mark before it
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{ann_file} is not in UTF-8 ({error.reason}): save it as such.') from error
     endings = '|'.join(map(re.escape, IMAGE_SUFFIXES))
     listed = [line.strip() for line in lines if line.strip()]
+    if not listed:
+        raise ValueError(f'{ann_file} names no pair: write one name a line.')
     return [name if name in known else re.sub(f'({endings})$', '', name, flags=re.I) for name in listed]
 
 
@@ -84,7 +108,7 @@ class LEVIRCDDataset(BaseSegDataset):
                  img_suffix: str | None = None,
                  seg_map_suffix: str | None = None,
                  **kwargs: Any) -> None:
-        prefix = data_prefix or dict(img_path_from='A', img_path_to='B', seg_map_path='label')
+        prefix = dict(img_path_from='A', img_path_to='B', seg_map_path='label') | (data_prefix or {})
         super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     def _files(self, prefix: str, suffix: str | None) -> dict[str, Path]:

@@ -209,7 +209,7 @@ class LoadChangeLabel(_Loader):
             raise ValueError(
                 f'{path} is {label.shape} (height, width), but its pair {results["img_path"][0]} is {shape}. A label '
                 'has the size of its images.')
-        if label.dtype == np.int8:  # packed, and checked then; -1 is ignored
+        if label.dtype == np.int8 and path.endswith('.npy'):  # packed, and checked then; -1 is ignored
             return self._finish(results, label.view(np.uint8))
         if label.dtype != np.uint8:
             raise ValueError(f'{path} has {label.dtype} values, but a change label has 8 bits.')

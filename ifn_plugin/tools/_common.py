@@ -91,13 +91,27 @@ def read_config(path: Path) -> Config:
 
 
 def read_log(work_dir: Path) -> list[dict[str, Any]]:
-    """Everything that the runs in a work dir logged, in order; a line that was cut off is passed over."""
-    entries = []
-    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+    """What the runs in a work dir logged, in order; a line that was cut off is passed over.
+
+    A training that was resumed, or begun anew, replaces what an earlier one logged from its first iteration on.
+    """
+    entries: list[dict[str, Any]] = []
+    # directly in the work dir where a configuration has visualizer.save_dir
+    for path in [*work_dir.glob('vis_data/scalars.json'), *sorted(work_dir.glob('*/vis_data/scalars.json'))]:
+        found = []
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             with suppress(json.JSONDecodeError):
-                entries.append(json.loads(line))
+                found.append(json.loads(line))
+        if any('loss' in entry for entry in found):
+            first = min(map(_iteration, found))
+            entries = [entry for entry in entries if _iteration(entry) < first]
+        entries += found
     return entries
+
+
+def _iteration(entry: dict[str, Any]) -> int:
+    iteration: int = entry.get('iter', entry.get('step', 0))
+    return iteration
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:

@@ -33,6 +33,7 @@ from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
 from ifn_plugin.data import find_loaders
 from ifn_plugin.data.transforms import dataset_settings
 from ifn_plugin.tools._common import resolve_config
+from ifn_plugin.training import WholeFileBackend
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
@@ -67,6 +68,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.configs):
         parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')
+    stems = [Path(config).stem for config in args.configs]
+    if len(set(args.names or stems)) != len(stems):
+        parser.error(f'two configurations have the same name in {args.names or stems}: tell them apart by --names')
     if args.data_root and len(args.data_root) not in (1, len(args.configs)):
         parser.error(f'--data-root needs one folder, or one for each of the {len(args.configs)} configurations')
     if not (args.train or args.inference or args.data or args.cold_data):
@@ -137,10 +141,16 @@ class Subject:
 
     def start(self, case: Case) -> None:
         """Prepare a case and run it twice, which includes compilation."""
+        self.step = None
+        _free_memory()
         make = dict(train=self._training, inference=self._inference, data=self._data, cold_data=self._cold_data)
-        self.step = make[case.task](case)
-        for _ in range(2):
-            self.step()
+        try:
+            self.step = make[case.task](case)
+            for _ in range(2):
+                self.step()
+        except Exception:
+            self.stop()  # it must not take memory from the others
+            raise
         if 'keep_memory' in self.variant:
             release_memory()  # as the hook does
         _reset_peak_memory()
@@ -163,8 +173,12 @@ class Subject:
             raise ValueError('ONNX Runtime does not train')
         model: Any = self._model().train()
         optim_wrapper = dict(self.cfg.optim_wrapper)
-        if self.variant.startswith('float16'):
-            optim_wrapper['type'] = 'AmpOptimWrapper'
+        # the variant says which precision, whatever the configuration has
+        for setting in ('dtype', 'loss_scale', 'use_fsdp'):
+            optim_wrapper.pop(setting, None)
+        half = self.variant.startswith('float16')
+        if half or optim_wrapper.get('type') == 'AmpOptimWrapper':
+            optim_wrapper['type'] = 'AmpOptimWrapper' if half else 'OptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
         batch = _batch(case.size, case.batch, self.channels)
         return lambda: _seconds(lambda: model.train_step(batch, wrapper)) / case.batch
@@ -435,9 +449,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def write() -> None:
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.with_suffix('.md').write_text('\n'.join(report) + '\n', encoding='utf-8')
-            args.out.with_suffix('.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+            for suffix, text in (('.md', '\n'.join(report) + '\n'), ('.json', json.dumps(result, indent=1))):
+                WholeFileBackend().put(text.encode(), args.out.with_name(args.out.name.removesuffix('.md') + suffix))
 
     try:
         if cases:

@@ -22,7 +22,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
-from ifn_plugin.data.dataset import LEVIRCDDataset, read_names
+from ifn_plugin.data.dataset import LEVIRCDDataset, read_names, walk
 from ifn_plugin.data.transforms import dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
@@ -120,8 +120,7 @@ def find_splits(dataset: str) -> list[Split]:
     """
     folder = Path(dataset)
     if folder.is_dir():
-        parents = sorted({path.parent for kind in KINDS.values() for path in [folder / kind, *folder.rglob(kind)]
-                          if path.is_dir()})
+        parents = sorted({path.parent for path in walk(folder) if path.name in KINDS.values() and path.is_dir()})
         splits = [Split(str(parent.relative_to(folder)), _three(parent / kind for kind in KINDS.values()))
                   for parent in parents]
     else:
@@ -216,7 +215,9 @@ def _read(loaders: tuple[LoadPair, LoadChangeLabel], trio: tuple[Path, Path, Pat
                              interpolation=cv2.INTER_AREA) for picture in pictures]
     labelled = int(counted.sum())
     levels = np.concatenate([date[counted] for date in dates]).astype(np.float32)
-    moments = np.stack([levels.mean(axis=0), np.square(levels).mean(axis=0)]) if labelled else np.zeros((2, 1))
+    # in double precision: numpy adds up long columns row by row
+    moments = np.stack([power.mean(axis=0, dtype=np.float64) for power in (levels, np.square(levels))]
+                       ) if labelled else np.zeros((2, 1))
     return Pair(trio, label.shape, float((label == 1).sum() / max(1, labelled)), labelled, values,
                 moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails))
 

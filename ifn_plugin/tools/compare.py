@@ -80,9 +80,12 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
         raise SystemExit(f'{config.filename} has no model.')
     _simplify(model, from_scratch)
     # validation too has to be the same for all, where a configuration may have windows of its own
-    protocols = settings['test_cfg'].get('protocols') or {}
+    protocols = (settings.get('test_cfg') or {}).get('protocols') or {}
     model['test_cfg'] = protocols.get('whole') or next(iter(protocols.values()), dict(mode='whole'))
-    imports = [name for cfg in (protocol, config) for name in (cfg.get('custom_imports') or {}).get('imports', [])]
+    imports: list[str] = []
+    for cfg in (protocol, config):
+        names = (cfg.get('custom_imports') or {}).get('imports', [])
+        imports += [names] if isinstance(names, str) else names
     settings.update(
         model=model,
         default_scope=config.get('default_scope') or 'mmseg',
@@ -349,8 +352,9 @@ def _measure_cost(args: argparse.Namespace) -> None:
     measured = out.with_suffix('.json')
     content = json.loads(measured.read_text()) if measured.exists() else dict(counts=[], cases=[])
     of = [record['config'] for record in content['counts']], {
-        f'{case["size"]}x{case["batch"]}' for case in content['cases']}
-    if of != (args.names, {args.cost}) or measured.stat().st_mtime < max(path.stat().st_mtime for path in settings):
+        (case['task'], f'{case["size"]}x{case["batch"]}') for case in content['cases']}
+    wanted = args.names, {(task, args.cost) for task in ('inference', 'train')}
+    if of != wanted or measured.stat().st_mtime < max(path.stat().st_mtime for path in settings):
         code = subprocess.run(
             [sys.executable, '-m', 'ifn_plugin.tools.benchmark', *map(str, settings), '--names', *args.names,
              '--variants', 'float32', '--train', args.cost, '--inference', args.cost, '--out', str(out)],

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.data.dataset import walk
 from ifn_plugin.training import WholeFileBackend
 
 FOLDERS = ('A', 'B', 'label')
@@ -36,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def find_splits(folder: Path) -> list[Path]:
     """The folders with A, B and label in them, at or below a folder and relative to it."""
-    parents = sorted(path.parent.relative_to(folder) for path in folder.rglob('A') if path.is_dir())
+    parents = sorted(path.parent.relative_to(folder) for path in walk(folder) if path.name == 'A' and path.is_dir())
     splits = [split for split in parents if all((folder / split / kind).is_dir() for kind in FOLDERS)]
     if not splits:
         raise SystemExit(f'{folder}: no folder with A, B and label in it.')

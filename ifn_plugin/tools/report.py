@@ -7,6 +7,7 @@ best and worst pairs, cost; and the tables in Markdown beside it. It reads what 
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,6 @@ def read_run(folder: Path, name: str) -> Run:
         FileNotFoundError: If there is nothing.
     """
     entries = read_log(folder)
-    # a resumed run may have logged an iteration twice: the later one counts
     training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
     validations = {entry['step']: entry for entry in entries if 'F1' in entry and entry.get('step')}
     found: dict[str, Any] = dict(protocols={})
@@ -156,7 +156,7 @@ def score_tables(runs: Sequence[Run]) -> Iterator[Table]:
 
 def pair_table(run: Run) -> Table:
     """The run's pairs, the worst first."""
-    rows = [[Path(pair['files'][0]).stem, *(f'{pair[score]:.2f}' for score in SCORES[:4]),
+    rows = [[Path(pair['files'][0] or '').stem, *(f'{pair[score]:.2f}' for score in SCORES[:4]),
              *(f'{count:,}' for count in pair['counts'][:3])] for pair in _by_f1(run)]
     return Table('', ['pair', *SCORES[:4], 'hits', 'false alarms', 'misses'], rows)
 
@@ -218,7 +218,7 @@ def training_charts(runs: Sequence[Run]) -> Iterator[str]:
 
 def _level_losses(run: Run) -> dict[int, list[float]]:
     """The sum of each level's losses at each logged iteration, if the network has levels."""
-    numbers = sorted({int(key.split('level')[1].split('.')[0]) for key in run.training[0] if '.level' in key})
+    numbers = sorted({int(found[1]) for key in run.training[0] if (found := re.search(r'\.level(\d+)\.', key))})
     return {number: [sum(value for key, value in entry.items() if f'.level{number}.' in key)
                      for entry in run.training] for number in numbers}
 
@@ -271,7 +271,7 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
 
 
 def _draw(run: Run, chosen: Sequence[tuple[str, dict[str, Any]]], device: str | None) -> list[tuple[str, str]]:
-    configs = sorted(run.folder.glob('*/vis_data/config.py'))
+    configs = [*run.folder.glob('vis_data/config.py'), *sorted(run.folder.glob('*/vis_data/config.py'))]
     if run.checkpoint is None or not configs:
         weights = 'weights' if run.iteration is None else f'weights of iteration {run.iteration}'
         raise FileNotFoundError(f'{run.folder} has not both the {weights} and their configuration')

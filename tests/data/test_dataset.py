@@ -234,3 +234,34 @@ def test_two_files_of_one_name(levir_root, folder):
     with pytest.raises(ValueError, match=rf'{folder}/0000\.bmp and .*{folder}/0000\.png have the same name: '
                        'remove one of them'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+def test_linked_folders_are_read(tmp_path):
+    for folder in FOLDERS:
+        write(tmp_path / 'data' / folder / 'x.png')
+        write(tmp_path / 'elsewhere' / folder / 'y.png')
+        try:
+            (tmp_path / 'data' / folder / 'site').symlink_to(tmp_path / 'elsewhere' / folder)
+            (tmp_path / 'elsewhere' / folder / 'back').symlink_to(tmp_path / 'data' / folder)  # no way out
+        except OSError:
+            pytest.skip('no symbolic links here')
+    assert names(LEVIRCDDataset(data_root=str(tmp_path / 'data'))) == ['y', 'x']
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'', 'names no pair'), ('变化'.encode('gbk'), 'UTF-8'), ('0000'.encode('utf-16'), 'UTF-8')])
+def test_a_list_that_cannot_be_read_is_named(levir_root, content, message):
+    (levir_root / 'list.txt').write_bytes(content)
+    with pytest.raises(ValueError, match=rf'list\.txt.*{message}'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
+
+
+def test_a_list_from_an_editor_that_marks_utf_8(levir_root):
+    (levir_root / 'list.txt').write_text('0002\n', encoding='utf-8-sig')
+    dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
+    assert names(dataset) == ['0002']
+
+
+def test_folders_that_are_not_named_have_their_usual_names(levir_root):
+    (levir_root / 'train' / 'label').rename(levir_root / 'train' / 'mask')
+    assert len(LEVIRCDDataset(data_root=str(levir_root / 'train'), data_prefix=dict(seg_map_path='mask'))) == 4

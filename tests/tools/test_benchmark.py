@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ifn_plugin.tools.benchmark import parse_args
+from ifn_plugin.tools.benchmark import Case, Subject, parse_args
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
@@ -83,3 +83,19 @@ def test_wrong_arguments_are_said(capsys, arguments, message):
     with pytest.raises(SystemExit):
         parse_args(['config.py', *arguments])
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_two_rows_do_not_have_one_name(capsys):
+    with pytest.raises(SystemExit):
+        parse_args([str(CONFIG), str(CONFIG), '--data'])
+    assert 'tell them apart by --names' in capsys.readouterr().err
+
+
+def test_the_variant_alone_says_the_precision(tmp_path):
+    config = tmp_path / 'amp.py'
+    config.write_text(f"_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(init_cfg=None))\n"
+                      "optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')\n")
+    subject = Subject(str(config), 'float32', None)
+    subject.start(Case('train', 32, 2))
+    assert subject.run() > 0
+    subject.stop()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.tools.check_dataset import main
+from ifn_plugin.tools.check_dataset import _read, main
 
 pytest.importorskip('imagehash', reason='imagehash is not installed: pip install ifn_plugin[check]')
 
@@ -174,3 +175,13 @@ def test_one_split_alone_and_no_data_set(root, check, tmp_path):
         main([str(tmp_path / 'empty')])
     with pytest.raises(SystemExit, match=r'none\.py: no such file'):
         main(['none.py'])
+
+
+def test_moments_of_large_images_are_exact(tmp_path):
+    (tmp_path / 'pair').mkdir()
+    files = [tmp_path / 'pair' / f'{name}.npy' for name in ('a', 'b', 'label')]
+    for path in files[:2]:
+        np.save(path, np.full((5000, 5000, 3), 200, np.uint8))
+    np.save(files[2], np.zeros((5000, 5000), np.int8))
+    pair = _read((LoadPair(), LoadChangeLabel()), files)
+    assert pair.moments == pytest.approx(np.array([[200.] * 3, [40000.] * 3]))

@@ -156,3 +156,20 @@ def test_errors(tmp_path, capsys, arguments, message):
         main([argument.format(tmp=tmp_path) for argument in arguments])
     assert message in f'{error.value}{capsys.readouterr().err}'
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_begun_anew_replaces_the_former(tmp_path):
+    for name, iterations, loss in (('1', range(100, 500, 100), 9), ('2', range(100, 300, 100), 1)):
+        path = tmp_path / name / 'vis_data' / 'scalars.json'
+        path.parent.mkdir(parents=True)
+        lines = [line for iteration in iterations
+                 for line in (dict(loss=loss, iter=iteration, step=iteration), dict(F1=10 * loss, step=iteration))]
+        path.write_text('\n'.join(map(json.dumps, lines)))
+    found = read_run(tmp_path, 'run')
+    assert [(entry['iter'], entry['loss']) for entry in found.training] == [(100, 1), (200, 1)]
+    assert [(entry['step'], entry['F1']) for entry in found.validations] == [(100, 10), (200, 10)]
+
+
+def test_logs_directly_in_the_work_dir_are_found(run, tmp_path):
+    shutil.copytree(next(path.parent for path in run.glob('*/vis_data/scalars.json')), tmp_path / 'vis_data')
+    assert read_run(tmp_path, 'run').training
