@@ -19,13 +19,14 @@ def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path
         folder: Where to begin.
         above: Devices and inodes of the folders on the way to it, not to be entered once more.
     """
+    if not folder.is_dir():
+        return
     status = folder.stat()
     place = status.st_dev, status.st_ino
     if place not in above:
         for path in sorted(folder.iterdir()):
             yield path
-            if path.is_dir():
-                yield from walk(path, (*above, place))
+            yield from walk(path, (*above, place))
 
 
 def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
