@@ -315,6 +315,7 @@ class FakeRunner:
     """What the hook asks of a runner."""
 
     iter = 41
+    work_dir = 'work'
 
     class message_hub:
         runtime_info = dict(last_ckpt='work/iter_40.pth')
@@ -325,10 +326,18 @@ class FakeRunner:
         self.optim_wrapper.loss_scaler = Scaler()
 
 
-def test_invalid_loss_names_iteration_level_and_checkpoint():
+def test_invalid_loss_names_iteration_level_and_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'iter_40.pth').touch()
     outputs = {'loss': torch.tensor(torch.nan), 'decode.level1.loss_ce': torch.tensor(0.5),
                'decode.level3.loss_ce': torch.tensor(torch.nan)}
     with pytest.raises(FloatingPointError, match=r'Iteration 42: loss=nan, decode\.level3.*nan, .*iter_40\.pth'):
+        InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, dict(data_samples=[]), outputs)
+    # the name of one that was not written
+    (tmp_path / 'work' / 'iter_40.pth').rename(tmp_path / 'work' / 'iter_30.pth')
+    (tmp_path / 'work' / 'last_checkpoint').write_text('work/iter_30.pth')
+    with pytest.raises(FloatingPointError, match=r'The last good checkpoint is work/iter_30\.pth'):
         InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, dict(data_samples=[]), outputs)
 
 
