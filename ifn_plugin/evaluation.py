@@ -21,13 +21,12 @@ from .training import WholeFileBackend
 
 # Where the threshold chosen in validation lies in mmengine's message hub, which is stored with checkpoints
 _CHOSEN = 'change_threshold'
-# The threshold is chosen among hundredths
-_HUNDREDTHS = torch.arange(1, 100, dtype=torch.float64) / 100
-# Probabilities are counted between these; beside the hundredths, steps of the logit, since a trained network is sure of
-# most pixels. torchmetrics' binned curve would compare every pixel with every threshold, where a look into a sorted
-# list is as exact.
-_STEPS = torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid()
-THRESHOLDS = torch.unique(torch.cat((_HUNDREDTHS, _STEPS)).float())
+# Probabilities are counted between these: hundredths, which people set, and steps of the logit, since a trained network
+# is sure of most pixels. torchmetrics' binned curve would compare every pixel with every threshold, where a look into a
+# sorted list is as exact.
+THRESHOLDS = torch.unique(
+    torch.cat((torch.arange(1, 100, dtype=torch.float64) / 100,
+               torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid())).float())
 
 
 def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:
@@ -67,9 +66,10 @@ class ChangeMetric(BaseMetric):
 
     - ``Precision``, ``Recall``, ``F1``, ``IoU``, ``OA`` and ``Kappa`` of the detector's change maps, at the threshold
       that its configuration sets;
-    - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision;
-    - with ``choose_threshold``, meant for validation, ``threshold@val``, the hundredth with the highest F1, and the
-      scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
+    - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision in
+      steps of ``THRESHOLDS``: too low for a network whose logits all lie within a few hundredths of each other;
+    - with ``choose_threshold``, meant for validation, ``threshold@val``, that of ``THRESHOLDS`` with the highest F1, and
+      the scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
       checkpoint, which :class:`EvaluationHook` hands over.
 
     Memory does not grow with the data set, but for four counts and a name for each pair.
@@ -211,11 +211,11 @@ def _at(curve: Tensor, threshold: float, suffix: str) -> dict[str, float]:
 
 
 def _best_threshold(curve: Tensor) -> float:
-    hits, false_alarms, misses = curve[:3, torch.searchsorted(THRESHOLDS, _HUNDREDTHS.float())].double()
+    hits, false_alarms, misses = curve[:3].double()
     f1 = 2 * hits / (2 * hits + false_alarms + misses).clamp(min=1)
     # the middle one, where several are best
     best = (f1 == f1.max()).nonzero()
-    return float(_HUNDREDTHS[best[len(best) // 2]])
+    return float(THRESHOLDS[best[len(best) // 2]])
 
 
 def _average_precision(curve: Tensor) -> float:

@@ -146,7 +146,7 @@ def score_tables(runs: Sequence[Run]) -> Iterator[Table]:
             for title, suffix in THRESHOLDS:
                 if f'F1{suffix}' not in metrics:
                     continue
-                chosen = f'{title} ({metrics["threshold@val"]:.2f})' if suffix == '@val' else title
+                chosen = f'{title} ({metrics["threshold@val"]:.3g})' if suffix == '@val' else title
                 # average precision belongs to no threshold
                 split = run.split if run.iteration is None else f'{run.split}, iteration {run.iteration}'
                 rows.append([run.name, split, chosen, *(f'{metrics[score + suffix]:.2f}' for score in SCORES),
