@@ -68,8 +68,8 @@ class ChangeMetric(BaseMetric):
       that its configuration sets;
     - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision in
       steps of ``THRESHOLDS``: too low for a network whose logits all lie within a few hundredths of each other;
-    - with ``choose_threshold``, meant for validation, ``threshold@val``, that of ``THRESHOLDS`` with the highest F1, and
-      the scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
+    - with ``choose_threshold``, meant for validation, ``threshold@val``, the one of ``THRESHOLDS`` with the highest F1,
+      and the scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
       checkpoint, which :class:`EvaluationHook` hands over.
 
     Memory does not grow with the data set, but for four counts and a name for each pair.

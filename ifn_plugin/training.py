@@ -145,7 +145,7 @@ class WholeFileBackend(LocalBackend):
                 raise
             raise OSError(
                 error.errno, f'The disk is full: {path} ({len(obj) / 2**20:.0f} MiB) could not be written. What was '
-                'saved before is intact. Free space and go on with --resume') from error
+                'saved before is intact. Free space and run the command again, a training with --resume.') from error
 
 
 @HOOKS.register_module()

@@ -300,7 +300,8 @@ def test_perfect_and_reversed_probabilities():
 def test_threshold_is_found_where_no_probability_reaches_a_hundredth():
     """As of a network that has learnt for a few iterations from pairs that hardly change."""
     label = (np.random.default_rng(0).random((40, 50)) < 0.2).astype(np.uint8)
-    measured = measure_probabilities([(np.where(label, 5e-4, 5e-6).astype(np.float32), label)], choose_threshold=True)[0]
+    probability = np.where(label, 5e-4, 5e-6).astype(np.float32)
+    measured = measure_probabilities([(probability, label)], choose_threshold=True)[0]
     assert measured['F1@val'] == 100 and measured['AP'] == pytest.approx(100)
     assert measured['threshold@val'] == pytest.approx(5e-5, rel=0.05)
 

@@ -144,18 +144,34 @@ class LoadBands(LoadPair):
                              'Replace it, or remove it and its partners.') from error
         if np.shape(results['valid']) in ((), valid.shape):  # other sizes are refused when both dates are read
             results['valid'] = results['valid'] & valid
-        return self.to_grey_levels(image, path)
+        return self.to_grey_levels(image, path, valid)
 
-    def to_grey_levels(self, image: np.ndarray, name: str) -> np.ndarray:
-        """Scale values as they are in the files, (H, W, C), to float32 from 0 to 255."""
+    def to_grey_levels(self, image: np.ndarray, name: str, valid: np.ndarray | None = None) -> np.ndarray:
+        """Scale values as they are in the files, (H, W, C), to float32 from 0 to 255.
+
+        Args:
+            image: The values.
+            name: What errors call it.
+            valid: Where there are data, (H, W); errors tell of these values.
+
+        Returns:
+            Grey levels, of the same shape.
+
+        Raises:
+            ValueError: If it is complex, or needs a ``scale`` and has none.
+        """
         if image.dtype.kind == 'c':
             raise ValueError(f'{name} has complex values ({image.dtype}): save their amplitude, or decibels, instead.')
         if self.limits is not None:
             return scale_bands(image, self.limits)
         if image.dtype != np.uint8:
-            low, high = np.nanpercentile(image, (2, 98))
+            known = image if valid is None else image[valid]
+            known = known[np.isfinite(known)]
+            seen = 'This one has no data.'
+            if known.size:
+                seen = 'Percentiles 2 and 98 of this one are {:g} and {:g}.'.format(*np.percentile(known, (2, 98)))
             raise ValueError(f'{name} has {image.dtype} values, so LoadBands needs to know which become 0 and 255: set '
-                             f'its scale. Percentiles 2 and 98 of this one are {low:g} and {high:g}.')
+                             f'its scale. {seen}')
         return image.astype(np.float32)
 
     def from_array(self, image: Any, name: str) -> np.ndarray:

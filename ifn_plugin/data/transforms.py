@@ -1,5 +1,6 @@
 """Loading a pair, and applying the transforms of mmseg to it."""
 
+import io
 import random
 import struct
 import zlib
@@ -13,6 +14,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
 from mmengine.config import Config
+from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
 
 from ..registry import TRANSFORMS
 
@@ -44,6 +46,9 @@ class _Loader(BaseTransform):
         if image is None:
             raise ValueError(f'{path} is no image that can be read, or it is damaged ({reason}). Replace it, or remove '
                              'it and its partners.')
+        if image.ndim == 2 and _count_samples(content) == 2:
+            raise ValueError(f'{path} has 2 channels, of which OpenCV reads one. Save the one that is meant; two bands '
+                             'are for ifn_plugin.LoadBands.')
         return image
 
     @staticmethod
@@ -90,6 +95,22 @@ def _check_sums(content: bytes) -> None:
             return
         place += 12 + length
     raise ValueError('it has no end')
+
+
+def _count_samples(content: bytes) -> int:
+    """Channels of a TIFF; 0 of anything else."""
+    if not content.startswith((b'II', b'MM')):
+        return 0
+    # not by Image.open, which does not know each way to store several channels
+    large = 43 in content[2:4]
+    try:
+        directory = ImageFileDirectory_v2(content[:16 if large else 8])
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        return int(directory.get(SAMPLESPERPIXEL, 1))
+    except Exception:  # there is no end to what an odd header can raise, and OpenCV has read it
+        return 0
 
 
 def _is_transparent(image: np.ndarray) -> bool:
@@ -212,7 +233,7 @@ class LoadChangeLabel(_Loader):
         if label.dtype == np.int8 and path.endswith('.npy'):  # packed, and checked then; -1 is ignored
             return self._finish(results, label.view(np.uint8))
         if label.dtype != np.uint8:
-            raise ValueError(f'{path} has {label.dtype} values, but a change label has 8 bits.')
+            raise ValueError(f'{path} has {label.dtype} values, but a change label has unsigned bytes (uint8).')
         if self.threshold is not None:
             return self._finish(results, (label > self.threshold).astype(np.uint8))
         values = set(np.unique(label).tolist())
@@ -238,31 +259,50 @@ class LoadChangeLabel(_Loader):
         return results
 
 
+def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
+    """The settings of a split's data sets, out of mmengine's ``RepeatDataset``, ``ConcatDataset`` and the like.
+
+    Args:
+        cfg: The configuration.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        One, none, or, from ``ConcatDataset``, several.
+    """
+    found, todo = [], [(cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}]
+    while todo:
+        settings = todo.pop(0)
+        inner = [settings['dataset']] if 'dataset' in settings else settings.get('datasets') or []
+        todo = [*inner, *todo]
+        if settings and not inner:
+            found.append(settings)
+    return found
+
+
 def dataset_settings(cfg: Config, split: str) -> Any:
-    """The settings of a split's data set, out of mmengine's ``RepeatDataset`` and the like; empty if it has none.
+    """The settings of a split's data set, of the first if there are several; empty if it has none.
 
     Args:
         cfg: The configuration.
         split: ``'train'``, ``'val'`` or ``'test'``.
     """
-    settings: Any = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
-    while 'dataset' in settings:
-        settings = settings['dataset']
-    return settings
+    return next(iter(list_dataset_settings(cfg, split)), {})
 
 
-def find_loaders(cfg: Config) -> tuple[LoadPair, LoadChangeLabel]:
+def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChangeLabel]:
     """The steps of a configuration's pipeline that load a pair and its label.
 
     Args:
         cfg: The configuration. Its test's pipeline is looked at first, then validation's and training's.
+        dataset: The settings of a data set, whose own pipeline is looked at before these.
 
     Returns:
         Both; as they are by default where another project's steps load, or none.
     """
     found: dict[type, Any] = {}
-    for name in ('test', 'val', 'train'):
-        for step in dataset_settings(cfg, name).get('pipeline') or []:
+    datasets = [settings for split in ('test', 'val', 'train') for settings in list_dataset_settings(cfg, split)]
+    for settings in [dataset or {}, *datasets]:
+        for step in settings.get('pipeline') or []:
             given = TRANSFORMS.get(step['type']) if isinstance(step.get('type'), str) else step.get('type')
             for kind in (LoadPair, LoadChangeLabel):
                 if isinstance(given, type) and issubclass(given, kind) and kind not in found:

@@ -23,7 +23,7 @@ from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
 from ifn_plugin.data.dataset import LEVIRCDDataset, read_names, walk
-from ifn_plugin.data.transforms import dataset_settings
+from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
 from ifn_plugin.visualization import draw_mask, draw_row
@@ -83,8 +83,10 @@ class Split:
     Attributes:
         name: Its name.
         folders: Of both dates and the label.
+        part_of: What it is used for; several data sets together may be what is trained on.
         suffixes: How the names of the images and of the labels end; ``None`` for any.
         ann_file: A list of the pairs that belong to it; ``None`` for all.
+        indices: Which of these, as mmengine's data sets have it; ``None`` for all.
         loaders: Of the dates and of the label.
         stock_loader: What loads the labels in the configuration, if it is another project's.
         pairs: What could be read.
@@ -93,8 +95,10 @@ class Split:
 
     name: str
     folders: tuple[Path, Path, Path]
+    part_of: str
     suffixes: tuple[str | None, str | None] = (None, None)
     ann_file: Path | None = None
+    indices: int | Sequence[int] | None = None
     loaders: tuple[LoadPair, LoadChangeLabel] = field(default_factory=lambda: (LoadPair(), LoadChangeLabel()))
     stock_loader: str = ''
     pairs: list[Pair] = field(default_factory=list)
@@ -121,8 +125,8 @@ def find_splits(dataset: str) -> list[Split]:
     folder = Path(dataset)
     if folder.is_dir():
         parents = sorted({path.parent for path in walk(folder) if path.name in KINDS.values() and path.is_dir()})
-        splits = [Split(str(parent.relative_to(folder)), _three(parent / kind for kind in KINDS.values()))
-                  for parent in parents]
+        splits = [Split(name, _three(folder / name / kind for kind in KINDS.values()), name)
+                  for name in (str(parent.relative_to(folder)) for parent in parents)]
     else:
         splits = list(_configured_splits(resolve_config(dataset)))
     if not splits:
@@ -138,18 +142,24 @@ def _three(items: Any) -> tuple[Path, Path, Path]:
 
 def _configured_splits(path: Path) -> Iterator[Split]:
     cfg = read_config(path)
-    loaders = find_loaders(cfg)
     for name in ('train', 'val', 'test'):
-        settings = dataset_settings(cfg, name)
-        ours = str(settings.get('type')).rpartition('.')[2] == LEVIRCDDataset.__name__
-        prefixes = settings.get('data_prefix') or (KINDS if ours else {})
-        steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
-        stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
-        if prefixes.keys() >= KINDS.keys():
-            root = Path(settings.get('data_root') or '')
-            yield Split(name, _three(root / prefixes[kind] for kind in KINDS),
-                        (settings.get('img_suffix'), settings.get('seg_map_suffix')),
-                        root / settings.ann_file if settings.get('ann_file') else None, loaders, stock)
+        datasets = list_dataset_settings(cfg, name)
+        for number, settings in enumerate(datasets, 1):
+            ours = str(settings.get('type')).rpartition('.')[2] == LEVIRCDDataset.__name__
+            prefixes = (KINDS if ours else {}) | (settings.get('data_prefix') or {})
+            steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
+            stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
+            if prefixes.keys() >= KINDS.keys():
+                root = Path(settings.get('data_root') or '')
+                yield Split(
+                    f'{name} {number}' if len(datasets) > 1 else name,
+                    _three(root / prefixes[kind] for kind in KINDS),
+                    part_of=name,
+                    suffixes=(settings.get('img_suffix'), settings.get('seg_map_suffix')),
+                    ann_file=root / settings.ann_file if settings.get('ann_file') else None,
+                    indices=settings.get('indices'),
+                    loaders=find_loaders(cfg, settings),
+                    stock_loader=stock)
 
 
 def check_split(split: Split) -> Iterator[Finding]:
@@ -174,6 +184,10 @@ def check_split(split: Split) -> Iterator[Finding]:
             return
     if not everything:
         yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
+    if isinstance(split.indices, int):
+        everything = everything[:split.indices] if split.indices >= 0 else everything[split.indices:]
+    elif split.indices is not None:
+        everything = [everything[index] for index in split.indices if -len(everything) <= index < len(everything)]
     for name in everything:
         missing = [f'{folder / name}.*' for folder, files in zip(split.folders, kinds) if name not in files]
         if missing:
@@ -235,32 +249,45 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
     """Pairs that are there twice, turned, mirrored or in other light too."""
     import imagehash
 
-    owners = [(split, pair) for split in splits for pair in split.pairs]
-    if not owners:
+    # one and the same pair may belong to several
+    places: dict[tuple[Path, ...], list[tuple[Split, Pair]]] = {}
+    for split in splits:
+        for pair in split.pairs:
+            places.setdefault(tuple(path.resolve() for path in pair.files[:2]), []).append((split, pair))
+    shared = Counter(tuple(dict.fromkeys(split.part_of for split, _ in owners)) for owners in places.values())
+    for parts, number in shared.items():
+        if len(parts) > 1:
+            trained = 'train' in parts
+            yield Finding(' and '.join(parts), trained, f'pairs that are in each of them: {number}; ' + (
+                'what is tested must not be trained on.' if trained else
+                'the checkpoint and the threshold are chosen on what is tested.'))
+    # blank ones are all alike, and say nothing
+    owned = [owners for owners in places.values() if all(np.ptp(image) for image in owners[0][1].thumbnails)]
+    if not owned:
         return
+    pairs = [owners[0][1] for owners in owned]
     # (8 ways to lie, pairs, dates, side, side)
-    ways = [np.stack([_turn(pair.thumbnails, way) for _, pair in owners]) for way in range(8)]
+    ways = [np.stack([_turn(pair.thumbnails, way) for pair in pairs]) for way in range(8)]
     # ±1, so that a product counts the bits that agree
     bits = [np.stack([
         np.concatenate([imagehash.phash(Image.fromarray(image)).hash.ravel() for image in pair]) for pair in way
     ]).astype(np.float32) * 2 - 1 for way in track(ways, 'Looking for duplicates')]
     found: dict[tuple[int, int], int] = {}
     step = 1000
-    for way, first in itertools.product(range(8), range(0, len(owners), step)):
+    for way, first in itertools.product(range(8), range(0, len(pairs), step)):
         distance = (HASH_BITS - bits[way][first:first + step] @ bits[0].T) / 2
         for left, right in zip(*np.nonzero(distance <= HASH_DISTANCE)):
             left += first
             if left < right and (left, right) not in found and _correlate(ways[way][left], ways[0][right]):
                 found[int(left), int(right)] = way
     for (left, right), way in sorted(found.items()):
-        (split, pair), (other, twin) = owners[left], owners[right]
-        if pair.files[:2] == twin.files[:2]:
-            continue  # two splits of a configuration that are the same folder
+        one, other = ({split.part_of for split, _ in owned[place]} for place in (left, right))
+        leak = one != other
+        names = dict.fromkeys(split.name for place in (left, right) for split, _ in owned[place])
         how = ', turned or mirrored, ' if way else ' '
-        where = f'{split.name} and {other.name}' if split is not other else split.name
-        yield Finding(where, split is not other, f'{pair.files[0]} is{how}the same pair as {twin.files[0]}'
-                      + (': what is tested must not be trained on.' if split is not other else '.'),
-                      [pair.files, twin.files])
+        yield Finding(' and '.join(names), leak, f'{pairs[left].files[0]} is{how}the same pair as '
+                      f'{pairs[right].files[0]}' + (': what is tested must not be trained on.' if leak else '.'),
+                      [pairs[left].files, pairs[right].files])
 
 
 def _turn(images: np.ndarray, way: int) -> np.ndarray:
@@ -269,10 +296,7 @@ def _turn(images: np.ndarray, way: int) -> np.ndarray:
 
 
 def _correlate(first: np.ndarray, second: np.ndarray) -> bool:
-    for one, other in zip(first, second):
-        if np.ptp(one) == 0 or np.ptp(other) == 0 or np.corrcoef(one.ravel(), other.ravel())[0, 1] < CORRELATION:
-            return False
-    return True
+    return all(np.corrcoef(one.ravel(), other.ravel())[0, 1] >= CORRELATION for one, other in zip(first, second))
 
 
 def summarize(split: Split) -> dict[str, str]:
@@ -318,8 +342,8 @@ def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Findin
         samples[split.name] = [
             (f'{ranked[place].files[0].name}, {100 * ranked[place].changed:.2f} % changed',
              _picture(ranked[place].files, split.loaders)) for place in places]
-    # all splits have the same
-    shown = [(finding, [_picture(pair, splits[0].loaders) for pair in finding.pairs]) for finding in findings[:100]]
+    loaders = {pair.files: split.loaders for split in splits for pair in split.pairs}
+    shown = [(finding, [_picture(files, loaders[files]) for files in finding.pairs]) for finding in findings[:100]]
     write_page(
         path, 'check_dataset.html.j2', summaries=[summarize(split) for split in splits], samples=samples,
         findings=shown, total=len(findings))

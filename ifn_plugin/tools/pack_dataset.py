@@ -7,6 +7,7 @@ decoded, and what lies outside of a crop is not read. Images are checked on the 
 
 import argparse
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Collection
@@ -68,17 +69,14 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write(path: Path, array: np.ndarray) -> str:
-    """Write an array, all of it or nothing, and give its file's checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + '.unfinished')
-    with unfinished.open('wb') as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = _digest(unfinished)
-    unfinished.replace(path)
-    return digest
+def _write(path: Path, array: np.ndarray, source: Path) -> str:
+    """Write an array, all of it or nothing, with the date of its source, and give its file's checksum."""
+    file = io.BytesIO()
+    np.save(file, array)
+    WholeFileBackend().put(file.getvalue(), path)
+    date = source.stat().st_mtime_ns
+    os.utime(path, ns=(date, date))
+    return hashlib.sha256(file.getvalue()).hexdigest()
 
 
 def read_sums(split: Path) -> dict[str, str]:
@@ -96,7 +94,8 @@ def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
 
 
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
-    return all(name in sums and new.is_file() and new.stat().st_mtime >= old.stat().st_mtime
+    # a corrected source may well be older than what was packed; file systems keep dates to 10 ms or finer
+    return all(name in sums and new.is_file() and abs(new.stat().st_mtime - old.stat().st_mtime) < 0.01
                for old, new, name in zip(files, packed, names))
 
 
@@ -114,7 +113,7 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
 
     Args:
         src: Folder in LEVIR-CD's layout.
-        dst: Folder to write; pairs that it has already are left as they are, unless the source is newer.
+        dst: Folder to write; pairs that it has already are left as they are, unless the source's date has changed.
         changed: As for :class:`ifn_plugin.data.LoadChangeLabel`.
         threshold: As for :class:`ifn_plugin.data.LoadChangeLabel`.
 
@@ -123,6 +122,7 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
 
     Raises:
         FileNotFoundError: If a pair is not complete.
+        OSError: If the disk is full; what was packed before stays.
         ValueError: If an image cannot be read or a label has wrong values; what was packed before stays.
         SystemExit: If the disk has no room for it, or labels were packed with other settings.
     """
@@ -158,9 +158,10 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
         # signed, which tells a packed label, 0, 1 and -1 (ignored), from one of 0 and 255
         arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
-        lines = [f'{_write(dst / split / name, array)}  {name}\n' for name, array in zip(names, arrays)]
-        with (dst / split / SUMS).open('a', encoding='utf-8') as file:
-            file.writelines(lines)
+        lines = [f'{_write(dst / split / name, array, file)}  {name}\n'
+                 for name, array, file in zip(names, arrays, files)]
+        with (dst / split / SUMS).open('a', encoding='utf-8') as sums_file:
+            sums_file.writelines(lines)
     for folder in folders:
         _tidy_sums(folder, labels)
     return len(todo)

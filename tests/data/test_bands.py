@@ -103,6 +103,37 @@ def test_files_that_do_not_fit(values, tmp_path, arguments, message):
         LoadBands(**arguments)(pair_of(tmp_path, values))
 
 
+def test_error_about_the_scale_tells_of_the_values_that_count(values, tmp_path):
+    values[:, :20] = 60000
+    pair = pair_of(tmp_path, values, nodata=60000)
+    low, high = np.percentile(values[0, 20:, :, :2], (2, 98))
+    with pytest.raises(ValueError, match=f'2 and 98 of this one are {low:g} and {high:g}'):
+        LoadBands((1, 2))(pair)
+    with pytest.raises(ValueError, match='This one has no data'):
+        LoadBands((1, 2))(pair_of(tmp_path, np.full_like(values, 60000), nodata=60000))
+
+
+def test_complex_values_are_refused(values, tmp_path):
+    with pytest.raises(ValueError, match=r'a\.tif has complex values \(complex64\): save their amplitude'):
+        LoadBands((1, 2), scale=(0, 5000))(pair_of(tmp_path, values.astype(np.complex64)))
+
+
+@pytest.mark.parametrize('profile', [
+    dict(interleave='pixel'), dict(interleave='band'), dict(interleave='pixel', BIGTIFF='YES'), dict(ENDIANNESS='BIG')])
+def test_one_of_two_bands_is_not_taken_for_all(values, tmp_path, profile):
+    pair = pair_of(tmp_path, (values % 256).astype(np.uint8)[..., :2], **profile)
+    with pytest.raises(ValueError, match=r'a\.tif has 2 channels, of which OpenCV reads one'):
+        LoadPair()(pair)
+    with pytest.raises(ValueError, match=r'b\.tif has 2 channels'):
+        LoadChangeLabel()(dict(seg_map_path=pair['img_path'][1]))
+
+
+def test_labels_of_signed_bytes_are_refused(values, tmp_path):
+    label = write(tmp_path / 'label.tif', np.full((40, 50, 1), -1, np.int8))
+    with pytest.raises(ValueError, match=r'label\.tif has int8 values, but a change label has unsigned bytes'):
+        LoadChangeLabel()(dict(seg_map_path=label))
+
+
 def test_files_that_are_missing_damaged_or_of_other_sizes(values, tmp_path):
     loader, pair = LoadBands((1, ), scale=(0, 1)), pair_of(tmp_path, values)
     with pytest.raises(FileNotFoundError, match=r'none\.tif: no such file'):

@@ -1,5 +1,6 @@
 import re
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ from mmengine.config import Config
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.tools.check_dataset import _read, main
+from ifn_plugin.tools.check_dataset import Pair, Split, _read, find_duplicates, main
 
 pytest.importorskip('imagehash', reason='imagehash is not installed: pip install ifn_plugin[check]')
 
@@ -139,6 +140,59 @@ def test_configurations(root, check, tmp_path):
     assert 'split: train, pairs read: 6' in output
     # the plugin's own by name, whose folder is not there
     assert 'data/LEVIR-CD/train/A: no such folder' in check('ifn_256x256_40k_levircd.py', errors=3)[0]
+
+
+def data_set(root, split, **settings):
+    return dict(type='ifn_plugin.LEVIRCDDataset', data_root=str(root / split), **settings)
+
+
+def test_data_sets_together(root, check, tmp_path):
+    """Each part of a training is read as its own pipeline does."""
+    for path in (root / 'val' / 'label').iterdir():
+        edit(path, lambda image: np.where(image, image, 40))
+    parts = [data_set(root, 'train', pipeline=[dict(type='ifn_plugin.LoadChangeLabel', changed=255)]),
+             data_set(root, 'val', pipeline=[dict(type='ifn_plugin.LoadChangeLabel', threshold=127)])]
+    tested = data_set(root, 'test', pipeline=[dict(type='ifn_plugin.LoadChangeLabel')])
+    Config(dict(train_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=parts)),
+                test_dataloader=dict(dataset=tested))).dump(tmp_path / 'config.py')
+    output = check(tmp_path / 'config.py')[1]
+    assert [f'split: {name}, pairs read: {pairs}, ' in output for name, pairs in
+            (('train 1', 6), ('train 2', 3), ('test', 3))] == [True] * 3
+    # twice in what is trained on: worth knowing; also in what is tested: an error
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'train' / kind / '0001.png', root / 'val' / kind / 'twin.png')
+    assert 'note: train 1 and train 2: ' in check(tmp_path / 'config.py', notes=1)[0]
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'val' / kind / '0001.png', root / 'test' / kind / 'twin.png')
+    edit(root / 'test' / 'label' / 'twin.png', lambda image: 255 * (image > 127))
+    assert 'error: train 2 and test: ' in check(tmp_path / 'config.py', notes=1, errors=1)[0]
+
+
+def test_the_same_pairs_in_two_splits(root, check, tmp_path):
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(root / 'test' / kind / '0001.png', root / 'test' / kind / 'twin.png')
+
+    def run(errors, notes, **splits):
+        Config({f'{split}_dataloader': dict(dataset=settings) for split, settings in splits.items()}).dump(
+            tmp_path / 'config.py')
+        return check(tmp_path / 'config.py', errors=errors, notes=notes)[0]
+
+    found = run(0, 2, val=data_set(root, 'test'), test=data_set(root, 'test/../test'))
+    assert 'note: val and test: pairs that are in each of them: 4; the checkpoint and the threshold' in found
+    assert re.search(r'note: val and test: \S*0001\.png is the same pair as \S*twin\.png\.', found)
+    found = run(2, 0, train=data_set(root, 'test', indices=[0, 1, 2]), test=data_set(root, 'test', indices=-2))
+    assert 'error: train and test: pairs that are in each of them: 1; what is tested must not be trained on' in found
+    assert not run(0, 0, train=data_set(root, 'train', indices=4), test=data_set(root, 'train', indices=-2))
+
+
+def test_many_empty_tiles_take_no_time(tmp_path):
+    """As beyond the edge of a scene: they are all alike, and compared with none."""
+    empty, grey = np.zeros((2, 32, 32), np.uint8), np.zeros((2, 1))
+    pairs = [Pair(tuple(tmp_path / f'{kind}{number}' for kind in 'ABL'), (32, 32), 0., 1, (0, ), grey, empty)
+             for number in range(20_000)]
+    start = time.process_time()
+    assert not list(find_duplicates([Split('train', tuple(tmp_path / kind for kind in 'ABL'), 'train', pairs=pairs)]))
+    assert time.process_time() - start < 20
 
 
 def test_labels_with_ignored_pixels(root, check, tmp_path):

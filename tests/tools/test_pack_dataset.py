@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -163,12 +164,31 @@ def test_killed_it_goes_on(tmp_path):
     assert pack(source, target) == 0
 
 
-def test_a_newer_source_is_packed_again(levir_root, packed):
+@pytest.mark.parametrize('age', [10, -86400])
+def test_a_source_of_another_date_is_packed_again(levir_root, packed, age):
+    """An older one, too, as from the archive that was the right one."""
     path = levir_root / 'val' / 'A' / '0000.png'
     cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
-    os.utime(path, (time.time() + 10, ) * 2)
+    os.utime(path, (time.time() + age, ) * 2)
     assert pack(levir_root, packed) == 1
     assert (next(samples(packed / 'val'))[0] == 0).all() and check(packed) == []
+
+
+def test_full_disk_names_the_file_and_leaves_no_half_one(levir_root, tmp_path, monkeypatch):
+    left = [0] * 3
+
+    def sync(descriptor):
+        if not left:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        left.pop()
+
+    monkeypatch.setattr(os, 'fsync', sync)
+    with pytest.raises(OSError, match=r'disk is full: .*\.npy .*could not be written.*intact'):
+        pack(levir_root, tmp_path / 'packed')
+    monkeypatch.undo()
+    assert not list((tmp_path / 'packed').rglob('*.unfinished'))
+    pack(levir_root, tmp_path / 'packed')
+    assert check(tmp_path / 'packed') == []
 
 
 def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
@@ -187,7 +207,6 @@ def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
     monkeypatch.setattr('ifn_plugin.tools.pack_dataset._write', kill_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         pack(levir_root, packed)
-    os.utime(packed / 'val' / 'A' / '0000.npy', (time.time() + 20, ) * 2)
     monkeypatch.undo()
     assert pack(levir_root, packed) == 1 and check(packed) == []
 
