@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
@@ -166,15 +166,25 @@ class WholeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
 
     def before_run(self, runner: Runner) -> None:
-        """Where ``last_checkpoint`` names no whole checkpoint, let it name the last one that is."""
+        """Where ``last_checkpoint`` names no whole checkpoint, let it name the last one that is.
+
+        If there is none, the training begins anew, with the weights that the configuration's ``begin_from`` names.
+        """
         record = Path(runner.work_dir) / 'last_checkpoint'
-        if not runner._resume or runner._load_from is not None or not is_main_process() or not record.is_file():
+        if not runner._resume or runner._load_from is not None:
             return
+        if is_main_process() and record.is_file():
+            self._repair(record, Path(runner.work_dir).name)
+        barrier()  # before the others read it
+        if not record.is_file():
+            runner._load_from, runner._resume = runner.cfg.get('begin_from'), False
+
+    def _repair(self, record: Path, run: str) -> None:
         named = record.read_text().strip()
         if '://' not in named and not (named and _is_whole(Path(named))):
             folders = {record.parent, *([Path(named).parent] if named else [])}
             if self.out_dir is not None:
-                folders.add(Path(self.out_dir, Path(runner.work_dir).name))
+                folders.add(Path(self.out_dir, run))
             pattern = re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)')
             found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
             numbers = {path: re.fullmatch(pattern, path.name) for path in found}

@@ -192,7 +192,7 @@ def test_whole_checkpoints_are_found(tmp_path, place):
     record, gone = work_dir / 'last_checkpoint', tmp_path / 'gone' / f'{stem}_12.pth'
     named = gone if place in ('moved', 'away') else folder / gone.name
     record.write_text('' if place == 'unnamed' else str(named))
-    hook.before_run(SimpleNamespace(_resume=True, _load_from=None, work_dir=str(work_dir)))
+    hook.before_run(SimpleNamespace(_resume=True, _load_from=None, work_dir=str(work_dir), cfg={}))
     assert record.read_text() == str(gone if place == 'away' else folder / f'{stem}_10.pth')
 
 

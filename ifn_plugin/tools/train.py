@@ -26,7 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume and cfg.get('load_from'):
         # mmengine would go on from there instead of from the run's own checkpoint
         cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
-        cfg.load_from = None if cfg.resume else cfg.load_from
+        if cfg.resume:
+            # the second for WholeCheckpointHook, should that checkpoint be gone
+            cfg.load_from, cfg.begin_from = None, cfg.load_from
     if args.amp and not torch.cuda.is_available():
         args.dtype = args.dtype or 'bfloat16'
     elif torch.cuda.is_available() and (args.amp or args.dtype == 'float16'):

@@ -80,6 +80,13 @@ def test_resume_goes_on_from_the_runs_own_checkpoint(scalars, trained, python, o
     assert sorted(entry['iter'] for entry in scalars(work_dir) if 'loss' in entry) == [1, 2, 3]
     assert {path.name for path in work_dir.glob('iter_*')} == {'iter_1.pth', 'iter_2.pth', 'iter_3.pth'}
     assert 'is not defined' not in output and 'last_validation' not in output
+    # where no checkpoint is left, only their list, it starts from the other's weights once more
+    for path in work_dir.glob('*.pth'):
+        path.unlink()
+    output = python(*arguments, 'train_cfg.max_iters=1')
+    assert 'no other is whole either, starting anew' in output
+    assert f'Load checkpoint from {trained / "iter_2.pth"}' in output
+    assert {path.name for path in work_dir.glob('iter_*')} == {'iter_1.pth'}
 
 
 def test_testing_gives_the_validations_figures_and_panels(scalars, trained, python, options, tmp_path):
