@@ -27,7 +27,6 @@ VGG16_SHA256 = '397923af'
 VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
 
 
-
 def make_loading_safe() -> None:
     """Let mmengine load checkpoints, files and URLs, by :func:`load_checkpoint_file`.
 
@@ -71,17 +70,34 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source}: no such checkpoint.') from error
     except Exception as error:  # there is no end to what a damaged pickle can raise
-        raise ValueError(f'{source} is no checkpoint that can be read safely: {_reason(error)}') from error
+        raise ValueError(
+            f'{source} is no checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error
     if not isinstance(content, dict):
-        raise ValueError(f'{source} holds a {type(content).__name__}, not a dictionary of weights.')
+        raise ValueError(
+            f'{source} holds a {type(content).__name__}, not a dictionary of weights{_how_to_renew(url)}.')
     return content
+
+
+def _is_remote(url: str) -> bool:
+    return url.startswith(('http://', 'https://'))
+
+
+def _cached(url: str) -> Path:
+    """Where torch keeps what it downloads."""
+    return Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+
+
+def _how_to_renew(url: str) -> str:
+    if not _is_remote(url) or not _cached(url).exists():
+        return ''
+    return f'. What was downloaded lies in {_cached(url)}: remove it there to download it again'
 
 
 def _local(url: str) -> Path:
     """The file itself, or what torch's cache has of a URL; one process of each machine downloads what it has not."""
-    if not url.startswith(('http://', 'https://')):
+    if not _is_remote(url):
         return Path(url).expanduser()
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+    path = _cached(url)
     # as the launchers set it; mmengine's get_local_rank needs a process group that nobody makes
     if os.environ.get('LOCAL_RANK', '0') == '0' and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce, broadcast, get_dist_info, master_only
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import BaseLoop, Runner, TestLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, TestLoop
 from torch import Tensor
 
 from .acceleration import detector_of
@@ -343,7 +343,11 @@ class EvaluationHook(Hook):
     def _trained(runner: Runner) -> dict[str, Any]:
         # runner.iter would build the training's data set if there is none yet
         loop = runner._train_loop
-        return dict(iteration=loop.iter) if isinstance(loop, BaseLoop) else {}
+        if not isinstance(loop, BaseLoop):
+            return {}
+        # checkpoints are named by it then
+        epoch = dict(epoch=loop.epoch) if isinstance(loop, EpochBasedTrainLoop) else {}
+        return dict(iteration=loop.iter) | epoch
 
     @master_only
     def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:

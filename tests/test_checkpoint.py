@@ -100,6 +100,16 @@ def test_damaged_files(tmp_path, content, message):
         load_checkpoint_file(tmp_path / 'bad.pth')
 
 
+@pytest.mark.parametrize('content', [b'<html>Not here</html>', None])
+def test_what_was_downloaded_badly_is_found(tmp_path, monkeypatch, content):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    path = tmp_path / 'hub' / 'checkpoints' / 'weights.pth'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content) if content else torch.save([1, 2], path)
+    with pytest.raises(ValueError, match=rf'https://\S*/weights\.pth .* downloaded lies in {path}: remove it there'):
+        load_checkpoint_file('https://example.com/models/weights.pth')
+
+
 def test_truncated_file(tmp_path):
     torch.save(dict(a=torch.randn(1000)), tmp_path / 'whole.pth')
     content = (tmp_path / 'whole.pth').read_bytes()

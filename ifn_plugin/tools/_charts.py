@@ -1,6 +1,7 @@
 """What the commands that draw charts share."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,20 +28,29 @@ def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]
     Returns:
         The ``<svg>`` element.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot, which would look for a display
+
+    def plain(label: str) -> str:
+        # no mathematics; and matplotlib leaves labels that begin with _ out of legends
+        return label.replace('$', r'\$').replace('_', '\N{ZERO WIDTH SPACE}_', label.startswith('_'))
+
     figure = Figure(figsize=(5.6, 3.7), layout='constrained')
     axes = figure.subplots()
     for label, xs, ys, style in lines:
-        axes.plot(xs, ys, label=label.replace('$', r'\$'), **style)  # no mathematics
+        axes.plot(xs, ys, label=plain(label), **style)
     for xs, low, high, style in bands:
         axes.fill_between(xs, low, high, **style)
-    axes.set(title=title.replace('$', r'\$'), xlabel=x, ylabel=y, **limits)
+    axes.set(title=plain(title), xlabel=x, ylabel=y, **limits)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     if any(label for label, *_ in lines):
         axes.legend(fontsize='small', frameon=False)
     stream = io.StringIO()
-    figure.savefig(stream, format='svg', metadata=dict(Date=None))
+    # letters stay letters, which the reader's fonts have, whatever matplotlib's own lacks
+    with rc_context({'svg.fonttype': 'none'}), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing from')
+        figure.savefig(stream, format='svg', metadata=dict(Date=None))
     return stream.getvalue()[stream.getvalue().index('<svg'):]
 
 

@@ -160,9 +160,10 @@ class Subject:
         assert self.step is not None
         return self.step()
 
-    def stop(self) -> int:
-        """Peak memory since the start, in bytes; what the case needed is freed."""
-        peak = _process_memory() if self.variant == ONNX else _peak_memory()
+    def stop(self) -> int | None:
+        """Peak memory since the start, in bytes, if it is known; what the case needed is freed."""
+        # torch does not know what ONNX Runtime takes on a GPU
+        peak = None if self.variant == ONNX and torch.cuda.is_available() else _peak_memory()
         self.step = None
         torch.compiler.reset()
         _free_memory()
@@ -260,6 +261,8 @@ def _seconds(function: Callable[[], object]) -> float:
         return milliseconds / 1000
     begin = time.perf_counter()
     function()
+    if get_device() == 'mps':
+        torch.mps.synchronize()
     return time.perf_counter() - begin
 
 
@@ -365,7 +368,7 @@ def measure(rows: Sequence[Row], case: Case, rounds: int) -> list[dict[str, Any]
 
     Returns:
         For each row ``config``, ``variant``, and either ``error`` or ``seconds``, of each turn for each pair or sample,
-        and ``peak_memory`` in bytes.
+        and ``peak_memory`` in bytes, ``None`` where it is not known.
     """
     records: list[dict[str, Any]] = [
         dict(config=row.name, variant=row.variant, seconds=[]) for row in rows]
@@ -411,9 +414,9 @@ def _report_case(case: Case, records: Sequence[dict[str, Any]]) -> Iterator[str]
         if data:
             cells += [f'{1 / median:.4g}', ratio]
         else:
-            known = 'error' not in first and first['peak_memory'] > 0
-            memory = f' ({record["peak_memory"] / first["peak_memory"]:.2f})' if known else ''
-            cells += [ratio, f'{record["peak_memory"] / GIB:.2f}{memory}']
+            peak, other = record['peak_memory'], first.get('peak_memory')
+            memory = f' ({peak / other:.2f})' if peak and other else ''
+            cells += [ratio, '' if peak is None else f'{peak / GIB:.2f}{memory}']
         lines.append(cells)
     yield f'### {title}\n'
     if data:

@@ -208,9 +208,13 @@ def _call(lock: int, work_dir: Path, tool: str, *arguments: Any) -> None:
         raise RunError(f'exit code {code} after {lines[-1]} ({log})')
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = f'{statistics.mean(values):.2f}'
-    return mean if len(values) < 2 else f'{mean} ± {statistics.stdev(values):.2f}'
+def _spread(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation of those that are known, and how many these are if they are not all."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ''
+    mean = f'{statistics.mean(known):.2f}' + (f' ± {statistics.stdev(known):.2f}' if len(known) > 1 else '')
+    return mean if len(known) == len(values) else f'{mean} ({len(known)} of {len(values)})'
 
 
 def report(results: dict[str, list[dict[str, Any]]],
@@ -236,9 +240,7 @@ def report(results: dict[str, list[dict[str, Any]]],
         yield '| --- ' * (len(SCORES) + len(columns) + 3) + '|'
         for name, runs in results.items():
             if runs:
-                found = [result['metrics'][protocol] for result in runs]
-                cells = [_spread([metrics[score] for metrics in found]) if all(score in metrics for metrics in found)
-                         else '' for score in SCORES]
+                cells = [_spread([result['metrics'][protocol].get(score) for result in runs]) for score in SCORES]
                 times = [result['time'] for result in runs if result['time'] is not None]
                 cells.append(f'{statistics.median(times):.3f}' if times else '')
                 cells += [cost.get(name, {}).get(column, '') for column in columns]
@@ -301,11 +303,22 @@ def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
     return results
 
 
+def _check_record(protocol: Config, name: str) -> None:
+    """Before hours are spent, see that what makes the record of the test is there."""
+    hooks = [*(protocol.get('default_hooks') or {}).values(), *(protocol.get('custom_hooks') or [])]
+    if not any('EvaluationHook' in str(hook.get('type')) for hook in hooks if hook):
+        raise SystemExit(f"{name} keeps no record of tests: add default_hooks=dict(evaluation=dict(type="
+                         "'ifn_plugin.EvaluationHook')).")
+    if 'ChangeMetric' not in str(protocol.get('test_evaluator')):
+        raise SystemExit(f"{name} has no scores to compare: set test_evaluator=dict(type='ifn_plugin.ChangeMetric').")
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = read_config(resolve_config(args.protocol))
     if args.cfg_options is not None:
         protocol.merge_from_dict(args.cfg_options)
+    _check_record(protocol, args.protocol)
     configs = {name: read_config(resolve_config(config)) for name, config in zip(args.names, args.configs)}
     folders = {(name, seed): args.work_dir / name / f'seed{seed}' for name in configs for seed in args.seeds}
     for (name, seed), folder in folders.items():
@@ -346,27 +359,38 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _measure_cost(args: argparse.Namespace) -> None:
-    """Let the benchmark measure the models as they were trained, unless it has."""
+    """Let the benchmark measure the models as they were trained, those of former commands too, unless it has."""
     out = args.work_dir / 'cost'
-    settings = [_settings_of(args.work_dir / name / f'seed{args.seeds[0]}') for name in args.names]
+    folders = {name: args.work_dir / name / f'seed{args.seeds[0]}' for name in args.names}
+    for name in read_results(args.work_dir, folders[args.names[0]]):
+        folders.setdefault(name, min((args.work_dir / name).glob('seed*/result.json')).parent)
+    settings = list(map(_settings_of, folders.values()))
     measured = out.with_suffix('.json')
-    content = json.loads(measured.read_text()) if measured.exists() else dict(counts=[], cases=[])
-    of = [record['config'] for record in content['counts']], {
+    content = _read_cost(args.work_dir)
+    of = {record['config'] for record in content['counts']}, {
         (case['task'], f'{case["size"]}x{case["batch"]}') for case in content['cases']}
-    wanted = args.names, {(task, args.cost) for task in ('inference', 'train')}
+    wanted = set(folders), {(task, args.cost) for task in ('inference', 'train')}
     if of != wanted or measured.stat().st_mtime < max(path.stat().st_mtime for path in settings):
         code = subprocess.run(
-            [sys.executable, '-m', 'ifn_plugin.tools.benchmark', *map(str, settings), '--names', *args.names,
+            [sys.executable, '-m', 'ifn_plugin.tools.benchmark', *map(str, settings), '--names', *folders,
              '--variants', 'float32', '--train', args.cost, '--inference', args.cost, '--out', str(out)],
             stdout=subprocess.DEVNULL).returncode
         if code:
             raise SystemExit(f'The benchmark failed: exit code {code}.')
 
 
+def _read_cost(work_dir: Path) -> dict[str, Any]:
+    """What the benchmark wrote; nothing where the file is not there or not whole."""
+    try:
+        content: dict[str, Any] = json.loads((work_dir / 'cost.json').read_text())
+    except (FileNotFoundError, ValueError):
+        return dict(counts=[], cases=[])
+    return content
+
+
 def _cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
     """Of each model, what stands beside its scores."""
-    path = work_dir / 'cost.json'
-    content = json.loads(path.read_text()) if path.exists() else dict(counts=[], cases=[])
+    content = _read_cost(work_dir)
     columns: dict[str, dict[str, str]] = {
         record['config']: {'parameters, millions': f'{record["parameters"] / 1e6:.2f}',
                            'GMAC a pair': f'{record["macs"] / 1e9:.2f}'}

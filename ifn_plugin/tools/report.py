@@ -105,13 +105,15 @@ def read_run(folder: Path, name: str) -> Run:
                                 "an evaluation, */evaluation_test.json: is it a run's work dir?")
     return Run(name, folder, [training[key] for key in sorted(training)],
                [validations[key] for key in sorted(validations)], split, found['protocols'], found.get('iteration'),
-               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration')))
+               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration'), found.get('epoch')))
 
 
-def _find_checkpoint(folder: Path, name: str | None, iteration: int | None) -> Path | None:
-    """The weights behind a record: the file that was tested, one of its iteration, or else the best or the last."""
+def _find_checkpoint(folder: Path, name: str | None, iteration: int | None, epoch: int | None) -> Path | None:
+    """The weights behind a record: the file that was tested, one of its time, or else the best or the last."""
     candidates = [Path(name), folder / Path(name).name] if name else []
-    if iteration is not None:
+    if epoch is not None:
+        candidates += [*folder.glob(f'best_*epoch_{epoch}.pth'), folder / f'epoch_{epoch}.pth']
+    elif iteration is not None:
         candidates += [*folder.glob(f'best_*iter_{iteration}.pth'), folder / f'iter_{iteration}.pth']
     elif not name:
         candidates = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -169,7 +171,8 @@ def cost_tables(path: Path) -> Iterator[Table]:
     yield Table(content['device'], ['configuration', 'parameters, millions', 'GMAC a pair'], rows)
     for case in content['cases']:
         rows = [[row['config'], row['variant'], f'{1000 * float(np.median(row["seconds"])):.4g}',
-                 f'{row["peak_memory"] / 2**30:.2f}'] for row in case['rows'] if 'error' not in row]
+                 '' if row['peak_memory'] is None else f'{row["peak_memory"] / 2**30:.2f}']
+                for row in case['rows'] if 'error' not in row]
         size = f', {case["size"]}×{case["size"]}, batch {case["batch"]}' if case['size'] else ''
         header = ['configuration', 'variant', 'ms a pair', 'peak memory, GiB']
         yield Table(case['task'].replace('_', ' ') + size, header, rows)

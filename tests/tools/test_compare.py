@@ -3,13 +3,24 @@ import re
 import shutil
 import xml.etree.ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ifn_plugin.tools.compare import RunError, combine, draw, main, parse_args, report, run
+from ifn_plugin.tools.compare import (
+    RunError,
+    _cost_columns,
+    _measure_cost,
+    combine,
+    draw,
+    main,
+    parse_args,
+    report,
+    run,
+)
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
@@ -116,7 +127,7 @@ def test_only_the_model_differs(compared):
 
 
 def test_only_the_model_is_taken():
-    protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports=['a']), work=1,
+    protocol = Config(dict(randomness=dict(deterministic=True), custom_imports=dict(imports='a'), work=1,
                            test_cfg=dict(protocols=dict(tiles=dict(mode='slide'), whole=dict(mode='whole')))))
     model = dict(type='X', pretrained=True, test_cfg=dict(mode='slide', stride=1),
                  norm_cfg=dict(type='SyncBN', requires_grad=True), frozen=True, frozen_stages=2,
@@ -158,6 +169,53 @@ def test_spread():
     results = [dict(metrics={'': {name: values[seed] for name, values in scores.items()}}, time=0.5) for seed in (0, 1)]
     lines = list(report(dict(model=results), {}))
     assert lines[2].startswith('| model | 2 | 81.00 ± 1.41 |') and lines[2].endswith('| 92.00 ± 2.83 | 0.500 |')
+
+
+def test_a_score_that_some_seeds_lack():
+    """As where a run was resumed from a checkpoint without the threshold."""
+    runs = [dict(metrics={'': dict.fromkeys(('AP', 'F1@val')[:2 - seed // 2], 80.0 + seed)}, time=None)
+            for seed in range(3)]
+    assert '| 80.50 ± 0.71 (2 of 3) |' in list(report(dict(model=runs), {}))[2]
+
+
+@pytest.mark.parametrize('lacking, message', [
+    ('default_hooks.evaluation', r'keeps no record of tests: add .*ifn_plugin\.EvaluationHook'),
+    ('test_evaluator', r'has no scores to compare: set .*ifn_plugin\.ChangeMetric'),
+])
+def test_what_a_protocol_lacks_is_said_before_the_training(tmp_path, lacking, message):
+    with pytest.raises(SystemExit, match=message):
+        main([str(PROTOCOL), str(IFN), '--work-dir', str(tmp_path / 'runs'), '--cfg-options', f'{lacking}=None'])
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_cost_of_all_models_together(tmp_path, monkeypatch):
+    """Those that another command has trained are measured again beside the new ones, and nothing twice."""
+    for name in 'ab':
+        (tmp_path / name / 'seed0').mkdir(parents=True)
+        (tmp_path / name / 'seed0' / 'result.json').write_text('{}')
+        Config(dict(model=dict(type=name), randomness=dict(seed=0))).dump(tmp_path / name / 'seed0.py')
+    calls = []
+
+    def measure(command, **settings):
+        calls.append(command)
+        names = command[command.index('--names') + 1:command.index('--variants')]
+        cases = [dict(task=task, size=64, batch=2, rows=[]) for task in ('inference', 'train')]
+        counts = [dict(config=name, parameters=10**6, macs=10**9) for name in names]
+        (tmp_path / 'cost.json').write_text(json.dumps(dict(counts=counts, cases=cases)))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr('subprocess.run', measure)
+
+    def run(name, cost='64x2'):
+        _measure_cost(parse_args(
+            ['protocol.py', f'{name}.py', '--seeds', '0', '--work-dir', str(tmp_path), '--cost', cost]))
+        return len(calls)
+
+    assert run('b') == 1 and {str(tmp_path / name / 'seed0.py') for name in 'ab'} < set(calls[0])
+    assert run('a') == 1 and run('a', '128x2') == 2
+    (tmp_path / 'cost.json').write_text((tmp_path / 'cost.json').read_text()[:-30])
+    assert _cost_columns(tmp_path) == {} and run('a') == 3
+    assert _cost_columns(tmp_path)['a'] == {'parameters, millions': '1.00', 'GMAC a pair': '1.00'}
 
 
 def test_cost_stands_beside_the_scores():

@@ -4,12 +4,14 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
 
 from ifn_plugin.models import IFN
+from ifn_plugin.tools._charts import chart
 from ifn_plugin.tools.report import main, read_run
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd-protocols.py'
@@ -45,7 +47,8 @@ class Page(HTMLParser):
 def page(run, tmp_path_factory):
     out = tmp_path_factory.mktemp('page') / 'page.html'
     cost = out.with_name('cost.json')
-    rows = [dict(config='IFN', variant='float32', seconds=[0.1, 0.3, 0.2], peak_memory=2**30)]
+    rows = [dict(config='IFN', variant='float32', seconds=[0.1, 0.3, 0.2], peak_memory=2**30),
+            dict(config='IFN', variant='onnx', seconds=[0.1], peak_memory=None)]
     cost.write_text(json.dumps(dict(device='a machine', counts=[dict(config='IFN', parameters=2_500_000, macs=3e9)],
                                     cases=[dict(task='inference', size=64, batch=2, rows=rows)])))
     main([str(run), '--names', 'first <run>', '--pairs', '1', '--out', str(out), '--cost', str(cost)])
@@ -156,6 +159,32 @@ def test_errors(tmp_path, capsys, arguments, message):
         main([argument.format(tmp=tmp_path) for argument in arguments])
     assert message in f'{error.value}{capsys.readouterr().err}'
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_by_epochs(run, python, options, tmp_path):
+    """Validations stand at their iterations, and pictures are of the epoch's checkpoint."""
+    config, work_dir = tmp_path / 'epochs.py', tmp_path / 'run'
+    config.write_text(f"""_base_ = [{str(CONFIG)!r}]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+train_dataloader = dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
+param_scheduler = None
+log_processor = dict(by_epoch=True)
+default_hooks = dict(logger=dict(log_metric_by_epoch=True), checkpoint=dict(by_epoch=True, interval=1, save_best=None))
+""")
+    settings = [option for option in options if 'val_interval' not in option and 'checkpoint.interval' not in option]
+    python('-m', 'ifn_plugin.tools.train', config, '--work-dir', work_dir, '--cfg-options', *settings)
+    found = read_run(work_dir, 'run')
+    assert [entry['iter'] for entry in found.training] == [1, 2, 3, 4]
+    assert [entry['step'] for entry in found.validations] == [2, 4]
+    assert found.iteration == 4 and found.checkpoint == work_dir / 'epoch_2.pth'
+
+
+def test_any_name_can_be_read_in_charts(recwarn):
+    picture = chart('变化 $', 'x', 'y', [('_变化', [0, 1], [0, 1], {}), ('b_c', [0, 1], [1, 0], {})])
+    texts = [''.join(element.itertext()).strip() for element in ElementTree.fromstring(picture).iter()
+             if element.tag.endswith('text')]
+    assert {'变化 $', '\N{ZERO WIDTH SPACE}_变化', 'b_c'} <= set(texts)
+    assert not recwarn
 
 
 def test_a_training_begun_anew_replaces_the_former(tmp_path):
