@@ -12,7 +12,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from itertools import chain, product, repeat
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +25,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmengine.utils.dl_utils import collect_env
 from torch import nn
@@ -42,7 +44,10 @@ GIB = 2**30
 
 
 class Case(NamedTuple):
-    """What is measured: training, inference or data, with the side of the images and the pairs in a batch."""
+    """What is measured: training, inference or data, with the side of the images and the pairs in a batch.
+
+    Without a side, the images are the data set's.
+    """
 
     task: str
     size: int = 0
@@ -60,6 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         f'not; or {ONNX}, on the CPU; default: {" ".join(VARIANTS)}')
     parser.add_argument('--train', nargs='*', type=_size_and_batch, default=[], metavar='SIZExBATCH')
     parser.add_argument('--inference', nargs='*', type=_size_and_batch, default=[], metavar='SIZExBATCH')
+    parser.add_argument('--end-to-end', nargs='*', type=int, default=[], metavar='BATCH',
+                        help="training with its data pipeline and the configuration's workers")
     parser.add_argument('--data', action='store_true', help='training pipelines, one process, files in memory')
     parser.add_argument('--cold-data', action='store_true', help='the same, files read from disk')
     parser.add_argument('--data-root', nargs='+', help='data set of each configuration, or one for all')
@@ -73,8 +80,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'two configurations have the same name in {args.names or stems}: tell them apart by --names')
     if args.data_root and len(args.data_root) not in (1, len(args.configs)):
         parser.error(f'--data-root needs one folder, or one for each of the {len(args.configs)} configurations')
-    if not (args.train or args.inference or args.data or args.cold_data):
-        parser.error('nothing to measure: give --train, --inference, --data or --cold-data')
+    if not (args.train or args.inference or args.end_to_end or args.data or args.cold_data):
+        parser.error('nothing to measure: give --train, --inference, --end-to-end, --data or --cold-data')
+    if min(args.end_to_end, default=1) < 1:
+        parser.error('--end-to-end: a batch has to be at least 1')
     if args.rounds < 1:
         parser.error('--rounds has to be at least 1')
     return args
@@ -143,7 +152,8 @@ class Subject:
         """Prepare a case and run it twice, which includes compilation."""
         self.step = None
         _free_memory()
-        make = dict(train=self._training, inference=self._inference, data=self._data, cold_data=self._cold_data)
+        make = dict(train=self._training, inference=self._inference, end_to_end=self._end_to_end, data=self._data,
+                    cold_data=self._cold_data)
         try:
             self.step = make[case.task](case)
             for _ in range(2):
@@ -169,7 +179,8 @@ class Subject:
         _free_memory()
         return peak
 
-    def _training(self, case: Case) -> Callable[[], float]:
+    def _trainer(self) -> Callable[[Any], Any]:
+        """What makes a training step of a batch."""
         if self.variant == ONNX:
             raise ValueError('ONNX Runtime does not train')
         model: Any = self._model().train()
@@ -181,8 +192,30 @@ class Subject:
         if half or optim_wrapper.get('type') == 'AmpOptimWrapper':
             optim_wrapper['type'] = 'AmpOptimWrapper' if half else 'OptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
+        return lambda batch: model.train_step(batch, wrapper)
+
+    def _training(self, case: Case) -> Callable[[], float]:
+        train = self._trainer()
         batch = _batch(case.size, case.batch, self.channels)
-        return lambda: _seconds(lambda: model.train_step(batch, wrapper)) / case.batch
+        return lambda: _seconds(lambda: train(batch)) / case.batch
+
+    def _end_to_end(self, case: Case) -> Callable[[], float]:
+        train = self._trainer()
+        self._set_data_root()
+        loader = Runner.build_dataloader(dict(self.cfg.train_dataloader, batch_size=case.batch), seed=0)
+        batches = chain.from_iterable(repeat(loader))  # also of samplers that end
+        # what the workers have loaded while others had their turn
+        waiting = loader.num_workers * (loader.prefetch_factor or 0)
+        train(next(batches))
+        # about three seconds for a turn
+        count = max(1, round(3 / _seconds(lambda: train(next(batches)))))
+
+        def step() -> float:
+            for _ in range(waiting):
+                train(next(batches))
+            return _seconds(lambda: [train(next(batches)) for _ in range(count)]) / (count * case.batch)
+
+        return step
 
     def _inference(self, case: Case) -> Callable[[], float]:
         if self.variant == ONNX:
@@ -209,11 +242,14 @@ class Subject:
         release_memory()  # what exporting left
         return lambda: _seconds(lambda: run(date1, date2)) / case.batch
 
+    def _set_data_root(self) -> None:
+        if self.data_root:
+            dataset_settings(self.cfg, 'train').data_root = self.data_root
+
     def _dataset(self) -> Any:
         import cv2
         cv2.setNumThreads(0)  # as in a worker
-        if self.data_root:
-            dataset_settings(self.cfg, 'train').data_root = self.data_root
+        self._set_data_root()
         return DATASETS.build(self.cfg.train_dataloader.dataset)
 
     def _data(self, case: Case) -> Callable[[], float]:
@@ -313,10 +349,18 @@ def _forget_pages(root: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def _receive(connection: Connection) -> Any:
+    """A message; ``None`` if the process that leads is gone."""
+    try:
+        return connection.recv()
+    except EOFError:
+        return None
+
+
 def _serve(connection: Connection, config: str, variant: str, data_root: str | None, threads: int) -> None:
     torch.set_num_threads(threads)
     subject: Subject | None = None
-    while (message := connection.recv()) is not None:
+    while (message := _receive(connection)) is not None:
         name, *arguments = message
         try:
             subject = subject or Subject(config, variant, data_root)
@@ -335,8 +379,9 @@ class Row:
         self.name, self.variant = name, variant
         context = get_context('spawn')
         self.connection, other = context.Pipe()
+        # not a daemon, which could have no workers
         self.process = context.Process(
-            target=_serve, args=(other, str(config), variant, data_root, torch.get_num_threads()), daemon=True)
+            target=_serve, args=(other, str(config), variant, data_root, torch.get_num_threads()))
         self.process.start()
         other.close()
 
@@ -399,7 +444,8 @@ def _report_case(case: Case, records: Sequence[dict[str, Any]]) -> Iterator[str]
     if data:
         title = 'Training pipeline, ' + ('files in memory' if case.task == 'data' else 'files on disk')
     else:
-        title = f'{case.task.capitalize()}, {case.size}×{case.size}, batch {case.batch}'
+        size = f'{case.size}×{case.size}' if case.size else 'with its data pipeline'
+        title = f'{"Inference" if case.task == "inference" else "Train"}, {size}, batch {case.batch}'
     lines, first = [], records[0]
     for record in records:
         variant = record['variant'].replace('_', '-').replace('+', ', ')
@@ -441,10 +487,9 @@ def main(argv: list[str] | None = None) -> None:
     roots = args.data_root or [None]
     roots *= len(configs) if len(roots) == 1 else 1
     names = args.names or [config.stem for config in configs]
-    rows = [Row(name, config, variant, root)
-            for variant in args.variants for name, config, root in zip(names, configs, roots)]
     cases = [Case('inference', *pair) for pair in args.inference] + [Case('train', *pair) for pair in args.train]
-    data = [Case(task) for task in ('data', 'cold_data') if getattr(args, task)]
+    loading = [Case('end_to_end', batch=batch) for batch in args.end_to_end]
+    loading += [Case(task) for task in ('data', 'cold_data') if getattr(args, task)]
     environment = {key: str(value) for key, value in collect_env().items()}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     result: dict[str, Any] = dict(device=device, rounds=args.rounds, environment=environment, cases=[])
@@ -455,23 +500,24 @@ def main(argv: list[str] | None = None) -> None:
             for suffix, text in (('.md', '\n'.join(report) + '\n'), ('.json', json.dumps(result, indent=1))):
                 WholeFileBackend().put(text.encode(), args.out.with_name(args.out.name.removesuffix('.md') + suffix))
 
-    try:
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        for variant, (name, config, root) in product(args.variants, zip(names, configs, roots)):
+            rows.append(Row(name, config, variant, root))
+            stack.callback(rows[-1].close)
         if cases:
             counts: list[dict[str, Any]] = [dict(config=name) for name in names]
             _attempt(rows, counts, lambda row, record: record.update(row.ask('count', cases[0].size)))
             result['counts'] = counts
             report += _report_counts(cases[0].size, counts)
-        for case in cases + data:
+        for case in cases + loading:
             # a pipeline has no variants
-            records = measure(rows if case.size else rows[:len(configs)], case, args.rounds)
+            records = measure(rows[:len(configs)] if case.task.endswith('data') else rows, case, args.rounds)
             result['cases'].append(case._asdict() | dict(rows=records))
             lines = list(_report_case(case, records))
             report += lines
             print('\n'.join(lines), file=sys.stderr, flush=True)
             write()  # what is measured is kept, whatever comes
-    finally:
-        for row in rows:
-            row.close()
     print('\n'.join(report))
 
 

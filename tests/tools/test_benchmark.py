@@ -16,8 +16,9 @@ def report(tmp_path_factory, python, levir_like):
     (folder / 'broken.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
     (folder / 'cp.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict(with_cp=True))\n')
     output = python('-m', 'ifn_plugin.tools.benchmark', CONFIG, folder / 'cp.py', folder / 'broken.py', '--names', 'a',
-                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1', '--data',
-                    '--cold-data', '--data-root', levir_like, '--rounds', 2, '--out', folder / 'out' / 'report')
+                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1', '--end-to-end', 2,
+                    '--data', '--cold-data', '--data-root', levir_like, '--rounds', 2, '--out',
+                    folder / 'out' / 'report')
     markdown = (folder / 'out' / 'report.md').read_text()
     assert markdown.strip() in output
     return markdown, json.loads((folder / 'out' / 'report.json').read_text())
@@ -34,7 +35,7 @@ def test_counts(report):
 def test_every_case_has_a_row_for_each_and_ratios_against_the_first(report):
     cases = report[1]['cases']
     assert [(case['task'], case['size'], case['batch']) for case in cases] == [
-        ('inference', 32, 3), ('train', 192, 1), ('data', 0, 1), ('cold_data', 0, 1)]
+        ('inference', 32, 3), ('train', 192, 1), ('end_to_end', 0, 2), ('data', 0, 1), ('cold_data', 0, 1)]
     for case in cases:
         assert [row['config'] for row in case['rows']] == ['a', 'b', 'broken']
         for row in case['rows'][:2]:
@@ -53,9 +54,9 @@ def test_peak_memory_is_measured(report):
 
 
 def test_a_configuration_that_fails_does_not_stop_the_others(report):
-    for case in report[1]['cases'][:2]:
+    for case in report[1]['cases'][:3]:
         assert 'in_chanels' in case['rows'][2]['error']
-    assert 'failed:' in report[0]
+    assert 'failed:' in report[0] and 'Train, with its data pipeline, batch 2' in report[0]
 
 
 def test_onnx_runtime(python, tmp_path):
@@ -77,7 +78,7 @@ def test_onnx_runtime(python, tmp_path):
     (['--train', '64x1', '--variants', 'float32+fast'], r'\+channels_last'),
     (['--train', '64x1', '--data-root', 'a', 'b'], 'one folder, or one for each'),
     (['--train', '64x1', '--names', 'a', 'b'], 'one name for each'),
-    (['--train', '64x1', '--rounds', '0'], 'at least 1'),
+    (['--train', '64x1', '--rounds', '0'], 'at least 1'), (['--end-to-end', '0'], 'at least 1'),
 ])
 def test_wrong_arguments_are_said(capsys, arguments, message):
     with pytest.raises(SystemExit):
