@@ -16,9 +16,9 @@ def report(tmp_path_factory, python, levir_like):
     (folder / 'broken.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
     (folder / 'cp.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict(with_cp=True))\n')
     output = python('-m', 'ifn_plugin.tools.benchmark', CONFIG, folder / 'cp.py', folder / 'broken.py', '--names', 'a',
-                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1', '--end-to-end', 2,
-                    '--data', '--cold-data', '--data-root', levir_like, '--rounds', 2, '--out',
-                    folder / 'out' / 'report')
+                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1',
+                    '--end-to-end', 2, '--data', '--cold-data', '--data-root', levir_like, '--rounds', 2,
+                    '--out', folder / 'out' / 'report')
     markdown = (folder / 'out' / 'report.md').read_text()
     assert markdown.strip() in output
     return markdown, json.loads((folder / 'out' / 'report.json').read_text())
