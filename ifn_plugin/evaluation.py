@@ -294,6 +294,9 @@ class EvaluationHook(Hook):
     ``evaluation_test.json``.
     """
 
+    # after mmengine's EMAHook, which exchanges the weights that are validated, and before checkpoints are written
+    priority = 'BELOW_NORMAL'
+
     def __init__(self) -> None:
         self._tested: dict[str, Any] = {}
 

@@ -119,7 +119,7 @@ def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, pytho
 
 
 def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, server, tmp_path):
-    """Train, resume; and test three pairs, which two processes do not divide, with the figures of one process.
+    """Train, resume in half precision; and test three pairs, which two processes do not divide, with the figures of one process.
 
     The encoder's weights come from a server, once for both. At the end no thread of gloo is left, which could abort a
     process that is on its way out.
@@ -135,7 +135,9 @@ def test_training_and_testing_in_two_processes(torchrun, python, scalars, option
     run = tmp_path / 'run'
     command = ['-m', 'ifn_plugin.tools.train', CONFIG, '--launcher', 'pytorch', '--work-dir', run]
     torchrun(*command, '--cfg-options', *settings, 'train_cfg.max_iters=2')
-    torchrun(script, *command[1:], '--resume', '--cfg-options', *settings, 'train_cfg.max_iters=3')
+    output = torchrun(script, *command[1:], '--resume', '--channels-last', '--dtype', 'bfloat16', '--cfg-options',
+                      *settings, 'train_cfg.max_iters=3')
+    assert 'computing in torch.bfloat16' in output
     assert [entry['iter'] for entry in scalars(run) if 'loss' in entry] == [1, 2, 3]
     assert requests == ['/vgg16.pth']
     state = torch.load(run / 'iter_3.pth', weights_only=False)['state_dict']
