@@ -178,6 +178,8 @@ class WholeCheckpointHook(CheckpointHook):
         barrier()  # before the others read it
         if not record.is_file():
             runner._load_from, runner._resume = runner.cfg.get('begin_from'), False
+            print_log(f'{runner.work_dir} has no checkpoint to resume from: the training begins anew.', 'current',
+                      logging.WARNING)
 
     def _repair(self, record: Path, run: str) -> None:
         named = record.read_text().strip()

@@ -119,7 +119,7 @@ def test_gradients_are_those_of_one_process_with_the_joint_batch(torchrun, pytho
 
 
 def test_training_and_testing_in_two_processes(torchrun, python, scalars, options, server, tmp_path):
-    """Train, resume in half precision; and test three pairs, which two processes do not divide, with the figures of one process.
+    """Train; resume in half precision; test three pairs, which two processes do not divide, with one process's figures.
 
     The encoder's weights come from a server, once for both. At the end no thread of gloo is left, which could abort a
     process that is on its way out.

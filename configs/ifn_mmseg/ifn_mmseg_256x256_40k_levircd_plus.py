@@ -1,4 +1,5 @@
-# ifn_mmseg_256x256_40k_levircd.py with more weight on the fine levels and a moving average of the weights: docs/ablation.md
+# ifn_mmseg_256x256_40k_levircd.py with more weight on the fine levels and a moving average of the weights:
+# docs/ablation.md
 # (for the data set LEVIR-CD+ there is ifn_mmseg_256x256_40k_levircdplus.py)
 _base_ = 'ifn_mmseg_256x256_40k_levircd.py'
 model = dict(decode_head=dict(loss_weights=(0.2, 0.4, 0.6, 0.8, 1.0)))

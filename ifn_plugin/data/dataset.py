@@ -1,7 +1,7 @@
 """Data sets in the layout of LEVIR-CD."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,13 @@ def read_names(ann_file: str | Path, known: Container[str]) -> list[str]:
     return [name if name in known else re.sub(f'({endings})$', '', name, flags=re.I) for name in listed]
 
 
+def find_beyond(indices: int | Sequence[int] | None, number: int) -> str:
+    """Which of a data set's ``indices``, of ``number`` pairs, are not there: in words, none if all are."""
+    listed = [] if indices is None or isinstance(indices, int) else indices
+    beyond = [index for index in listed if not -number <= index < number]
+    return ', '.join(map(str, beyond[:5])) + (f' and {len(beyond) - 5} more' if len(beyond) > 5 else '')
+
+
 @DATASETS.register_module()
 class LEVIRCDDataset(BaseSegDataset):
     """Pairs of images with a change label, named alike in three folders.
@@ -100,6 +107,7 @@ class LEVIRCDDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: If a folder is missing or empty, or a pair is not complete; the files are named.
+        ValueError: If ``indices`` takes pairs that are not there.
     """
 
     METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])
@@ -137,6 +145,10 @@ class LEVIRCDDataset(BaseSegDataset):
         labels = self._files('seg_map_path', self.seg_map_suffix)
         names = read_names(self.ann_file, date1) if self.ann_file else sorted(date1)
         self._check_complete(names, date1=date1, date2=date2, labels=labels)
+        beyond = find_beyond(self._indices, len(names))
+        if beyond:
+            raise ValueError(f'indices takes pairs {beyond}, but {self.data_prefix["img_path_from"]} has {len(names)}, '
+                             'counted from 0: change indices, or set it to None to take all.')
         return [
             dict(
                 img_path=[str(date1[name]), str(date2[name])],

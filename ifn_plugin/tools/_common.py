@@ -102,11 +102,13 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             with suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
-        # runs by epochs count validations so: here by the last iteration that was logged of the epoch
-        epochs = {entry['epoch']: entry['iter'] for entry in found if 'epoch' in entry and 'iter' in entry}
+        # runs by epochs may count validations so: here by the last iteration that was logged of the epoch
+        last: dict[str, Any] = {}
         for entry in found:
-            if 'iter' not in entry and entry.get('step') in epochs:
-                entry['step'] = epochs[entry['step']]
+            if 'epoch' in entry and 'iter' in entry:
+                last = entry
+            elif last and entry.get('step') == last['epoch']:
+                entry['step'] = last['iter']
         if any('loss' in entry for entry in found):
             first = min(map(_iteration, found))
             entries = [entry for entry in entries if _iteration(entry) < first]

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from itertools import chain, product, repeat
+from itertools import product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,13 +27,14 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
-from mmengine.utils.dl_utils import collect_env
+from mmengine.utils.dl_utils import collect_env, set_multi_processing
 from torch import nn
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
 from ifn_plugin.data import find_loaders
-from ifn_plugin.data.transforms import dataset_settings
+from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import resolve_config
 from ifn_plugin.training import WholeFileBackend
 
@@ -202,13 +203,16 @@ class Subject:
     def _end_to_end(self, case: Case) -> Callable[[], float]:
         train = self._trainer()
         self._set_data_root()
+        set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
         loader = Runner.build_dataloader(dict(self.cfg.train_dataloader, batch_size=case.batch), seed=0)
-        batches = chain.from_iterable(repeat(loader))  # also of samplers that end
+        batches = _endless(loader)
         # what the workers have loaded while others had their turn
         waiting = loader.num_workers * (loader.prefetch_factor or 0)
-        train(next(batches))
+        for _ in range(1 + waiting):
+            train(next(batches))
         # about three seconds for a turn
-        count = max(1, round(3 / _seconds(lambda: train(next(batches)))))
+        some = max(1, loader.num_workers)
+        count = max(1, round(3 * some / _seconds(lambda: [train(next(batches)) for _ in range(some)])))
 
         def step() -> float:
             for _ in range(waiting):
@@ -244,7 +248,11 @@ class Subject:
 
     def _set_data_root(self) -> None:
         if self.data_root:
-            dataset_settings(self.cfg, 'train').data_root = self.data_root
+            dataset, *others = list_dataset_settings(self.cfg, 'train')
+            if others:
+                raise ValueError('--data-root cannot stand for all data sets that this configuration trains on: set '
+                                 'each data_root in a configuration file')
+            dataset.data_root = self.data_root
 
     def _dataset(self) -> Any:
         import cv2
@@ -267,13 +275,24 @@ class Subject:
 
     def _cold_data(self, case: Case) -> Callable[[], float]:
         dataset = self._dataset()
-        root = Path(dataset_settings(self.cfg, 'train').data_root)
+        roots = {Path(settings.data_root) for settings in list_dataset_settings(self.cfg, 'train')}
 
         def step() -> float:
-            _forget_pages(root)
+            for root in roots:
+                _forget_pages(root)
             return _seconds(lambda: [dataset[index] for index in range(len(dataset))]) / len(dataset)
 
         return step
+
+
+def _endless(loader: DataLoader) -> Iterator[Any]:
+    """Batches without end, also of samplers that end."""
+    batch = None
+    while True:
+        for batch in loader:
+            yield batch
+        if batch is None:
+            raise ValueError('the training data has fewer pairs than a batch')
 
 
 def _batch(size: int, batch: int, channels: int = 3) -> dict[str, Any]:

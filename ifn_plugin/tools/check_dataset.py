@@ -9,7 +9,7 @@ mirrored or brighter. The exit status is 1 if there are errors.
 import argparse
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
-from ifn_plugin.data.dataset import LEVIRCDDataset, read_names, walk
+from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, read_names, walk
 from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, write_page
@@ -184,14 +184,18 @@ def check_split(split: Split) -> Iterator[Finding]:
             return
     if not everything:
         yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
-    if isinstance(split.indices, int):
-        everything = everything[:split.indices] if split.indices >= 0 else everything[split.indices:]
-    elif split.indices is not None:
-        everything = [everything[index] for index in split.indices if -len(everything) <= index < len(everything)]
     for name in everything:
         missing = [f'{folder / name}.*' for folder, files in zip(split.folders, kinds) if name not in files]
         if missing:
             yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
+    beyond = find_beyond(split.indices, len(everything))
+    if beyond:
+        yield Finding(split.name, True, f'indices takes pairs {beyond}, but {split.folders[0]} has {len(everything)}, '
+                      'counted from 0: change indices, or set it to None to take all.')
+    if isinstance(split.indices, int):
+        everything = everything[:split.indices] if split.indices >= 0 else everything[split.indices:]
+    elif split.indices is not None:
+        everything = [everything[index] for index in split.indices if -len(everything) <= index < len(everything)]
     trios = [_three(files[name] for files in kinds) for name in everything if all(name in files for files in kinds)]
     with ThreadPoolExecutor() as pool:
         for result in track(pool.map(partial(_read, split.loaders), trios), f'Reading {split.name}', len(trios)):
@@ -257,10 +261,8 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
     shared = Counter(tuple(dict.fromkeys(split.part_of for split, _ in owners)) for owners in places.values())
     for parts, number in shared.items():
         if len(parts) > 1:
-            trained = 'train' in parts
-            yield Finding(' and '.join(parts), trained, f'pairs that are in each of them: {number}; ' + (
-                'what is tested must not be trained on.' if trained else
-                'the checkpoint and the threshold are chosen on what is tested.'))
+            leak, why = _leak(parts)
+            yield Finding(' and '.join(parts), leak, f'pairs that are in each of them: {number}; {why}.')
     # blank ones are all alike, and say nothing
     owned = [owners for owners in places.values() if all(np.ptp(image) for image in owners[0][1].thumbnails)]
     if not owned:
@@ -282,12 +284,19 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
                 found[int(left), int(right)] = way
     for (left, right), way in sorted(found.items()):
         one, other = ({split.part_of for split, _ in owned[place]} for place in (left, right))
-        leak = one != other
+        leak, why = _leak(one | other) if one != other else (False, '')
         names = dict.fromkeys(split.name for place in (left, right) for split, _ in owned[place])
         how = ', turned or mirrored, ' if way else ' '
         yield Finding(' and '.join(names), leak, f'{pairs[left].files[0]} is{how}the same pair as '
-                      f'{pairs[right].files[0]}' + (': what is tested must not be trained on.' if leak else '.'),
+                      f'{pairs[right].files[0]}' + (f': {why}.' if why else '.'),
                       [pairs[left].files, pairs[right].files])
+
+
+def _leak(parts: Collection[str]) -> tuple[bool, str]:
+    """Whether it is an error that the parts of a data set share a pair, and why they should not."""
+    if set(parts) <= {'val', 'test'}:
+        return False, 'the checkpoint and the threshold are chosen on what is tested'
+    return True, 'what is tested must not be trained on'
 
 
 def _turn(images: np.ndarray, way: int) -> np.ndarray:

@@ -113,9 +113,9 @@ def _find_checkpoint(folder: Path, name: str | None, iteration: int | None, epoc
     candidates = [Path(name), folder / Path(name).name] if name else []
     if epoch is not None:
         candidates += [*folder.glob(f'best_*epoch_{epoch}.pth'), folder / f'epoch_{epoch}.pth']
-    elif iteration is not None:
+    if iteration is not None:
         candidates += [*folder.glob(f'best_*iter_{iteration}.pth'), folder / f'iter_{iteration}.pth']
-    elif not name:
+    elif not name and epoch is None:
         candidates = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
         last = folder / 'last_checkpoint'
         candidates += [Path(last.read_text().strip())] if last.is_file() else []
@@ -148,7 +148,7 @@ def score_tables(runs: Sequence[Run]) -> Iterator[Table]:
             for title, suffix in THRESHOLDS:
                 if f'F1{suffix}' not in metrics:
                     continue
-                chosen = f'{title} ({metrics["threshold@val"]:.3g})' if suffix == '@val' else title
+                chosen = f'{title} ({metrics["threshold@val"]:.6g})' if suffix == '@val' else title
                 # average precision belongs to no threshold
                 split = run.split if run.iteration is None else f'{run.split}, iteration {run.iteration}'
                 rows.append([run.name, split, chosen, *(f'{metrics[score + suffix]:.2f}' for score in SCORES),
@@ -173,7 +173,9 @@ def cost_tables(path: Path) -> Iterator[Table]:
         rows = [[row['config'], row['variant'], f'{1000 * float(np.median(row["seconds"])):.4g}',
                  '' if row['peak_memory'] is None else f'{row["peak_memory"] / 2**30:.2f}']
                 for row in case['rows'] if 'error' not in row]
-        size = f', {case["size"]}×{case["size"]}, batch {case["batch"]}' if case['size'] else ''
+        size = f', {case["size"]}×{case["size"]}' if case['size'] else ''
+        if case['size'] or case['task'] == 'end_to_end':
+            size += f', batch {case["batch"]}'
         header = ['configuration', 'variant', 'ms a pair', 'peak memory, GiB']
         yield Table(case['task'].replace('_', ' ') + size, header, rows)
 

@@ -265,3 +265,10 @@ def test_a_list_from_an_editor_that_marks_utf_8(levir_root):
 def test_folders_that_are_not_named_have_their_usual_names(levir_root):
     (levir_root / 'train' / 'label').rename(levir_root / 'train' / 'mask')
     assert len(LEVIRCDDataset(data_root=str(levir_root / 'train'), data_prefix=dict(seg_map_path='mask'))) == 4
+
+
+def test_indices_beyond_the_last_pair_are_named(levir_root):
+    root = levir_root / 'train'
+    assert len(LEVIRCDDataset(data_root=root, indices=[0, -4])) == 2
+    with pytest.raises(ValueError, match=r'indices takes pairs 4, -5, but .* has 4, counted from 0: change indices'):
+        LEVIRCDDataset(data_root=root, indices=[0, 4, -5])

@@ -100,3 +100,12 @@ def test_the_variant_alone_says_the_precision(tmp_path):
     subject.start(Case('train', 32, 2))
     assert subject.run() > 0
     subject.stop()
+
+
+def test_fewer_pairs_than_a_batch(levir_like, tmp_path):
+    config = tmp_path / 'few.py'
+    config.write_text(f"_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(init_cfg=None))\n"
+                      "train_dataloader = dict(num_workers=0, persistent_workers=False, drop_last=True,\n"
+                      "                        sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))\n")
+    with pytest.raises(ValueError, match='fewer pairs than a batch'):
+        Subject(str(config), 'float32', str(levir_like)).start(Case('end_to_end', 0, 1000))

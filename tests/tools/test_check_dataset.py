@@ -180,9 +180,21 @@ def test_the_same_pairs_in_two_splits(root, check, tmp_path):
     found = run(0, 2, val=data_set(root, 'test'), test=data_set(root, 'test/../test'))
     assert 'note: val and test: pairs that are in each of them: 4; the checkpoint and the threshold' in found
     assert re.search(r'note: val and test: \S*0001\.png is the same pair as \S*twin\.png\.', found)
+    found = run(0, 1, val=data_set(root, 'test', indices=[1]), test=data_set(root, 'test', indices=[3]))
+    assert re.search(r'note: val and test: .* the same pair as .*: the checkpoint and the threshold are chosen', found)
     found = run(2, 0, train=data_set(root, 'test', indices=[0, 1, 2]), test=data_set(root, 'test', indices=-2))
     assert 'error: train and test: pairs that are in each of them: 1; what is tested must not be trained on' in found
     assert not run(0, 0, train=data_set(root, 'train', indices=4), test=data_set(root, 'train', indices=-2))
+
+
+def test_indices(root, check, tmp_path):
+    """They are taken of all pairs, which have to be complete."""
+    (root / 'train' / 'B' / '0005.png').unlink()
+    Config(dict(train_dataloader=dict(dataset=data_set(root, 'train', indices=[0, 1, 6, -7])))).dump(
+        tmp_path / 'config.py')
+    found, output = check(tmp_path / 'config.py', errors=2)
+    assert re.search(r'missing: \S*0005', found) and 'indices takes pairs 6, -7, but ' in found
+    assert 'pairs read: 2' in output
 
 
 def test_many_empty_tiles_take_no_time(tmp_path):

@@ -179,6 +179,21 @@ default_hooks = dict(logger=dict(log_metric_by_epoch=True), checkpoint=dict(by_e
     assert found.iteration == 4 and found.checkpoint == work_dir / 'epoch_2.pth'
 
 
+def test_a_run_by_epochs_that_logs_and_saves_by_iterations(tmp_path):
+    """``log_metric_by_epoch=False`` and ``by_epoch=False``, as in the plugin's configurations."""
+    path = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    lines = [line for epoch in (1, 2, 3) for line in (
+        dict(loss=1, epoch=epoch, iter=2 * epoch, step=2 * epoch), dict(F1=epoch, step=2 * epoch))]
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    record = dict(iteration=4, epoch=2, protocols={})
+    (tmp_path / '1' / 'evaluation_val.json').write_text(json.dumps(record))
+    (tmp_path / 'best_F1_iter_4.pth').touch()
+    found = read_run(tmp_path, 'run')
+    assert [(entry['step'], entry['F1']) for entry in found.validations] == [(2, 1), (4, 2), (6, 3)]
+    assert found.checkpoint == tmp_path / 'best_F1_iter_4.pth'
+
+
 def test_any_name_can_be_read_in_charts(recwarn):
     picture = chart('变化 $', 'x', 'y', [('_变化', [0, 1], [0, 1], {}), ('b_c', [0, 1], [1, 0], {})])
     texts = [''.join(element.itertext()).strip() for element in ElementTree.fromstring(picture).iter()
