@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, autocast
 from torch import Tensor, nn
 
@@ -217,7 +217,8 @@ class AccelerationHook(Hook):
         keep_memory: As for ``accelerate``.
 
     Raises:
-        ValueError: When training starts in float16 without loss scaling; and as ``accelerate``.
+        ValueError: When training starts in float16 without loss scaling, or with a fused optimizer on channels-last
+            weights on a CPU; and as ``accelerate``.
     """
 
     # after mmengine's EMAHook, which exchanges the weights that are stored
@@ -246,15 +247,28 @@ class AccelerationHook(Hook):
         runner.logger.info(f'AccelerationHook: {self.settings}, computing in {self.precision}')
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse to train in float16 without loss scaling."""
+        """Refuse what would train wrongly, and lay out what a resumed optimizer keeps as the weights are."""
         if self.precision == torch.float16 and not isinstance(runner.optim_wrapper, AmpOptimWrapper):
             raise ValueError("AccelerationHook(dtype='float16') needs loss scaling to train: set "
                              "optim_wrapper.type='AmpOptimWrapper', or dtype='bfloat16'.")
+        wrapper = runner.optim_wrapper
+        for single in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            optimizer = single.optimizer
+            for group in optimizer.param_groups:
+                # torch pairs the values in the order of memory, and gradients may be laid out otherwise than weights
+                if group.get('fused') and self.settings['channels_last'] and group['params'][0].device.type == 'cpu':
+                    raise ValueError("torch's fused optimizers take wrong steps on a CPU with channels-last weights: "
+                                     'leave out optim_wrapper.optimizer.fused, or set '
+                                     'AccelerationHook(channels_last=False).')
+            for parameter, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def _after_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         # of this process: a resumed training goes on with a higher batch_idx
         self._iterations += 1
-        if self._iterations == 2 and self.settings['keep_memory']:
+        if self._iterations == 2:
             release_memory()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

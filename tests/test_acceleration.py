@@ -229,6 +229,40 @@ def test_float16_needs_loss_scaling_to_train(monkeypatch):
         hook.before_train(Runner)
 
 
+def started(fused=False, **switches):
+    """A hook that has accelerated a model with one convolution, and its runner."""
+    class Runner:
+        model, logger = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), logging.getLogger('mmengine')
+        optim_wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), fused=fused))
+
+    hook = AccelerationHook(**OFF | switches)
+    hook.before_run(Runner)
+    return hook, Runner
+
+
+def test_what_a_resumed_optimizer_keeps_is_laid_out_as_the_weights():
+    hook, runner = started(channels_last=True)
+    weight, optimizer = runner.model[0].weight, runner.optim_wrapper.optimizer
+    weight.grad = torch.randn(4, 3, 3, 3)
+    optimizer.step()
+    kept = optimizer.state[weight]
+    kept['exp_avg'] = loaded = kept['exp_avg'].contiguous()  # as in a checkpoint
+    step = kept['step'].clone()
+    assert loaded.stride() != weight.stride()
+    hook.before_train(runner)
+    assert kept['exp_avg'].stride() == weight.stride() and torch.equal(kept['exp_avg'], loaded)
+    assert torch.equal(kept['step'], step)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is the CPU implementation's")
+def test_fused_optimizers_need_the_usual_layout():
+    hook, runner = started(fused=True)
+    hook.before_train(runner)
+    hook, runner = started(fused=True, channels_last=True)
+    with pytest.raises(ValueError, match='fused optimizers take wrong steps'):
+        hook.before_train(runner)
+
+
 def test_the_hook_accelerates_once():
     class Runner:
         model, logger = build_detector(), logging.getLogger('mmengine')

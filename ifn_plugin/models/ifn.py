@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_encoder_weights, spread_channels
 from ..registry import MODELS
+from .convolution import Convolution
 
 # Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
 VGG16_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -24,7 +25,7 @@ def _vgg16_layers(in_channels: int) -> Iterator[nn.Module]:
             # ceil_mode keeps the last row and column of odd sizes; even sizes are the same without it
             yield nn.MaxPool2d(2, ceil_mode=True)
         for width in widths:
-            yield nn.Conv2d(in_channels, width, 3, padding=1)
+            yield Convolution(in_channels, width)
             yield nn.ReLU(inplace=True)
             in_channels = width
 

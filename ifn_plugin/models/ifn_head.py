@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from .attention import ChannelAttention, SpatialAttention
+from .convolution import Convolution, convolve
 
 # torch.compiler has it since 2.3
 _is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling
@@ -65,7 +66,7 @@ class Block(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, dropout_ratio: float) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.PReLU(), nn.BatchNorm2d(out_channels))
+        super().__init__(Convolution(in_channels, out_channels), nn.PReLU(), nn.BatchNorm2d(out_channels))
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
 
@@ -152,7 +153,7 @@ class DecoderLevel(nn.Module):
         block = self.blocks[0]
         assert isinstance(block, Block)
         convolution, *others = block
-        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(convolution, Convolution)
         if torch.is_grad_enabled():
             # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
             x = convolution(torch.cat((upsampled, pair), dim=1) * scale)
@@ -163,9 +164,9 @@ class DecoderLevel(nn.Module):
                 del upsampled  # not to be held any longer
                 x = _upsample_and_convolve(coarse, self.upsample, kernels[0])
             else:
-                x = F.conv2d(upsampled, kernels[0], padding=1)
+                x = convolve(upsampled, kernels[0])
                 del upsampled
-            x += F.conv2d(pair, kernels[1], convolution.bias, padding=1)
+            x += convolve(pair, kernels[1], convolution.bias)
         else:
             x = torch.cat((upsampled, pair), dim=1).mul_(scale)
             del upsampled

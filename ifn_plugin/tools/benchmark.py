@@ -162,8 +162,7 @@ class Subject:
         except Exception:
             self.stop()  # it must not take memory from the others
             raise
-        if 'keep_memory' in self.variant:
-            release_memory()  # as the hook does
+        release_memory()  # as the hook does
         _reset_peak_memory()
 
     def run(self) -> float:
