@@ -1,5 +1,6 @@
 """A trained IFN as a file that runs without this package: ONNX, or a program of ``torch.export``."""
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ class ChangeNetwork(nn.Module):
     """IFN from raw images to probabilities, with its normalization inside.
 
     Args:
-        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``, on the CPU, in float32.
+        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``, on the CPU, in float32. The
+            network is a copy: it stays as it is.
         loader: What loads its images, such as ``ChangeDetector``'s ``loader``; ``LoadPair()`` by default.
 
     Raises:
@@ -39,7 +41,7 @@ class ChangeNetwork(nn.Module):
         if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
             raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but what can '
                              'be exported is ifn_plugin.IFN with ifn_plugin.IFNHead.')
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head = copy.deepcopy(backbone), copy.deepcopy(head)
         self.channels = loader.in_channels
         if self.channels != backbone.in_channels:
             raise ValueError(f'The configuration loads {self.channels} channels of each date, but its backbone takes '
@@ -48,7 +50,6 @@ class ChangeNetwork(nn.Module):
         reverses = getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
         self.reverse = loader.bgr != reverses
         limits = getattr(loader, 'limits', None)
-        self.dtype = torch.uint8 if limits is None else torch.float32
         for name, value in zip(('low', 'factor'), (None, None) if limits is None else
                                (limits[0], 255 / (limits[1] - limits[0]))):
             self.register_buffer(name, None if value is None else torch.tensor(value, dtype=torch.float32))
@@ -106,17 +107,20 @@ def export(network: ChangeNetwork, path: Path) -> None:
     network.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'unfinished-{path.name}')
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        if path.suffix == '.onnx':
-            _export_onnx(network, unfinished)
-        else:
-            n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
-            shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
-            program = torch.export.export(
-                network, network.example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
-            torch.export.save(program, unfinished)
-    unfinished.replace(path)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            if path.suffix == '.onnx':
+                _export_onnx(network, unfinished)
+            else:
+                n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
+                shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
+                program = torch.export.export(
+                    network, network.example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
+                torch.export.save(program, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _export_onnx(network: ChangeNetwork, path: Path) -> None:

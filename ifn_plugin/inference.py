@@ -56,7 +56,8 @@ class ChangeDetector:
 
     Raises:
         FileNotFoundError: If the configuration or the checkpoint is missing.
-        ValueError: If the checkpoint cannot be read safely, or does not fit the configuration; the keys are named.
+        ValueError: If the checkpoint cannot be read safely, or does not fit the configuration, whose keys are named; or
+            if torch cannot compute on the device.
     """
 
     def __init__(self,
@@ -67,7 +68,7 @@ class ChangeDetector:
                  batch_size: int = 4,
                  acceleration: dict[str, Any] | None = None) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(resolve_config(config))
-        self.device = torch.device(device or get_device())
+        self.device = _find_device(device)
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
         with DefaultScope.overwrite_default_scope(self.scope):
@@ -196,6 +197,17 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
         raise FileNotFoundError(f'Images without a partner. Missing: {", ".join(lacking[:5])}{more}. Add these files, '
                                 'or remove their partners.')
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
+
+
+def _find_device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or get_device())
+        torch.empty(0, device=device)
+    except Exception as error:  # AssertionError, RuntimeError and others, by what torch was built for
+        reason = str(error).partition('\n')[0].rstrip('.')
+        raise ValueError(f'device={name}: torch cannot compute there ({reason}). Take cpu, or leave it out for a GPU '
+                         'where there is one.') from error
+    return device
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:

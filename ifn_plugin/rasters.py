@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from .data.bands import Scale, as_limits, read_bands, scale_bands
+from .data.bands import Scale, as_limits, read_bands, refuse_complex, scale_bands
 from .inference import ChangeDetector, read_ahead
 
 try:
@@ -62,12 +62,13 @@ class RasterPair:
         bands: Which bands to read, counted from 1, such as red, green and blue.
         scale: The values that become 0 and 255, for all bands or for each; for rasters of other than 8 bits, by default
             the 2nd and the 98th percentile of each band over both dates.
-        align: Warp the second raster to the grid of the first while reading.
+        align: Warp the second raster to the grid of the first while reading, if it has another.
         dtype: ``'uint8'``, rounded, or ``'float32'``.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is no raster, lacks bands, or the grids differ; both are named.
+        ValueError: If a file is no raster, lacks bands, has complex values or cannot be aligned, or the grids differ;
+            it is named.
     """
 
     def __init__(self,
@@ -86,11 +87,11 @@ class RasterPair:
 
     def _set_up(self, scale: Scale | None, align: bool) -> None:
         first, second = (self._open(path) for path in self.paths)
-        if align:
-            second = self._stack.enter_context(
-                WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
-                          resampling=Resampling.bilinear, **_outside(second)))
-        self._check_grids(first, second)
+        if align and self._find_difference(first, second):
+            second = self._warp(first, second)
+        difference = self._find_difference(first, second)
+        if difference:
+            raise ValueError(difference)
         self.datasets = first, second
         self.height, self.width = first.height, first.width
         self.crs, self.transform, self.gcps = first.crs, first.transform, first.gcps
@@ -105,9 +106,25 @@ class RasterPair:
             raise ValueError(f'{path} is no raster that can be read: {" ".join(str(error).split())}') from error
         if not all(1 <= band <= dataset.count for band in self.bands):
             raise ValueError(f'{path} has {dataset.count} bands, but bands {self.bands} are asked for. Choose others.')
+        for band in self.bands:
+            refuse_complex(dataset.dtypes[band - 1], path)
         return dataset
 
-    def _check_grids(self, first: Any, second: Any) -> None:
+    def _warp(self, first: Any, second: Any) -> Any:
+        """The second raster on the grid of the first."""
+        for path, dataset, other in zip(self.paths, (first, second), (second, first)):
+            # both may lie on grids of a system that neither names
+            if dataset.crs is None and (other.crs is not None or dataset.transform.is_identity):
+                what = 'only ground control points' if dataset.gcps[0] else 'no coordinate system'
+                raise ValueError(f'{path} has {what}, so it cannot be aligned. Give it a coordinate system (by '
+                                 'gdalwarp where there are control points, else by gdal_edit.py -a_srs and -a_ullr), '
+                                 'or leave out --align for images that already lie on each other.')
+        return self._stack.enter_context(
+            WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
+                      resampling=Resampling.bilinear, **_outside(second)))
+
+    def _find_difference(self, first: Any, second: Any) -> str:
+        """In what the grids differ, in words; empty if they do not."""
         same = first.transform.almost_equals(second.transform, precision=1e-6 * abs(first.transform.a))
         for what, equal, values in (
             ('coordinate system', first.crs == second.crs, (first.crs, second.crs)),
@@ -117,8 +134,9 @@ class RasterPair:
              [f'{len(dataset.gcps[0])} of its own' for dataset in (first, second)]),
         ):
             if not equal:
-                raise ValueError(f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
-                                 f'{values[1]}. Align the second with --align, or bring both to one grid.')
+                return (f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
+                        f'{values[1]}. Align the second with --align, or bring both to one grid.')
+        return ''
 
     def _find_limits(self, scale: Scale | None) -> np.ndarray | None:
         """The values of each band that become 0 and 255, (2, C); none for rasters of 8 bits."""
@@ -160,8 +178,8 @@ class RasterPair:
                 image = image.round() if self.dtype == 'uint8' else image
             images.append(image.astype(self.dtype, copy=False))
         pair = np.stack(images)
-        if self.dtype != 'uint8':
-            pair[:, ~valid] = 0  # as in training, see LoadBands
+        # as in training, see LoadBands: the channel attention spreads what is there over the whole window
+        pair[:, ~valid] = 0
         return pair, np.asarray(valid)
 
     def preview(self, side: int = 1024) -> tuple[np.ndarray, np.ndarray]:
@@ -331,7 +349,7 @@ def predict_raster(detector: ChangeDetector,
 
     Raises:
         OSError: If a file cannot be written; what was there before is kept.
-        ValueError: For another ``window``.
+        ValueError: For another ``window``, or if no pixel has data in both dates; what was there before is kept.
     """
     if window < 64 or window % 64:
         raise ValueError(f'window={window}: a multiple of 64 is needed.')
@@ -362,6 +380,9 @@ def predict_raster(detector: ChangeDetector,
                 steps = (probability.clip(0, 1) * FULL).round()
                 probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), place)
             progress.advance(task, probability.size)
+        if not valid_pixels:  # in here, so that no map is left
+            raise ValueError(f'{" and ".join(pair.paths)} have no pixel with data in both dates. Compare where '
+                             'they lie and their no-data values (gdalinfo).')
     return RasterSummary(changed, valid_pixels, pair.height * pair.width)
 
 
@@ -405,6 +426,9 @@ class _Unfinished:
             with rasterio.open(self.unfinished, **{} if level is None else dict(overview_level=level)) as dataset:
                 for _, window in dataset.block_windows(1):
                     dataset.read(1, window=window)
+        # what belongs to the former one: statistics, overviews or a mask that others made
+        for file in (self.beside[1], *(self.path.with_name(f'{self.path.name}.{kind}') for kind in ('ovr', 'msk'))):
+            file.unlink(missing_ok=True)
         if self.beside[0].exists():
             self.beside[0].replace(self.beside[1])
         self.unfinished.replace(self.path)
@@ -453,7 +477,8 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
             area = measure(polygon)
             if area < min_area:
                 continue
-            shapes.append(polygon)
+            # where pixels touch at a corner only, the outline meets itself: then it becomes several
+            shapes.append(shapely.make_valid(polygon))
             areas.append(area)
             means.append(_mean_probability(polygon, changes, probabilities))
     frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)

@@ -102,3 +102,25 @@ def test_errors(detector, checkpoint, tmp_path):
     with pytest.raises(SystemExit, match=r'none\.pth: no such checkpoint'):
         main([str(CONFIG), str(tmp_path / 'none.pth'), str(tmp_path / 'ifn.onnx')])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_detector_stays_as_it_is(checkpoint):
+    model = ChangeDetector(CONFIG, checkpoint, device='cpu').model.train()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    network = ChangeNetwork(model).eval()
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert trained == [name for name, parameter in model.named_parameters() if parameter.requires_grad] != []
+    assert model.decode_head.training
+
+
+def test_a_failed_export_leaves_nothing(detector, tmp_path, monkeypatch):
+
+    def save_half(program, path):
+        path.write_bytes(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(torch.export, 'export', lambda *_, **__: None)
+    monkeypatch.setattr(torch.export, 'save', save_half)
+    with pytest.raises(OSError, match='No space left'):
+        export(ChangeNetwork(detector.model), tmp_path / 'ifn.pt2')
+    assert not list(tmp_path.iterdir())

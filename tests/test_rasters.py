@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ pytest.importorskip('geopandas', reason='geopandas is not installed: pip install
 
 import geopandas  # noqa: E402
 import pyogrio  # noqa: E402
+from rasterio.control import GroundControlPoint  # noqa: E402
 from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
@@ -21,6 +23,7 @@ from ifn_plugin.rasters import RasterPair, _Axis, blended_blocks, predict_raster
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
+POINTS = [GroundControlPoint(row, col, 10 + col / 1000, 50 - row / 1000) for row, col in ((0, 0), (0, 99), (99, 0))]
 
 
 class Difference:
@@ -50,7 +53,7 @@ class Smooth(Difference):
 def write(path, image, **profile):
     """An (H, W, C) image as GeoTIFF."""
     with rasterio.open(path, 'w', driver='GTiff', width=image.shape[1], height=image.shape[0], count=image.shape[2],
-                       dtype=image.dtype, **GRID | profile) as dataset:
+                       **GRID | dict(dtype=image.dtype) | profile) as dataset:
         dataset.write(image.transpose(2, 0, 1))
     return path
 
@@ -145,6 +148,26 @@ def test_pixels_without_data_in_either_date(tmp_path):
     assert sum(shape[0] for shape in detector.shapes) < 6
 
 
+@pytest.mark.parametrize('dtype', ['uint8', 'float32'])
+def test_what_has_no_data_is_zero_in_both_dates(tmp_path, dtype):
+    """Or else the channel attention would let it change the rest of the window."""
+    images = np.random.default_rng(0).integers(1, 255, (2, 40, 50, 3), np.uint8)
+    images[1, :, :10] = 255
+    paths = [write(tmp_path / name, image, nodata=255) for name, image in zip(('a.tif', 'b.tif'), images)]
+    with RasterPair(*paths, dtype=dtype) as pair:
+        dates, valid = pair.read(None)
+    assert not valid[:, :10].any() and (dates[:, :, :10] == 0).all()
+    assert np.array_equal(dates[:, :, 10:], images[:, :, 10:])
+
+
+@pytest.mark.parametrize('dtype', ['complex64', 'complex_int16'])
+@pytest.mark.parametrize('scale', [None, (0, 100)])
+def test_complex_values_are_refused(tmp_path, dtype, scale):
+    path = write(tmp_path / 'a.tif', np.ones((40, 50, 3), np.complex64), dtype=dtype)
+    with pytest.raises(ValueError, match=rf'a\.tif has complex values \({dtype}\): save their amplitude'):
+        RasterPair(path, path, scale=scale)
+
+
 def test_16_bits_and_chosen_bands(tmp_path):
     images = np.random.default_rng(0).integers(1000, 3000, (2, 60, 50, 5), np.uint16)
     paths = [write(tmp_path / name, image) for name, image in zip(('a.tif', 'b.tif'), images)]
@@ -182,11 +205,12 @@ def test_a_band_of_one_value(tmp_path):
         assert np.isfinite(pair.read(None)[0]).all()
 
 
-def test_align(tmp_path):
+@pytest.mark.parametrize('crs', [GRID['crs'], None])
+def test_align(tmp_path, crs):
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
-    a = write(tmp_path / 'a.tif', image)
+    a = write(tmp_path / 'a.tif', image, crs=crs)
     # the same ground, shifted by ten pixels each way and in rows turned upside down: another grid
-    b = write(tmp_path / 'b.tif', image[10:70, 10:90], transform=from_origin(600005, 3399995, 0.5, 0.5))
+    b = write(tmp_path / 'b.tif', image[10:70, 10:90], crs=crs, transform=from_origin(600005, 3399995, 0.5, 0.5))
     with pytest.raises(ValueError, match=r'differ in size.*a\.tif has \(80, 100\).*b\.tif has \(60, 80\).*--align'):
         RasterPair(a, b)
     with RasterPair(a, b, align=True) as pair:
@@ -194,6 +218,40 @@ def test_align(tmp_path):
     inside = np.zeros((80, 100), bool)
     inside[10:70, 10:90] = True
     assert np.array_equal(valid, inside) and np.array_equal(dates[0][inside], dates[1][inside])
+
+
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+@pytest.mark.parametrize('profile, what', [
+    (dict(crs=None), r'no coordinate system, so .*gdal_edit\.py -a_srs'),
+    (dict(crs=None, transform=None), 'no coordinate system, so .*or leave out --align'),
+    (dict(crs='EPSG:4326', transform=None, gcps=POINTS), 'only ground control points, so .*gdalwarp'),
+])
+def test_align_needs_coordinate_systems(files, tmp_path, profile, what):
+    paths, images = files(100, 100)
+    nowhere = write(tmp_path / 'nowhere.tif', images[1], **profile)
+    for pair in ((paths[0], nowhere), (nowhere, paths[0])):
+        with pytest.raises(ValueError, match=rf'^\S*nowhere\.tif has {what}'):
+            RasterPair(*pair, align=True)
+
+
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+@pytest.mark.parametrize('profile', [
+    dict(crs=None), dict(crs=None, transform=None), dict(crs='EPSG:4326', transform=None, gcps=POINTS)])
+def test_what_lies_on_each_other_needs_no_alignment(files, profile):
+    paths, images = files(100, 100, **profile)
+    with RasterPair(*paths, align=True) as pair:
+        dates, valid = pair.read(None)
+    assert valid.all() and np.array_equal(dates, images)
+
+
+def test_nothing_in_common_leaves_no_map(files, tmp_path):
+    paths, images = files(100, 100)
+    far = write(tmp_path / 'far.tif', images[1], transform=from_origin(700000, 3400000, 0.5, 0.5))
+    out = tmp_path / 'out'
+    with RasterPair(paths[0], far, align=True) as pair, pytest.raises(
+            ValueError, match=r'a\.tif and \S+far\.tif have no pixel with data in both dates'):
+        predict_raster(Difference(), pair, out / 'map.tif', out / 'p.tif', window=64)
+    assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize('dtype', ['uint16', 'int16', 'uint32', 'int32', 'float32', 'float64'])
@@ -306,19 +364,28 @@ def test_a_damaged_raster_is_named(files):
 
 
 def test_ground_control_points_are_kept(files, tmp_path):
-    from rasterio.control import GroundControlPoint
-    points = [GroundControlPoint(row, col, 10 + col / 1000, 50 - row / 1000) for row, col in ((0, 0), (0, 99), (99, 0))]
-    paths, _ = files(100, 100, transform=None, gcps=points, crs='EPSG:4326')
+    paths, _ = files(100, 100, transform=None, gcps=POINTS, crs='EPSG:4326')
     with RasterPair(*paths) as pair:
         predict_raster(Difference(), pair, tmp_path / 'map.tif', window=64)
     with rasterio.open(tmp_path / 'map.tif') as dataset:
         found, system = dataset.gcps
-    assert [(point.row, point.x, point.y) for point in found] == [(point.row, point.x, point.y) for point in points]
+    assert [(point.row, point.x, point.y) for point in found] == [(point.row, point.x, point.y) for point in POINTS]
     assert system == 'EPSG:4326'
-    other = write(tmp_path / 'c.tif', np.zeros((100, 100, 3), np.uint8), transform=None, gcps=points[::-1],
+    other = write(tmp_path / 'c.tif', np.zeros((100, 100, 3), np.uint8), transform=None, gcps=POINTS[::-1],
                   crs='EPSG:4326')
     with pytest.raises(ValueError, match=r'differ in ground control points'):
         RasterPair(paths[0], other)
+
+
+def test_what_belongs_to_a_former_map_goes_with_it(files, tmp_path):
+    """Statistics, overviews and masks that other programs have put beside it."""
+    paths, _ = files(100, 100)
+    for _ in range(2):
+        with RasterPair(*paths) as pair:
+            predict_raster(Difference(), pair, tmp_path / 'out' / 'map.tif', window=64)
+        assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map.tif']
+        for kind in ('aux.xml', 'ovr', 'msk'):
+            (tmp_path / 'out' / f'map.tif.{kind}').write_text('former')
 
 
 def test_a_system_that_geotiff_cannot_hold_lies_beside(files, tmp_path):
@@ -366,6 +433,25 @@ def test_polygons(tmp_path, crs, origin, pixel, tolerance):
     assert -180 <= longitude <= 180 and -90 <= latitude <= 90
     with pytest.raises(ValueError, match=r'out\.shp: name a file that ends in \.gpkg or \.geojson'):
         write_polygons(*files, tmp_path / 'out.shp')
+
+
+def test_polygons_that_touch_at_corners_are_valid(tmp_path):
+    """And their number and areas those of the pixels."""
+    changed = np.random.default_rng(0).random((60, 80)) < 0.4
+    first = np.zeros((60, 80, 3), np.uint8)
+    second = first.copy()
+    second[changed] = 255
+    paths = [write(tmp_path / name, image) for name, image in (('a.tif', first), ('b.tif', second))]
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    number, _, statistics, _ = cv2.connectedComponentsWithStats(changed.astype(np.uint8), connectivity=8)
+    pixels = sorted(statistics[1:, cv2.CC_STAT_AREA])
+    for name in ('out.gpkg', 'out.geojson'):
+        assert write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / name) == number - 1
+        frame = geopandas.read_file(tmp_path / name)
+        assert frame.is_valid.all() and (frame.mean_probability == 1).all()
+        assert sorted(frame.area_m2) == pytest.approx([count / 4 for count in pixels], rel=1e-3)
+        assert sorted(frame.to_crs(GRID['crs']).area) == pytest.approx([count / 4 for count in pixels], rel=1e-3)
 
 
 def test_polygons_in_a_sites_own_system(tmp_path):

@@ -45,6 +45,16 @@ def scale_bands(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return clipped
 
 
+def refuse_complex(dtype: Any, name: str) -> None:
+    """Refuse complex values, as radar has them before detection; rasterio knows types of them that numpy does not.
+
+    Raises:
+        ValueError: If they are; it has the name.
+    """
+    if str(dtype).startswith('complex'):
+        raise ValueError(f'{name} has complex values ({dtype}): save their amplitude, or decibels, instead.')
+
+
 def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
                shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read bands of a raster.
@@ -160,8 +170,7 @@ class LoadBands(LoadPair):
         Raises:
             ValueError: If it is complex, or needs a ``scale`` and has none.
         """
-        if image.dtype.kind == 'c':
-            raise ValueError(f'{name} has complex values ({image.dtype}): save their amplitude, or decibels, instead.')
+        refuse_complex(image.dtype, name)
         if self.limits is not None:
             return scale_bands(image, self.limits)
         if image.dtype != np.uint8:

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,12 +44,13 @@ class _Loader(BaseTransform):
             image = self._decode(content) if content else None
         except (cv2.error, MemoryError, struct.error, ValueError) as error:
             reason += ': ' + ' '.join(str(error).split())
+        samples = _count_samples(content) if image is None or image.ndim == 2 else 0
         if image is None:
-            raise ValueError(f'{path} is no image that can be read, or it is damaged ({reason}). Replace it, or remove '
-                             'it and its partners.')
-        if image.ndim == 2 and _count_samples(content) == 2:
-            raise ValueError(f'{path} has 2 channels, of which OpenCV reads one. Save the one that is meant; two bands '
-                             'are for ifn_plugin.LoadBands.')
+            raise ValueError(_no_image(path, samples, reason))
+        if samples > 1:
+            raise ValueError(f'{path} has {samples} channels, of which OpenCV reads one. Save the one that is meant, '
+                             'or the three that are red, green and blue (gdal_translate -co PHOTOMETRIC=RGB); other '
+                             'bands are for ifn_plugin.LoadBands.')
         return image
 
     @staticmethod
@@ -107,10 +109,24 @@ def _count_samples(content: bytes) -> int:
         directory = ImageFileDirectory_v2(content[:16 if large else 8])
         file = io.BytesIO(content)
         file.seek(directory.next)
-        directory.load(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about a damaged one, which is told of otherwise
+            directory.load(file)
         return int(directory.get(SAMPLESPERPIXEL, 1))
-    except Exception:  # there is no end to what an odd header can raise, and OpenCV has read it
+    except Exception:  # there is no end to what an odd header can raise; whether it is damaged, OpenCV says
         return 0
+
+
+def _no_image(path: str, samples: int, reason: str) -> str:
+    """What to say of a file that OpenCV cannot decode, of a TIFF by its samples."""
+    if samples > 4:
+        return f'{path} has {samples} channels, but 3 are needed, in a label 1. ifn_plugin.LoadBands takes others.'
+    packing, cure = '', ''
+    if samples:
+        packing = ', or compressed in a way that OpenCV does not know'
+        cure = ', save it in another way (gdal_translate -co COMPRESS=DEFLATE)'
+    return (f'{path} is no image that can be read, or it is damaged{packing} ({reason}). Replace it{cure}, or remove '
+            'it and its partners.')
 
 
 def _is_transparent(image: np.ndarray) -> bool:

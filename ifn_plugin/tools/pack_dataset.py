@@ -36,13 +36,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _list_splits(folder: Path) -> list[Path]:
+    """The folders with A, B and label in them, at or below a folder."""
+    parents = sorted(path.parent for path in walk(folder) if path.name == 'A' and path.is_dir())
+    return [split for split in parents if all((split / kind).is_dir() for kind in FOLDERS)]
+
+
 def find_splits(folder: Path) -> list[Path]:
     """The folders with A, B and label in them, at or below a folder and relative to it."""
-    parents = sorted(path.parent.relative_to(folder) for path in walk(folder) if path.name == 'A' and path.is_dir())
-    splits = [split for split in parents if all((folder / split / kind).is_dir() for kind in FOLDERS)]
+    splits = [split.relative_to(folder) for split in _list_splits(folder)]
     if not splits:
         raise SystemExit(f'{folder}: no folder with A, B and label in it.')
     return splits
+
+
+def _packed_files(split: Path) -> list[Path]:
+    """The packed files of a split, in linked folders too."""
+    return [path for kind in FOLDERS for path in walk(split / kind) if path.suffix == '.npy']
 
 
 def _pairs(split: Path) -> dict[str, list[Path]]:
@@ -177,34 +187,40 @@ def check(folder: Path) -> list[str]:
         SystemExit: If nothing was packed there.
     """
     faults = []
-    splits = sorted(path.parent.relative_to(folder) for path in folder.rglob(SUMS))
+    splits = {path.parent for path in walk(folder) if path.name == SUMS}
+    splits |= {split for split in _list_splits(folder) if _packed_files(split)}
     if not splits:
         raise SystemExit(f'{folder}: no {SUMS} in it or below, so nothing was packed here.')
-    for split in splits:
-        sums = read_sums(folder / split)
-        for name, digest in track(sums.items(), description=f'Checking {split}'):
-            path = folder / split / name
+    for split in sorted(splits):
+        if not (split / SUMS).is_file():
+            faults.append(f'{split / SUMS} is missing, so the files beside it cannot be checked.')
+            continue
+        sums = read_sums(split)
+        for name, digest in track(sums.items(), description=f'Checking {split.relative_to(folder)}'):
+            path = split / name
             if not path.is_file():
                 faults.append(f'{path} is missing.')
             elif _digest(path) != digest:
                 faults.append(f'{path} is damaged: its checksum differs.')
-        present = {path.relative_to(folder / split).as_posix()
-                   for kind in FOLDERS for path in (folder / split / kind).rglob('*.npy')}
-        faults += [f'{folder / split / name} is not in {SUMS}.' for name in sorted(present - sums.keys())]
+        present = {path.relative_to(split).as_posix() for path in _packed_files(split)}
+        faults += [f'{split / name} is not in {SUMS}.' for name in sorted(present - sums.keys())]
     return faults
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.check:
-        faults = check(args.src)
-        if faults:
-            raise SystemExit('\n'.join([*faults, 'Remove these files and pack again.']))
-        print('All files are as they were packed.')
-    elif args.dst is None:
+    if not args.check and args.dst is None:
         raise SystemExit('Name the folder to write: pack_dataset SRC DST.')
-    else:
-        pack(args.src, args.dst, args.changed, args.threshold)
+    try:
+        if not args.check:
+            pack(args.src, args.dst, args.changed, args.threshold)
+            return
+        faults = check(args.src)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    if faults:
+        raise SystemExit('\n'.join([*faults, 'Remove these files and pack again.']))
+    print('All files are as they were packed.')
 
 
 if __name__ == '__main__':

@@ -158,7 +158,7 @@ def predict_rasters(args: argparse.Namespace) -> None:
                     date1, date2 = map(detector.loader.picture, (date1, date2))
                 panel = draw_panel(date1, date2, rasters.preview_map(paths['map']))
                 _write(panel[..., ::-1], files['panel'].with_suffix('.png'))
-    share = summary.changed / max(summary.valid, 1)
+    share = summary.changed / summary.valid
     print(f'{summary.total / 1e6:.1f} megapixels in {time.perf_counter() - start:.1f} s, {share:.2%} of the '
           f'{summary.valid / summary.total:.2%} with data changed: ' + _folders(args))
 

@@ -1,5 +1,6 @@
 """Other bands than red, green and blue, from the file to the change map."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -118,14 +119,31 @@ def test_complex_values_are_refused(values, tmp_path):
         LoadBands((1, 2), scale=(0, 5000))(pair_of(tmp_path, values.astype(np.complex64)))
 
 
+@pytest.mark.parametrize('bands', [2, 3, 4])
 @pytest.mark.parametrize('profile', [
     dict(interleave='pixel'), dict(interleave='band'), dict(interleave='pixel', BIGTIFF='YES'), dict(ENDIANNESS='BIG')])
-def test_one_of_two_bands_is_not_taken_for_all(values, tmp_path, profile):
-    pair = pair_of(tmp_path, (values % 256).astype(np.uint8)[..., :2], **profile)
-    with pytest.raises(ValueError, match=r'a\.tif has 2 channels, of which OpenCV reads one'):
+def test_one_of_several_bands_is_not_taken_for_all(values, tmp_path, bands, profile):
+    pair = pair_of(tmp_path, (values % 256).astype(np.uint8)[..., :bands], photometric='MINISBLACK', **profile)
+    with pytest.raises(ValueError, match=rf'a\.tif has {bands} channels, of which OpenCV reads one.*PHOTOMETRIC=RGB'):
         LoadPair()(pair)
-    with pytest.raises(ValueError, match=r'b\.tif has 2 channels'):
+    with pytest.raises(ValueError, match=rf'b\.tif has {bands} channels'):
         LoadChangeLabel()(dict(seg_map_path=pair['img_path'][1]))
+
+
+def test_more_bands_than_opencv_decodes(values, tmp_path):
+    pair = pair_of(tmp_path, (values % 256).astype(np.uint8))
+    with pytest.raises(ValueError, match=r'a\.tif has 5 channels, but 3 are needed, .*ifn_plugin\.LoadBands takes'):
+        LoadPair()(pair)
+
+
+@pytest.mark.parametrize('compress', ['zstd', 'lzma'])
+def test_a_compression_that_opencv_does_not_know(values, tmp_path, compress):
+    pair = pair_of(tmp_path, (values % 256).astype(np.uint8)[..., :3], compress=compress)
+    if cv2.imread(pair['img_path'][0]) is not None:
+        pytest.skip(f'this OpenCV knows {compress}')
+    with pytest.raises(ValueError, match=r'a\.tif is no image .*, or compressed in a way that OpenCV does not know \(.*'
+                       r'Replace it, save it in another way \(gdal_translate -co COMPRESS=DEFLATE\), or remove it'):
+        LoadPair()(pair)
 
 
 def test_labels_of_signed_bytes_are_refused(values, tmp_path):

@@ -123,6 +123,23 @@ def test_a_folder_that_is_gone_is_found(levir_root, packed):
         check(levir_root)
 
 
+def test_linked_splits_are_checked(packed, tmp_path):
+    (packed / 'train').rename(tmp_path / 'elsewhere')
+    (packed / 'train').symlink_to(tmp_path / 'elsewhere', target_is_directory=True)
+    assert check(packed) == []
+    path = packed / 'train' / 'A' / '0000.npy'
+    path.write_bytes(path.read_bytes()[:-1])
+    assert check(packed) == [f'{path} is damaged: its checksum differs.']
+
+
+def test_missing_checksums_are_a_fault(packed):
+    missing = [packed / split / 'SHA256SUMS' for split in ('test', 'train', 'val')]
+    for number, path in enumerate(missing, start=1):
+        path.unlink()
+        assert check(packed) == [f'{path} is missing, so the files beside it cannot be checked.'
+                                 for path in missing[:number]]
+
+
 @pytest.mark.parametrize('content', [b'', b'no array', b'\x93NUMPY\x01\x00v\x00'])
 def test_a_damaged_file_is_named_when_it_is_read(packed, content):
     path = packed / 'train' / 'B' / '0001.npy'
@@ -245,6 +262,8 @@ def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
     spoil(levir_root)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         pack(levir_root, tmp_path / 'packed')
+    with pytest.raises(SystemExit, match=message):
+        main([str(levir_root), str(tmp_path / 'packed')])
 
 
 def test_folders_that_do_not_fit(levir_root, tmp_path):

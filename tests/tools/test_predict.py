@@ -85,3 +85,10 @@ def test_wrong_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit):
         main(['config', 'checkpoint', 'date1', 'date2', 'out', *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
+def test_a_device_that_is_not_there_is_a_line(checkpoint, tmp_path, device):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(SystemExit, match=rf'^device={device}: torch cannot compute there \([^\n]+\)\. Take cpu'):
+        main([str(CONFIG), str(checkpoint), *[str(tmp_path / 'a.png')] * 2, str(tmp_path / 'out'), '--device', device])
