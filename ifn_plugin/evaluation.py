@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .acceleration import detector_of
 from .registry import HOOKS, LOOPS, METRICS
-from .training import WholeFileBackend
+from .training import WholeFileBackend, list_files
 
 # Where the threshold chosen in validation lies in mmengine's message hub, which is stored with checkpoints
 _CHOSEN = 'change_threshold'
@@ -128,9 +128,7 @@ class ChangeMetric(BaseMetric):
             hits = (found & changed).sum()
             false_alarms, misses = found.sum() - hits, changed.sum() - hits
             counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
-            files = sample.get('img_path') or []
-            files = [files] if isinstance(files, str) else list(files)
-            self.results.append(([*files, sample.get('seg_map_path')], *counts))
+            self.results.append(([*list_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
             # kept apart: it does not count if a sampler has only repeated it, so that all processes have as many
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, predicted == 1, changed, counted, place)
@@ -290,7 +288,7 @@ class EvaluationHook(Hook):
 
     The threshold that validation chose goes into the checkpoint that it was chosen for, the best, and from there into a
     test. The counts behind the metrics, for curves and for the best and worst pairs, go into files in the folder of the
-    log, with the iteration of the weights: ``evaluation_val.json``, of the last validation, and
+    log, with the configuration and the iteration of the weights: ``evaluation_val.json``, of the last validation, and
     ``evaluation_test.json``.
     """
 
@@ -299,6 +297,15 @@ class EvaluationHook(Hook):
 
     def __init__(self) -> None:
         self._tested: dict[str, Any] = {}
+        self._starts = False
+        self._config: str | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Note whether the checkpoint that comes next is the one that the run starts from.
+
+        The program may load others by itself, whose names no hook is told.
+        """
+        self._starts = not runner._has_loaded
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Forget the threshold and the checkpoint, which were those of the weights before."""
@@ -322,8 +329,9 @@ class EvaluationHook(Hook):
         info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
         chosen = info.get(_CHOSEN)
         runner.message_hub.update_info(_CHOSEN, chosen if isinstance(chosen, float) else None)
+        name, self._starts = runner._load_from if self._starts else None, False
         self._tested = dict(
-            checkpoint=runner._load_from and str(runner._load_from),
+            checkpoint=name and str(name),
             iteration=(checkpoint.get('meta') or {}).get('iter'))
 
     def before_test(self, runner: Runner) -> None:
@@ -355,5 +363,7 @@ class EvaluationHook(Hook):
     @master_only
     def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:
         if records:
-            content = json.dumps(dict(about, protocols=records))
+            if self._config is None:  # which takes a moment
+                self._config = runner.cfg.pretty_text
+            content = json.dumps(dict(about, config=self._config, protocols=records))
             WholeFileBackend().put(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

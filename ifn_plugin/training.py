@@ -1,6 +1,7 @@
 """Runs that can be broken off anywhere: they resume exactly, keep whole checkpoints, and stop at an invalid loss."""
 
 import errno
+import locale
 import logging
 import os
 import random
@@ -153,7 +154,7 @@ class WholeCheckpointHook(CheckpointHook):
     """mmengine's checkpoint hook for runs that may be killed at any time.
 
     A checkpoint is there as a whole or not at all, an outdated one goes only after the new one has come, and resuming
-    takes the last whole one. A validation that the break cut off is made up for.
+    takes the last whole one. In a training by iterations, a validation that the break cut off is made up for.
 
     Args:
         kwargs: ``CheckpointHook``'s.
@@ -198,7 +199,8 @@ class WholeCheckpointHook(CheckpointHook):
                       + (f'going on from {chosen}.' if chosen else 'no other is whole either, starting anew.'),
                       'current', logging.WARNING)
             if chosen:
-                WholeFileBackend().put(chosen.encode(), record)
+                # in the encoding in which mmengine writes and reads it
+                WholeFileBackend().put(chosen.encode(locale.getpreferredencoding(False)), record)
             else:
                 record.unlink()
 
@@ -214,7 +216,9 @@ class WholeCheckpointHook(CheckpointHook):
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """Keep the best checkpoint."""
+        """Keep the best checkpoint, unless nothing is trained, as in ``Runner.val`` alone."""
+        if not hasattr(self, 'file_backend'):  # which before_train sets
+            return
         # before a checkpoint is written again, so that it says so
         runner.message_hub.update_info('last_validation', runner.iter)
         super().after_val_epoch(runner, metrics)
@@ -281,6 +285,11 @@ def _advice(runner: Runner) -> str:
             'these images.')
 
 
+def list_files(img_path: str | Sequence[str] | None) -> list[str]:
+    """The images of a sample, whose ``img_path`` may be one file, as with a loader of stacked dates."""
+    return [img_path] if isinstance(img_path, str) else list(img_path or [])
+
+
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
     """Stop as soon as the loss is not a number or infinite, and say where.
@@ -315,6 +324,6 @@ class InvalidLossHook(Hook):
         if self.invalid > (self.patience if scaled else 0):
             wrong = [f'{name}={float(value)}' for name, value in losses.items() if not value.isfinite()]
             samples = (data_batch or {}).get('data_samples', [])
-            files = [' and '.join(getattr(sample, 'img_path', ['unnamed'])) for sample in samples]
+            files = [' and '.join(list_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the pairs '
                                      f'{"; ".join(files)}. {_advice(runner)}')

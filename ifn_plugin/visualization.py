@@ -1,6 +1,7 @@
 """Change panels: pictures in which a person can judge a change map."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmengine.visualization import Visualizer
 
 from .data import LoadPair, find_loaders
 from .registry import HOOKS
+from .training import list_files
 
 # RGB, distinguishable for colour-blind readers too (Okabe and Ito, https://jfly.uni-koeln.de/color/)
 HIT = (255, 255, 255)
@@ -158,7 +160,9 @@ class ChangePanelHook(Hook):
         visualizer: Visualizer = runner.visualizer
         protocol = getattr(runner.test_loop, 'protocol', '')
         for sample in outputs or ():
-            stem = Path(sample.img_path[0]).stem + (f'_{protocol}' if protocol else '')
+            # OpenCV ends the process at a name that is no UTF-8, which Python spells with surrogates
+            stem = re.sub('[\ud800-\udfff]', '_', Path(list_files(sample.img_path)[0]).stem)
+            stem += f'_{protocol}' if protocol else ''
             # images of the same name in two folders must not overwrite each other
             name = next(name for name in chain((stem, ), (f'{stem}_{i}' for i in count(2))) if name not in self._names)
             self._names.add(name)

@@ -400,6 +400,8 @@ def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys)
     def record(split):
         return json.loads(Path(runner.log_dir, f'evaluation_{split}.json').read_text())
 
+    runner.val()  # alone: no training, of which it would be the best
+    assert record('val')['checkpoint'] == str(checkpoint) and not list(tmp_path.glob('best_*'))
     runner.train()
     metrics = runner.test()
     chosen = runner.message_hub.get_info('change_threshold')
@@ -408,10 +410,11 @@ def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys)
     assert record('val')['iteration'] == record('test')['iteration'] == 2 and 'checkpoint' not in record('test')
     # weights that no validation has chosen a threshold for
     runner.load_checkpoint(str(checkpoint))
-    assert 'threshold@val' not in runner.test()
+    assert 'threshold@val' not in runner.test() and record('test')['checkpoint'] is None
     best, = tmp_path.glob('best_F1_iter_2.pth')
     runner.load_checkpoint(str(best))
-    assert runner.test()['threshold@val'] == chosen and record('test')['iteration'] == 2
+    assert runner.test()['threshold@val'] == chosen
+    assert record('test')['iteration'] == 2 and record('test')['checkpoint'] is None
 
 
 @pytest.mark.parametrize('channels', [1, 2])

@@ -196,6 +196,17 @@ def test_whole_checkpoints_are_found(tmp_path, place):
     assert record.read_text() == str(gone if place == 'away' else folder / f'{stem}_10.pth')
 
 
+def test_the_last_checkpoint_is_named_as_mmengine_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr('locale.getpreferredencoding', lambda *_: 'latin-1')
+    (tmp_path / 'Übung').mkdir()
+    path, record = tmp_path / 'Übung' / 'iter_2.pth', tmp_path / 'Übung' / 'last_checkpoint'
+    torch.save({}, path)
+    record.touch()
+    WholeCheckpointHook(by_epoch=False).before_run(
+        SimpleNamespace(_resume=True, _load_from=None, work_dir=str(record.parent), cfg={}))
+    assert record.read_bytes() == str(path).encode('latin-1')
+
+
 def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
     hook = WholeCheckpointHook(by_epoch=False, save_best='F1', rule='greater')
     runner = SimpleNamespace(iter=4, epoch=0, message_hub=MessageHub('copy'), logger=MMLogger.get_current_instance(),
@@ -339,6 +350,12 @@ def test_invalid_loss_names_iteration_level_and_checkpoint(tmp_path, monkeypatch
     (tmp_path / 'work' / 'last_checkpoint').write_text('work/iter_30.pth')
     with pytest.raises(FloatingPointError, match=r'The last good checkpoint is work/iter_30\.pth'):
         InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, dict(data_samples=[]), outputs)
+
+
+def test_a_sample_of_one_file_is_named():
+    batch = dict(data_samples=[SimpleNamespace(img_path='stacked/1.tif'), SimpleNamespace()])
+    with pytest.raises(FloatingPointError, match=r'from the pairs stacked/1\.tif; unnamed\.'):
+        InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, batch, dict(loss=torch.tensor(torch.nan)))
 
 
 def test_overflow_is_left_to_loss_scaling_for_a_while():

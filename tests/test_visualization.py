@@ -259,3 +259,13 @@ def test_hook_refuses_a_missing_image(tmp_path, runner):
     Path(samples[0].img_path[1]).unlink()
     with pytest.raises(FileNotFoundError, match=r'date2/a\.png'):
         run(ChangePanelHook(draw=True), runner, samples)
+
+
+def test_names_that_are_no_utf8(runner, monkeypatch):
+    """At which OpenCV would end the process; and where ``img_path`` is one file."""
+    names = []
+    monkeypatch.setattr(runner.visualizer, 'add_image', lambda name, *_, **__: names.append(name))
+    monkeypatch.setattr(ChangePanelHook, '_panel', lambda *_: np.zeros((1, 1, 3), np.uint8))
+    paths = ['A/\udcb3\udcc7.png', 'B/\udcb3\udcc7.png'], ['A/\udcb3\udcc8.png', 'B/\udcb3\udcc8.png'], 'stacked/1.tif'
+    run(ChangePanelHook(draw=True), runner, [SegDataSample(metainfo=dict(img_path=path)) for path in paths])
+    assert names == ['__', '___2', '1']

@@ -34,7 +34,20 @@ def add_acceleration_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
     group.add_argument('--compile', action='store_true', help='compile the network')
     group.add_argument('--keep-memory', action='store_true', help='faster on a CPU, for more memory')
-    group.add_argument('--window-batch', type=int, help="windows that pass at once, with test_cfg.mode='slide'")
+    group.add_argument(
+        '--window-batch', type=window_count, help="windows that pass at once, with test_cfg.mode='slide'")
+
+
+def window_count(text: str) -> int:
+    """How many windows pass at once.
+
+    Raises:
+        ArgumentTypeError: For less than one.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text}: at least one window passes at once')
+    return number
 
 
 def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,6 +68,9 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
         hooks += ours
         if not args.accelerate:
             ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
+    elif args.accelerate:  # all of it, whatever the configuration switches off
+        for name in ours[0].keys() - {'type', 'priority'}:
+            del ours[0][name]
     ours[0].update(chosen)
     cfg.custom_hooks = hooks
 
@@ -93,7 +109,8 @@ def read_config(path: Path) -> Config:
 def read_log(work_dir: Path) -> list[dict[str, Any]]:
     """What the runs in a work dir logged, in order; a line that was cut off is passed over.
 
-    A training that was resumed, or begun anew, replaces what an earlier one logged from its first iteration on.
+    A training that was resumed, or begun anew, replaces what an earlier one logged from its first iteration on. Where
+    one metric has a prefix, its scores are there without it, too.
     """
     entries: list[dict[str, Any]] = []
     # directly in the work dir where a configuration has visualizer.save_dir
@@ -112,8 +129,21 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
         if any('loss' in entry for entry in found):
             first = min(map(_iteration, found))
             entries = [entry for entry in entries if _iteration(entry) < first]
-        entries += found
+        latest = -1
+        for entry in found:
+            if 'loss' in entry:
+                if _iteration(entry) <= latest:  # another run that logs into the same file
+                    entries = [other for other in entries if _iteration(other) < _iteration(entry)]
+                latest = _iteration(entry)
+            entries.append(_without_prefix(entry))
     return entries
+
+
+def _without_prefix(entry: dict[str, Any]) -> dict[str, Any]:
+    prefixes = [name.removesuffix('F1') for name in entry if name == 'F1' or name.endswith('/F1')]
+    if len(prefixes) != 1:  # which of several metrics is meant, nobody knows
+        return entry
+    return entry | {name.removeprefix(prefixes[0]): value for name, value in entry.items()}
 
 
 def _iteration(entry: dict[str, Any]) -> int:

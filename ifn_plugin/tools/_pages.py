@@ -28,7 +28,12 @@ def embed(picture: np.ndarray) -> str:
     return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
 
 
+def readable(text: str) -> str:
+    """A text that can be written and printed, with ? for what Python could not read of a file's name."""
+    return text.encode(errors='replace').decode()
+
+
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Fill in one of the templates beside this file, and write the page."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
-    WholeFileBackend().put(environment.get_template(template).render(**content).encode(), path)
+    WholeFileBackend().put(readable(environment.get_template(template).render(**content)).encode(), path)

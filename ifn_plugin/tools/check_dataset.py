@@ -25,7 +25,7 @@ from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
 from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, read_names, walk
 from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
-from ifn_plugin.tools._pages import embed, load_pair, write_page
+from ifn_plugin.tools._pages import embed, load_pair, readable, write_page
 from ifn_plugin.visualization import draw_mask, draw_row
 
 KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
@@ -113,6 +113,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.out is not None and args.out.suffix != '.html':
         parser.error(f'--out {args.out}: name a file that ends in .html')
+    if args.pictures < 0:
+        parser.error(f'--pictures {args.pictures}: use 0 for none, or a number of pairs')
     return args
 
 
@@ -204,7 +206,9 @@ def check_split(split: Split) -> Iterator[Finding]:
                 yield from _check_pair(split.name, result)
             else:
                 yield Finding(split.name, True, result)
-    conventions = Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs)
+    # packed labels have but one, in which the loader has put 255 for what is ignored
+    conventions = Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs
+                          if pair.files[2].suffix != '.npy')
     if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
                       '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
@@ -367,13 +371,13 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:
         findings.append(Finding('', False, f'Duplicates were not looked for: {error}. pip install "ifn_plugin[check]"'))
     for split in splits:
-        print(', '.join(f'{key}: {value}' for key, value in summarize(split).items() if value))
+        print(readable(', '.join(f'{key}: {value}' for key, value in summarize(split).items() if value)))
     for finding in findings:
         where = f'{finding.split}: ' if finding.split else ''
-        print(f'{"error" if finding.error else "note"}: {where}{finding.message}')
+        print(readable(f'{"error" if finding.error else "note"}: {where}{finding.message}'))
     if args.out:
         write_summary(args.out, splits, findings, args.pictures)
-        print(f'The page: {args.out}')
+        print(readable(f'The page: {args.out}'))
     errors = sum(finding.error for finding in findings)
     print(f'{errors} errors, {len(findings) - errors} notes')
     if errors:

@@ -21,6 +21,7 @@ from mmengine.config import Config, DictAction
 
 from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_config, read_log, resolve_config
+from ifn_plugin.tools.report import cost_tables
 from ifn_plugin.training import WholeFileBackend
 
 try:
@@ -79,6 +80,11 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
     if not isinstance(model, dict):
         raise SystemExit(f'{config.filename} has no model.')
     _simplify(model, from_scratch)
+    preprocessor = model.get('data_preprocessor') or {}
+    if preprocessor.get('size'):
+        # that of its own crops, to which those of the protocol would be padded; mmseg needs one of the two
+        preprocessor['size'] = None
+        preprocessor['size_divisor'] = preprocessor.get('size_divisor') or 1
     # validation too has to be the same for all, where a configuration may have windows of its own
     protocols = (settings.get('test_cfg') or {}).get('protocols') or {}
     model['test_cfg'] = protocols.get('whole') or next(iter(protocols.values()), dict(mode='whole'))
@@ -326,8 +332,8 @@ def main(argv: list[str] | None = None) -> None:
     errors: dict[str, list[str]] = {}
 
     def write() -> str:
-        # another command may be at work on other models or seeds
-        with _locked(args.work_dir / 'lock', wait=True):
+        # another command may be at work on other models or seeds; a name does not begin with a dot
+        with _locked(args.work_dir / '.lock', wait=True):
             found = read_results(args.work_dir, next(iter(folders.values())))
             results = {name: found[name] for name in [*configs, *found] if name in found}
             text = '\n'.join([*report(results, errors, _cost_columns(args.work_dir)), *_cost_tables(args.work_dir)])
@@ -404,9 +410,9 @@ def _cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
 
 
 def _cost_tables(work_dir: Path) -> list[str]:
-    """The benchmark's own tables."""
-    path = work_dir / 'cost.md'
-    return ['### Cost\n', *path.read_text().splitlines()] if path.exists() else []
+    """All that the benchmark has measured, memory too."""
+    content = _read_cost(work_dir)
+    return ['### Cost\n', *(f'{table.markdown()}\n' for table in cost_tables(content))] if content['cases'] else []
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
 from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_log
-from ifn_plugin.tools._pages import embed, load_pair, write_page
+from ifn_plugin.tools._pages import embed, load_pair, readable, write_page
 from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
@@ -43,6 +43,7 @@ class Run:
         records: ``ChangeMetric``'s record of each protocol; the only one's name is empty.
         iteration: Of the weights that ``records`` are of, if that is known.
         checkpoint: These weights, if they are there.
+        config: The text of their configuration, if that is known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Run:
     records: dict[str, dict[str, Any]]
     iteration: int | None
     checkpoint: Path | None
+    config: str | None
 
     @property
     def protocol(self) -> str:
@@ -94,18 +96,23 @@ def read_run(folder: Path, name: str) -> Run:
     training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
     validations = {entry['step']: entry for entry in entries if 'F1' in entry and entry.get('step')}
     found: dict[str, Any] = dict(protocols={})
+    configs = [*folder.glob('vis_data/config.py'), *sorted(folder.glob('*/vis_data/config.py'))]
     split = 'test'
     for split in ('test', 'val'):
         files = sorted(folder.glob(f'*/evaluation_{split}.json'))
         if files:
             found = json.loads(files[-1].read_text(encoding='utf-8'))
+            configs += files[-1].parent.glob('vis_data/config.py')
             break
     if not training and not found['protocols']:
         raise FileNotFoundError(f'{folder} has neither the log of a training, */vis_data/scalars.json, nor a record of '
                                 "an evaluation, */evaluation_test.json: is it a run's work dir?")
+    # the newest may be that of another test, whose panels lie in the same folder
+    config = found.get('config') or (configs[-1].read_text(encoding='utf-8') if configs else None)
     return Run(name, folder, [training[key] for key in sorted(training)],
                [validations[key] for key in sorted(validations)], split, found['protocols'], found.get('iteration'),
-               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration'), found.get('epoch')))
+               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration'), found.get('epoch')),
+               config)
 
 
 def _find_checkpoint(folder: Path, name: str | None, iteration: int | None, epoch: int | None) -> Path | None:
@@ -163,9 +170,8 @@ def pair_table(run: Run) -> Table:
     return Table('', ['pair', *SCORES[:4], 'hits', 'false alarms', 'misses'], rows)
 
 
-def cost_tables(path: Path) -> Iterator[Table]:
+def cost_tables(content: dict[str, Any]) -> Iterator[Table]:
     """What ``python -m ifn_plugin.tools.benchmark --out`` wrote."""
-    content = json.loads(path.read_text(encoding='utf-8'))
     rows = [[record['config'], f'{record["parameters"] / 1e6:.2f}', f'{record["macs"] / 1e9:.2f}']
             for record in content.get('counts', []) if 'error' not in record]
     yield Table(content['device'], ['configuration', 'parameters, millions', 'GMAC a pair'], rows)
@@ -276,11 +282,10 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
 
 
 def _draw(run: Run, chosen: Sequence[tuple[str, dict[str, Any]]], device: str | None) -> list[tuple[str, str]]:
-    configs = [*run.folder.glob('vis_data/config.py'), *sorted(run.folder.glob('*/vis_data/config.py'))]
-    if run.checkpoint is None or not configs:
+    if run.checkpoint is None or run.config is None:
         weights = 'weights' if run.iteration is None else f'weights of iteration {run.iteration}'
         raise FileNotFoundError(f'{run.folder} has not both the {weights} and their configuration')
-    cfg = Config.fromfile(configs[-1])
+    cfg = Config.fromstring(run.config, '.py')
     cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
     if run.protocol:
         cfg.model.test_cfg = (cfg.test_cfg.get('protocols') or {}).get(run.protocol) or dict(mode='whole')
@@ -334,8 +339,8 @@ def _names(args: argparse.Namespace) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, _names(args))]
-        costs = list(cost_tables(args.cost)) if args.cost else []
+        runs = [read_run(folder, readable(name)) for folder, name in zip(args.work_dirs, _names(args))]
+        costs = list(cost_tables(json.loads(args.cost.read_text(encoding='utf-8')))) if args.cost else []
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
     tables = list(score_tables(runs))
@@ -343,9 +348,9 @@ def main(argv: list[str] | None = None) -> None:
         args.out, 'report.html.j2', runs=runs, tables=tables, costs=costs, training=list(training_charts(runs)),
         thresholds=list(threshold_charts(runs)),
         pairs=[(run, list(pictures(run, args.pairs, args.device)), pair_table(run)) for run in runs])
-    markdown = '\n\n'.join(table.markdown() for table in [*tables, *costs])
+    markdown = readable('\n\n'.join(table.markdown() for table in [*tables, *costs]))
     WholeFileBackend().put(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))
-    print(f'{markdown}\n\nThe page: {args.out}')
+    print(readable(f'{markdown}\n\nThe page: {args.out}'))
 
 
 if __name__ == '__main__':

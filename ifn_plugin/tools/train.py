@@ -12,7 +12,9 @@ from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_proc
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a change detector')
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser.add_argument(
+        '--resume', action='store_true',
+        help='go on from the last checkpoint in the work dir, or from that of --cfg-options load_from=CHECKPOINT')
     parser.add_argument(
         '--amp', action='store_true', help="automatic mixed precision: mmengine's on a GPU, bfloat16 on a CPU")
     add_arguments(parser)
@@ -23,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     cfg.resume = args.resume
-    if args.resume and cfg.get('load_from'):
-        # mmengine would go on from there instead of from the run's own checkpoint
+    if args.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
+        # the weights that the run began with: mmengine would go on from there instead of from its own checkpoint
         cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:
             # the second for WholeCheckpointHook, should that checkpoint be gone

@@ -251,3 +251,32 @@ def test_moments_of_large_images_are_exact(tmp_path):
     np.save(files[2], np.zeros((5000, 5000), np.int8))
     pair = _read((LoadPair(), LoadChangeLabel()), files)
     assert pair.moments == pytest.approx(np.array([[200.] * 3, [40000.] * 3]))
+
+
+def test_packed_labels_with_ignored_pixels(root, check, tmp_path):
+    """They have one convention, which none of the others is measured by."""
+    for path in (root / 'train').rglob('*.png'):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if path.parent.name == 'label':
+            image = (image // 255).astype(np.int8)
+            if path.stem < '0003':
+                image[:20] = -1
+        np.save(path.with_suffix('.npy'), image)
+    settings = data_set(root, 'train', img_suffix='.npy', seg_map_suffix='.npy')
+    Config(dict(train_dataloader=dict(dataset=settings))).dump(tmp_path / 'config.py')
+    assert 'label values: 0, 1, 255' in check(tmp_path / 'config.py')[1]
+
+
+def test_names_that_are_no_utf8(root, check, tmp_path):
+    try:
+        (root / 'train/A/0001.png').rename(root / 'train/A/\udcb3\udcc7.png')
+    except OSError:
+        pytest.skip('this file system has UTF-8 only')
+    found, _ = check(root, '--out', tmp_path / 'page.html', '--pictures', 0, errors=2)
+    assert re.search(r'missing: \S*B/\?\?\.\*', found) and '/B/??.*' in (tmp_path / 'page.html').read_text()
+
+
+def test_a_number_of_pictures_below_0(capsys):
+    with pytest.raises(SystemExit):
+        main(['folder', '--pictures', '-1'])
+    assert '--pictures -1: use 0 for none' in capsys.readouterr().err

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from ifn_plugin.tools.compare import (
     RunError,
     _cost_columns,
+    _cost_tables,
     _measure_cost,
     combine,
     draw,
@@ -151,6 +152,15 @@ def test_only_the_model_is_taken():
     assert config.model.pretrained is True and config.model.norm_cfg.type == 'SyncBN'
 
 
+@pytest.mark.parametrize('given, divisor', [(dict(), 1), (dict(size_divisor=None), 1), (dict(size_divisor=32), 32)])
+def test_crops_are_padded_to_the_protocols_size(given, divisor):
+    protocol = Config(dict(test_cfg=dict()))
+    made = combine(protocol, Config(dict(model=dict(data_preprocessor=dict(size=(512, 512), **given)))), 0)
+    assert made.model.data_preprocessor == dict(size=None, size_divisor=divisor)
+    unpadded = Config(dict(model=dict(data_preprocessor=dict(size_divisor=16))))
+    assert combine(protocol, unpadded, 0).model.data_preprocessor == dict(size_divisor=16)
+
+
 def test_a_configuration_without_a_model():
     with pytest.raises(SystemExit, match='has no model'):
         combine(Config(dict(test_cfg=dict())), Config(dict(work=1)), 0)
@@ -162,6 +172,13 @@ def test_two_at_work_in_one_folder(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match='another process is at work'):
             run(tmp_path)
+
+
+def test_a_name_like_the_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr('ifn_plugin.tools.compare.run', lambda folder: (_ for _ in ()).throw(RunError('no run')))
+    with pytest.raises(SystemExit, match='1 runs failed'):
+        main([str(PROTOCOL), str(UNET), '--names', 'lock', '--seeds', '0', '--work-dir', str(tmp_path)])
+    assert (tmp_path / 'comparison.md').is_file()
 
 
 def test_spread():
@@ -199,9 +216,10 @@ def test_cost_of_all_models_together(tmp_path, monkeypatch):
     def measure(command, **settings):
         calls.append(command)
         names = command[command.index('--names') + 1:command.index('--variants')]
-        cases = [dict(task=task, size=64, batch=2, rows=[]) for task in ('inference', 'train')]
+        rows = [dict(config=names[0], variant='float32', seconds=[0.2], peak_memory=2**30)]
+        cases = [dict(task=task, size=64, batch=2, rows=rows) for task in ('inference', 'train')]
         counts = [dict(config=name, parameters=10**6, macs=10**9) for name in names]
-        (tmp_path / 'cost.json').write_text(json.dumps(dict(counts=counts, cases=cases)))
+        (tmp_path / 'cost.json').write_text(json.dumps(dict(device='a machine', counts=counts, cases=cases)))
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr('subprocess.run', measure)
@@ -214,8 +232,11 @@ def test_cost_of_all_models_together(tmp_path, monkeypatch):
     assert run('b') == 1 and {str(tmp_path / name / 'seed0.py') for name in 'ab'} < set(calls[0])
     assert run('a') == 1 and run('a', '128x2') == 2
     (tmp_path / 'cost.json').write_text((tmp_path / 'cost.json').read_text()[:-30])
-    assert _cost_columns(tmp_path) == {} and run('a') == 3
-    assert _cost_columns(tmp_path)['a'] == {'parameters, millions': '1.00', 'GMAC a pair': '1.00'}
+    assert _cost_columns(tmp_path) == {} and _cost_tables(tmp_path) == [] and run('a') == 3
+    assert _cost_columns(tmp_path)['b'] == {'parameters, millions': '1.00', 'GMAC a pair': '1.00'}
+    text = '\n'.join(_cost_tables(tmp_path))
+    assert text.startswith('### Cost\n\n### a machine\n\n| configuration |')
+    assert '### train, 64×64, batch 2\n' in text and '| a | float32 | 200 | 1.00 |' in text
 
 
 def test_cost_stands_beside_the_scores():

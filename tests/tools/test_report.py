@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ifn_plugin.evaluation import scores
 from ifn_plugin.models import IFN
 from ifn_plugin.tools._charts import chart
 from ifn_plugin.tools.report import main, read_run
@@ -202,13 +203,15 @@ def test_any_name_can_be_read_in_charts(recwarn):
     assert not recwarn
 
 
-def test_a_training_begun_anew_replaces_the_former(tmp_path):
-    for name, iterations, loss in (('1', range(100, 500, 100), 9), ('2', range(100, 300, 100), 1)):
+@pytest.mark.parametrize('folders', [('1', '2'), ('', '')], ids=['two files', 'one file'])
+def test_a_training_begun_anew_replaces_the_former(tmp_path, folders):
+    for name, iterations, loss in zip(folders, (range(100, 500, 100), range(100, 300, 100)), (9, 1)):
         path = tmp_path / name / 'vis_data' / 'scalars.json'
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lines = [line for iteration in iterations
                  for line in (dict(loss=loss, iter=iteration, step=iteration), dict(F1=10 * loss, step=iteration))]
-        path.write_text('\n'.join(map(json.dumps, lines)))
+        with path.open('a') as file:
+            file.writelines(f'{json.dumps(line)}\n' for line in lines)
     found = read_run(tmp_path, 'run')
     assert [(entry['iter'], entry['loss']) for entry in found.training] == [(100, 1), (200, 1)]
     assert [(entry['step'], entry['F1']) for entry in found.validations] == [(100, 10), (200, 10)]
@@ -217,3 +220,39 @@ def test_a_training_begun_anew_replaces_the_former(tmp_path):
 def test_logs_directly_in_the_work_dir_are_found(run, tmp_path):
     shutil.copytree(next(path.parent for path in run.glob('*/vis_data/scalars.json')), tmp_path / 'vis_data')
     assert read_run(tmp_path, 'run').training
+
+
+@pytest.mark.parametrize('kept', [True, False])
+def test_pictures_are_by_the_configuration_of_the_record(run, tmp_path, kept):
+    """Not by that of another test, whose panels lie in the same folder."""
+    copy = shutil.copytree(run, tmp_path / 'run')
+    (copy / 'panels' / 'vis_data').mkdir(parents=True)
+    (copy / 'panels' / 'vis_data' / 'config.py').write_text("model = dict(type='other')\n")
+    path = next(copy.glob('*/evaluation_test.json'))
+    content = json.loads(path.read_text())
+    expected = content.pop('config')
+    if not kept:  # as by former versions
+        path.write_text(json.dumps(content))
+        expected = (path.parent / 'vis_data' / 'config.py').read_text()
+    assert 'crop_size' in expected and read_run(copy, 'run').config == expected
+
+
+def test_scores_of_a_metric_with_a_prefix(tmp_path):
+    path = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    lines = [{'loss': 1, 'iter': 2, 'step': 2}, {'change/F1': 50., 'change/AP': 60., 'mIoU': 70., 'step': 2},
+             {'one/F1': 50., 'two/F1': 60., 'step': 4}]
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    validated, = read_run(tmp_path, 'run').validations
+    assert (validated['F1'], validated['AP'], validated['mIoU']) == (50, 60, 70)
+
+
+def test_names_that_are_no_utf8(tmp_path, capsys):
+    counts = (1, 2, 3, 4)
+    pair = dict(files=['A/\udcb3.png', 'B/\udcb3.png', 'label/\udcb3.png'], counts=counts, **scores(*counts))
+    (tmp_path / '1').mkdir()
+    (tmp_path / '1' / 'evaluation_test.json').write_text(json.dumps(
+        dict(protocols={'': dict(metrics=scores(*counts), pairs=[pair])})))
+    main([str(tmp_path), '--names', 'run \udcb3', '--pairs', '0', '--out', str(tmp_path / 'page.html')])
+    assert '<td>?</td>' in (tmp_path / 'page.html').read_text()
+    assert '| run ? | test |' in capsys.readouterr().out and '| run ? |' in (tmp_path / 'page.md').read_text()
