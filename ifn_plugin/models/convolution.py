@@ -55,7 +55,7 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     From six rows come four, by 6 multiplications where there were 12: six convolutions of 1×3, each over a quarter of
     the rows. Rounding errors are two to three times the direct convolution's. In two dimensions it would be fewer
-    multiplications still, but more to move, and larger errors.
+    multiplications still, but more to move.
 
     Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308.
 
