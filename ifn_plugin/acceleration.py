@@ -16,6 +16,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, autocast
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from .registry import HOOKS
 
@@ -35,7 +36,9 @@ def accelerate(model: nn.Module,
         channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
         dtype: Precision of autocast around the whole forward pass, losses and validation included: ``'float32'`` (no
             autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
-        compile: Compile the backbone, the neck and the heads with ``torch.compile``; a dict holds its arguments.
+        compile: Compile the backbone, the neck and the heads with ``torch.compile``; a dict holds its arguments. Each
+            size of batch and image is compiled by itself, eight at most (torch's ``recompile_limit``), unless the dict
+            says ``dynamic=None``, torch's default. What cannot be compiled runs as it is written, with one warning.
         window_batch: How many windows of an image pass the network at once with ``test_cfg.mode='slide'``.
         keep_memory: On a CPU, let the whole process keep freed memory for what comes next: the system would zero each
             map's pages anew. Takes more memory. Only with glibc, Linux's usual C library; elsewhere nothing happens.
@@ -144,8 +147,7 @@ def _compiler_works(device: str) -> bool:
     try:
         torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # whatever it is: dynamo, inductor, triton and the system's compiler have errors each
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _warn(f'torch.compile does not work here, going on without it: {reason}')
+        _warn(f'torch.compile does not work here, going on without it: {_reason(error)}')
         return False
     return True
 
@@ -158,8 +160,28 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
             if name == 'decode_head' and getattr(module, 'with_cp', False):  # IFNHead's
                 _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
             if module is not None:
-                # in mmseg, heads call their own forward by name, past what Module.compile replaces
-                _bind(module, 'forward', torch.compile(type(module).forward, **options))
+                # In mmseg, heads call their own forward by name, past what Module.compile replaces. And each size is
+                # compiled by itself: one graph for all takes inductor four times as long to compile, where it can.
+                forward = torch.compile(type(module).forward, **dict(dynamic=False) | options)
+                _bind(module, 'forward', _or_as_written(forward))
+
+
+def _or_as_written(compiled: Callable) -> Callable:
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return compiled(self, *args, **kwargs)
+        except TorchDynamoException as error:
+            _warn(f'torch.compile fails for {type(self).__name__}, going on without it: {_reason(error)}')
+            _bind(self, 'forward', type(self).forward)
+            return type(self).forward(self, *args, **kwargs)
+
+    return forward
+
+
+def _reason(error: Exception) -> str:
+    error = getattr(error, 'inner_exception', error)  # dynamo's first line names the backend only
+    return f'{type(error).__name__}: {error}'.splitlines()[0]
 
 
 def _batched_slide_inference(window_batch: int) -> Callable:

@@ -119,9 +119,14 @@ class RasterPair:
                 raise ValueError(f'{path} has {what}, so it cannot be aligned. Give it a coordinate system (by '
                                  'gdalwarp where there are control points, else by gdal_edit.py -a_srs and -a_ullr), '
                                  'or leave out --align for images that already lie on each other.')
-        return self._stack.enter_context(
-            WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width, height=first.height,
-                      resampling=Resampling.bilinear, **_outside(second)))
+        try:
+            warped = WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width,
+                               height=first.height, resampling=Resampling.bilinear, **_outside(second))
+        except Exception as error:  # GDAL's, which rasterio has in a private module only
+            raise ValueError(f'{self.paths[1]} ({second.crs}) cannot be aligned with {self.paths[0]} ({first.crs}): '
+                             f'{error}. Give both a coordinate system that leads to the other by gdal_edit.py -a_srs, '
+                             'or leave out --align for images that already lie on each other.') from error
+        return self._stack.enter_context(warped)
 
     def _find_difference(self, first: Any, second: Any) -> str:
         """In what the grids differ, in words; empty if they do not."""

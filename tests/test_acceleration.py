@@ -165,6 +165,40 @@ def test_activation_checkpointing_and_compilation_exclude_each_other(monkeypatch
     assert len(warnings) == 1 and 'with_cp has no effect' in warnings[0]
 
 
+def test_each_size_is_compiled_by_itself(eager):
+    graphs = []
+
+    def compiler(graph, inputs):
+        graphs.append([tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor) and x.dim() == 4])
+        assert not any(isinstance(x, torch.SymInt) for x in inputs)
+        return graph.forward
+
+    detector = build_detector()
+    accelerate(detector, **OFF | dict(compile=dict(backend=compiler)))
+    for n, height, width in ((1, 64, 64), (1, 80, 48), (2, 64, 50), (1, 64, 64)):
+        size = dict(n=n, height=height, width=width)
+        # the largest image's size is a compiled graph's input; 50 is no multiple of 16
+        torch.testing.assert_close(logits(detector, **size), logits(eager, **size), rtol=0, atol=1e-4)
+        assert any((n, 6, height, width) in shapes for shapes in graphs)
+    assert len(graphs) == 2 * 3
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_written(eager, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+
+    def compiler(graph, inputs):
+        raise ZeroDivisionError('strides of -1')
+
+    detector = build_detector()
+    accelerate(detector, **OFF | dict(compile=dict(backend=compiler)))
+    assert torch.equal(logits(detector), logits(eager))
+    reason = 'going on without it: ZeroDivisionError: strides of -1'
+    assert warnings == [f'torch.compile fails for IFN, {reason}', f'torch.compile fails for IFNHead, {reason}']
+    assert torch.equal(logits(detector), logits(eager))
+    assert len(warnings) == 2
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does compute in float16')
 def test_what_the_device_cannot_do_is_left_out_with_a_warning(eager, monkeypatch):
     warnings = []

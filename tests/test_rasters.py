@@ -234,6 +234,13 @@ def test_align_needs_coordinate_systems(files, tmp_path, profile, what):
             RasterPair(*pair, align=True)
 
 
+def test_no_way_between_two_coordinate_systems(files, tmp_path):
+    paths, images = files(100, 100)
+    site = write(tmp_path / 'site.tif', images[1], crs='LOCAL_CS["site", UNIT["metre", 1]]')
+    with pytest.raises(ValueError, match=r'site\.tif \(LOCAL_CS.* cannot be aligned with \S+a\.tif \(EPSG.*-a_srs'):
+        RasterPair(paths[0], site, align=True)
+
+
 @pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
 @pytest.mark.parametrize('profile', [
     dict(crs=None), dict(crs=None, transform=None), dict(crs='EPSG:4326', transform=None, gcps=POINTS)])

@@ -34,7 +34,8 @@ def _pair_up(x: Tensor) -> Tensor:
     """Both dates' maps in turn, (2·N, C, H, W) → side by side, (N, 2·C, H, W), in the memory format that they have."""
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.cat((x[0::2], x[1::2]), dim=1)
-    return x.reshape(x.shape[0] // 2, -1, *x.shape[2:])
+    # channels by number: with -1, inductor cannot order the strides once sizes are symbolic
+    return x.reshape(x.shape[0] // 2, 2 * x.shape[1], *x.shape[2:])
 
 
 def _spread_when_loaded(encoder: nn.Module, in_channels: int) -> None:
