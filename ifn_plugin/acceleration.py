@@ -1,6 +1,7 @@
 """Faster training and inference of any detector: memory format, mixed precision, compilation, batches of windows."""
 
 import ctypes
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -136,7 +137,8 @@ def _keep_freed_memory() -> None:
 
 
 def release_memory() -> None:
-    """Give back to the system what the first iterations, compilation above all, left between the maps in use."""
+    """Give back to the system what the first iterations left, compilation above all: circles of objects, too."""
+    gc.collect()
     malloc_trim = _glibc('malloc_trim')
     if malloc_trim is not None:
         malloc_trim(0)

@@ -323,6 +323,9 @@ def use_and_free():
 before = use_and_free()
 accelerate(torch.nn.Identity(), channels_last=False, dtype='float32', compile=False)
 kept = use_and_free()
+circle = [torch.ones(2**26)]
+circle.append(circle)
+del circle
 hook = AccelerationHook()
 hook.after_test_iter(None, 0)
 still = resident()

@@ -4,7 +4,6 @@ Every row is a process of its own, and they take turns, so that what else the ma
 """
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -350,7 +349,6 @@ def _process_memory() -> int:
 
 def _free_memory() -> None:
     """Leave nothing of one case to the next: an accelerated model holds itself in a circle."""
-    gc.collect()
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
