@@ -17,7 +17,6 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, autocast
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from .registry import HOOKS
 
@@ -169,6 +168,7 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
 
 
 def _or_as_written(compiled: Callable) -> Callable:
+    from torch._dynamo.exc import TorchDynamoException  # half a second, which only compilation shall cost
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         try:

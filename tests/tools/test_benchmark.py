@@ -10,53 +10,60 @@ CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x25
 
 
 @pytest.fixture(scope='module')
-def report(tmp_path_factory, python, levir_like):
-    """Markdown and JSON of two configurations and one that cannot be built."""
+def benchmark(tmp_path_factory, python, levir_like):
+    """A function that runs the command on configurations by name, and gives its Markdown and JSON."""
     folder = tmp_path_factory.mktemp('benchmark')
-    (folder / 'broken.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(in_chanels=3))\n')
-    (folder / 'cp.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict(with_cp=True))\n')
-    output = python('-m', 'ifn_plugin.tools.benchmark', CONFIG, folder / 'cp.py', folder / 'broken.py', '--names', 'a',
-                    'b', 'broken', '--variants', 'float32', '--inference', '32x3', '--train', '192x1',
-                    '--end-to-end', 2, '--data', '--cold-data', '--data-root', levir_like, '--rounds', 2,
-                    '--out', folder / 'out' / 'report')
-    markdown = (folder / 'out' / 'report.md').read_text()
-    assert markdown.strip() in output
-    return markdown, json.loads((folder / 'out' / 'report.json').read_text())
+    for name, setting in (('a', 'with_cp=False'), ('b', 'with_cp=True'), ('broken', 'with_copy=True')):
+        (folder / f'{name}.py').write_text(
+            f'_base_ = [{str(CONFIG)!r}]\nmodel = dict(decode_head=dict({setting}))\n'
+            'train_dataloader = dict(num_workers=1)\n')
+
+    def run(names, *arguments):
+        output = python('-m', 'ifn_plugin.tools.benchmark', *(folder / f'{name}.py' for name in names),
+                        '--names', *names, '--variants', 'float32', *arguments, '--data-root', levir_like,
+                        '--rounds', 2, '--out', folder / 'out' / 'report')
+        markdown = (folder / 'out' / 'report.md').read_text()
+        assert markdown.strip() in output
+        return markdown, json.loads((folder / 'out' / 'report.json').read_text())
+
+    return run
 
 
-def test_counts(report):
-    # IFN.md's figures by the field's counter: 78.92 GMAC at 256×256, and at 32×32 a sixty-fourth
-    first = report[1]['counts'][0]
+def test_network(benchmark):
+    """Two configurations, and one that cannot be built, which does not stop the others. In one test: it takes long."""
+    markdown, result = benchmark(['a', 'b', 'broken'], '--inference', '32x3', '--train', '192x1')
+    # by the field's counter: 78.92 GMAC at 256×256, and at 32×32 a sixty-fourth
+    first = result['counts'][0]
     assert first['parameters'] == 14_714_688 + 21_012_861 and first['trainable'] == 21_012_861
     assert first['macs'] / 1e9 == pytest.approx(78.92 / 64, rel=0.01)
-    assert '| a | 35,727,549 | 21,012,861 | 1.2' in report[0]
-
-
-def test_every_case_has_a_row_for_each_and_ratios_against_the_first(report):
-    cases = report[1]['cases']
-    assert [(case['task'], case['size'], case['batch']) for case in cases] == [
-        ('inference', 32, 3), ('train', 192, 1), ('end_to_end', 0, 2), ('data', 0, 1), ('cold_data', 0, 1)]
+    assert '| a | 35,727,549 | 21,012,861 | 1.2' in markdown
+    # a row for each in every case
+    cases = result['cases']
+    assert [(case['task'], case['size'], case['batch']) for case in cases] == [('inference', 32, 3), ('train', 192, 1)]
     for case in cases:
         assert [row['config'] for row in case['rows']] == ['a', 'b', 'broken']
         for row in case['rows'][:2]:
             assert len(row['seconds']) == 2 and all(0 < second < 10 for second in row['seconds'])
-    inference = cases[0]['rows']
-    medians = [sum(row['seconds']) / 2 for row in inference[:2]]
-    line = next(line for line in report[0].splitlines() if line.startswith('| b | float32 |'))
+        assert 'with_copy' in case['rows'][2]['error']
+    assert 'failed:' in markdown
+    # ratios against the first
+    medians = [sum(row['seconds']) / 2 for row in cases[0]['rows'][:2]]
+    line = next(line for line in markdown.splitlines() if line.startswith('| b | float32 |'))
     assert float(re.findall(r'\| ([\d.]+) \| [\d.]+ \(', line)[0]) == pytest.approx(medians[0] / medians[1], abs=0.01)
-
-
-def test_peak_memory_is_measured(report):
-    """Of the process, libraries and weights included; less with activation checkpointing."""
-    without, with_cp = (row['peak_memory'] for row in report[1]['cases'][1]['rows'][:2])
+    # memory of the process, libraries and weights included; less with activation checkpointing
+    without, with_cp = (row['peak_memory'] for row in cases[1]['rows'][:2])
     assert 2**28 < with_cp < 2**33
     assert with_cp < without
 
 
-def test_a_configuration_that_fails_does_not_stop_the_others(report):
-    for case in report[1]['cases'][:3]:
-        assert 'in_chanels' in case['rows'][2]['error']
-    assert 'failed:' in report[0] and 'Train, with its data pipeline, batch 2' in report[0]
+def test_data(benchmark):
+    markdown, result = benchmark(['a', 'broken'], '--end-to-end', 2, '--data', '--cold-data')
+    assert [(case['task'], case['size'], case['batch']) for case in result['cases']] == [
+        ('end_to_end', 0, 2), ('data', 0, 1), ('cold_data', 0, 1)]
+    for case in result['cases']:
+        assert len(case['rows'][0]['seconds']) == 2 and all(0 < second < 10 for second in case['rows'][0]['seconds'])
+    assert 'with_copy' in result['cases'][0]['rows'][1]['error']
+    assert 'Train, with its data pipeline, batch 2' in markdown
 
 
 def test_onnx_runtime(python, tmp_path):
