@@ -162,7 +162,7 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
                 _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
             if module is not None:
                 # In mmseg, heads call their own forward by name, past what Module.compile replaces. And each size is
-                # compiled by itself: one graph for all takes inductor four times as long to compile, where it can.
+                # compiled by itself: one graph for all takes inductor several times as long, where it can.
                 forward = torch.compile(type(module).forward, **dict(dynamic=False) | options)
                 _bind(module, 'forward', _or_as_written(forward))
 

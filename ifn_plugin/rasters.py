@@ -122,7 +122,7 @@ class RasterPair:
         try:
             warped = WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width,
                                height=first.height, resampling=Resampling.bilinear, **_outside(second))
-        except Exception as error:  # GDAL's, which rasterio has in a private module only
+        except Exception as error:  # GDAL's have no public class; raised again in full, with its cause
             raise ValueError(f'{self.paths[1]} ({second.crs}) cannot be aligned with {self.paths[0]} ({first.crs}): '
                              f'{error}. Give both a coordinate system that leads to the other by gdal_edit.py -a_srs, '
                              'or leave out --align for images that already lie on each other.') from error
