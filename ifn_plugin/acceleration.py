@@ -18,6 +18,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, autocast
 from torch import Tensor, nn
 
+from .models.convolution import is_dynamo_compiling
 from .registry import HOOKS
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
@@ -36,12 +37,14 @@ def accelerate(model: nn.Module,
         channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
         dtype: Precision of autocast around the whole forward pass, losses and validation included: ``'float32'`` (no
             autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
-        compile: Compile the backbone, the neck and the heads with ``torch.compile``; a dict holds its arguments. Each
-            size of batch and image is compiled by itself, eight at most (torch's ``recompile_limit``), unless the dict
-            says ``dynamic=None``, torch's default. What cannot be compiled runs as it is written, with one warning.
+        compile: Compile inference in one graph, and for training the backbone, the neck and the heads, with
+            ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled by itself, eight at
+            most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
+            compiled runs as it is written, with one warning.
         window_batch: How many windows of an image pass the network at once with ``test_cfg.mode='slide'``.
-        keep_memory: On a CPU, let the whole process keep freed memory for what comes next: the system would zero each
-            map's pages anew. Takes more memory. Only with glibc, Linux's usual C library; elsewhere nothing happens.
+        keep_memory: On a CPU, let the whole process keep freed memory for what comes next, from the second pass on
+            where it compiles: the system would zero each map's pages anew. Only with glibc, Linux's usual C library;
+            elsewhere nothing happens.
 
     Returns:
         The precision in use. What the machine cannot do is left out with a warning.
@@ -58,17 +61,22 @@ def accelerate(model: nn.Module,
     precision = _usable_dtype(dtype, place)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    forward = type(model).forward
     if precision != torch.float32:
-        _bind(model, 'forward', _under_autocast(type(model).forward, device, precision))
+        forward = _under_autocast(forward, device, precision)
         postprocess_result = getattr(type(model), 'postprocess_result', None)
         if postprocess_result is not None:
             _bind(model, 'postprocess_result', _from_float32(postprocess_result))
     if window_batch > 1 and hasattr(model, 'slide_inference'):
         _bind(model, 'slide_inference', _batched_slide_inference(window_batch))
-    if keep_memory and device == 'cpu':
-        _keep_freed_memory()
+    keep_memory = keep_memory and device == 'cpu'
     if compile and _compiler_works(device):
         _compile(model, compile if isinstance(compile, dict) else {})
+        forward = _settling(forward, keep_memory)
+    elif keep_memory:
+        _keep_freed_memory()
+    if forward is not type(model).forward:
+        _bind(model, 'forward', forward)
     return precision
 
 
@@ -136,11 +144,31 @@ def _keep_freed_memory() -> None:
 
 
 def release_memory() -> None:
-    """Give back to the system what the first iterations left, compilation above all: circles of objects, too."""
+    """Give back to the system what is not in use, circles of objects included."""
     gc.collect()
     malloc_trim = _glibc('malloc_trim')
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def _settling(forward: Callable, keep_memory: bool) -> Callable:
+    graphs: int | None = None
+
+    def settling_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # One pass after a compilation, and so after the backward pass's, too. What the compiler leaves, 0.2 GiB the
+        # first time, would lie between the maps for good once memory is kept.
+        nonlocal graphs
+        compiled = torch._dynamo.utils.counters['stats']['unique_graphs']
+        if graphs is None:
+            graphs = -1
+        elif graphs != compiled:
+            graphs = compiled
+            release_memory()
+            if keep_memory:
+                _keep_freed_memory()
+        return forward(self, *args, **kwargs)
+
+    return settling_forward
 
 
 def _compiler_works(device: str) -> bool:
@@ -154,6 +182,10 @@ def _compiler_works(device: str) -> bool:
 
 
 def _compile(model: nn.Module, options: dict[str, Any]) -> None:
+    # Inference in one graph: between two, the features of every level would be held until the last has used its own
+    encode_decode = getattr(type(model), 'encode_decode', None)
+    if encode_decode is not None:
+        _bind(model, 'encode_decode', _compiled(encode_decode, options))
     # Not the whole step, as mmengine's `compile` setting: its data samples make a new graph of every batch
     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
         part = getattr(model, name, None)
@@ -161,24 +193,31 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
             if name == 'decode_head' and getattr(module, 'with_cp', False):  # IFNHead's
                 _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
             if module is not None:
-                # In mmseg, heads call their own forward by name, past what Module.compile replaces. And each size is
-                # compiled by itself: one graph for all takes inductor several times as long, where it can.
-                forward = torch.compile(type(module).forward, **dict(dynamic=False) | options)
-                _bind(module, 'forward', _or_as_written(forward))
+                # in mmseg, heads call their own forward by name, past what Module.compile replaces
+                forward = _compiled(type(module).forward, options, training_only=encode_decode is not None)
+                _bind(module, 'forward', forward)
 
 
-def _or_as_written(compiled: Callable) -> Callable:
+def _compiled(function: Callable, options: dict[str, Any], training_only: bool = False) -> Callable:
+    """A method, compiled; as it is written within another's graph, or where the compiler fails."""
     from torch._dynamo.exc import TorchDynamoException  # half a second, which only compilation shall cost
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return compiled(self, *args, **kwargs)
-        except TorchDynamoException as error:
-            _warn(f'torch.compile fails for {type(self).__name__}, going on without it: {_reason(error)}')
-            _bind(self, 'forward', type(self).forward)
-            return type(self).forward(self, *args, **kwargs)
+    # each size by itself: one graph for all takes inductor several times as long, where it can
+    compiled = torch.compile(function, **dict(dynamic=False) | options)
+    works = True
 
-    return forward
+    def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        nonlocal works
+        if not is_dynamo_compiling() and works and (torch.is_grad_enabled() or not training_only):
+            try:
+                return compiled(self, *args, **kwargs)
+            except TorchDynamoException as error:
+                _warn(f'torch.compile fails for {type(self).__name__}.{function.__name__}, going on without it: '
+                      f'{_reason(error)}')
+                works = False
+        return function(self, *args, **kwargs)
+
+    return method
 
 
 def _reason(error: Exception) -> str:
@@ -261,7 +300,6 @@ class AccelerationHook(Hook):
             window_batch=window_batch,
             keep_memory=keep_memory)
         self.precision: torch.dtype | None = None
-        self._iterations = 0
 
     def before_run(self, runner: Runner) -> None:
         """Accelerate the runner's model, once."""
@@ -288,12 +326,6 @@ class AccelerationHook(Hook):
                 for name, value in state.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-    def _after_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        # of this process: a resumed training goes on with a higher batch_idx
-        self._iterations += 1
-        if self._iterations == 2:
-            release_memory()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Store the weights, and what the optimizer keeps of each, laid out as without the hook."""

@@ -17,7 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 
-from .acceleration import accelerate, release_memory
+from .acceleration import accelerate
 from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
 from .configurations import resolve_config
 from .data import LoadBands, find_loaders, list_images
@@ -81,7 +81,6 @@ class ChangeDetector:
         self.threshold = default if threshold is None else threshold
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)
-        self._compiling = bool(settings['compile'])
         self.loader = find_loaders(cfg)[0]
         steps = [str(step['type']).rpartition('.')[2] for step in dataset_settings(cfg, 'test').get('pipeline') or []]
         others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
@@ -147,9 +146,6 @@ class ChangeDetector:
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
             outputs = self.model.test_step(
                 dict(inputs=list(torch.from_numpy(stacked)), data_samples=samples))
-        if self._compiling:
-            release_memory()
-            self._compiling = False
         logits = torch.stack([output.seg_logits.data for output in outputs])
         # mmseg has taken the sigmoid of a single channel
         changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]

@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Not while exporting: what runs an exported graph has convolutions of its own. torch.compiler has it since 2.3.
-_is_compiling = getattr(torch.compiler, 'is_dynamo_compiling', None) or torch._dynamo.is_compiling
+# torch.compiler has it since 2.3. Unlike its is_compiling, not while exporting.
+is_dynamo_compiling = getattr(torch.compiler, 'is_dynamo_compiling', None) or torch._dynamo.is_compiling
 
 # Below these, moving maps and preparing kernels takes what the multiplications would have taken; and the largest maps,
 # which decide how much memory is needed, have the fewest channels
-SMALLEST_KERNEL = 2**16  # channels in times channels out
-FEWEST_PIXELS = 2048
+SMALLEST_KERNEL, WIDE_KERNEL = 2**14, 2**16  # channels in times channels out
+FEWEST_PIXELS, MOST_PIXELS = 2**11, 2**17  # the latter for kernels that are not wide
 
 
 class Convolution(nn.Conv2d):
@@ -33,7 +33,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.conv2d(x, weight, bias, padding=1)`` of a 3×3 kernel.
 
     Compiled on a CPU and without autograd, large convolutions are :func:`winograd`'s. Uncompiled, each of its steps
-    would pass over the memory; on a GPU, cuDNN chooses among such algorithms by itself.
+    would pass over the memory; on a GPU, cuDNN chooses among such algorithms by itself; and what runs an exported graph
+    has convolutions of its own.
 
     Args:
         x: (N, C, H, W).
@@ -43,11 +44,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (N, O, H, W).
     """
-    if (_is_compiling() and x.device.type == 'cpu' and not torch.is_grad_enabled()
-            and weight[:, :, 0, 0].numel() >= SMALLEST_KERNEL
-            and x[:, 0].numel() >= FEWEST_PIXELS):
+    if (is_dynamo_compiling() and x.device.type == 'cpu' and not torch.is_grad_enabled()
+            and _spares_time(weight[:, :, 0, 0].numel(), x[:, 0].numel())):
         return winograd(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=1)
+
+
+def _spares_time(kernel: int, pixels: int) -> bool:
+    if kernel < SMALLEST_KERNEL or pixels < FEWEST_PIXELS:
+        return False
+    return kernel >= WIDE_KERNEL or pixels <= MOST_PIXELS
 
 
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

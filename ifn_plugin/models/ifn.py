@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_encoder_weights, spread_channels
 from ..registry import MODELS
-from .convolution import Convolution
+from .convolution import Convolution, is_dynamo_compiling
 
 # Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
 VGG16_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -208,9 +208,14 @@ class IFN(BasePairEncoder):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
-        maps = []
+        maps: list[Tensor] = []
         for index, layer in enumerate(self.features):
-            x = layer(x)
+            if index - 1 in self.taps and is_dynamo_compiling():
+                # From the pair's map, which so takes the place of x. The compiler would keep x, and pair it up only
+                # when the decoder needs it, next to the decoder's own maps.
+                x = torch.stack([layer(date) for date in maps[-1].chunk(2, dim=1)], dim=1).flatten(0, 1)
+            else:
+                x = layer(x)
             if index in self.taps:
                 maps.append(_pair_up(x))
         return maps

@@ -161,7 +161,6 @@ class Subject:
         except Exception:
             self.stop()  # it must not take memory from the others
             raise
-        release_memory()  # as the hook does
         _reset_peak_memory()
 
     def run(self) -> float:

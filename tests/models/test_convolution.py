@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ifn_plugin.models import convolution
 from ifn_plugin.models.convolution import Convolution, convolve, winograd
 
 
@@ -53,12 +54,19 @@ def is_winograds(x, weight, bias, function=convolve):
 
 
 @torch.no_grad()
-def test_large_convolutions_are_winograds_when_compiled():
-    large = made(2, 512, 128, 32, 32, torch.float32)
-    assert is_winograds(*large, compiled())
-    assert not is_winograds(*large)
-    assert not is_winograds(*made(2, 256, 128, 32, 32, torch.float32), compiled())
-    assert not is_winograds(*made(2, 512, 128, 31, 32, torch.float32), compiled())
+@pytest.mark.parametrize('channels, height, expected', [
+    (512, 32, True),
+    (512, 31, False),
+    (512, 33, True),
+    (128, 32, True),
+    (128, 33, False),  # at the height from which the test takes maps to be large
+    (64, 32, False),
+])
+def test_large_convolutions_are_winograds_when_compiled(channels, height, expected, monkeypatch):
+    monkeypatch.setattr(convolution, 'MOST_PIXELS', 2 * 32 * 32)
+    arguments = made(2, channels, 128, height, 32, torch.float32)
+    assert is_winograds(*arguments, compiled()) == expected
+    assert not is_winograds(*arguments)
 
 
 def test_training_convolves_directly():
