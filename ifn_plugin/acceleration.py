@@ -155,8 +155,9 @@ def _settling(forward: Callable, keep_memory: bool) -> Callable:
     graphs: int | None = None
 
     def settling_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        # One pass after a compilation, and so after the backward pass's, too. What the compiler leaves, 0.2 GiB the
-        # first time, would lie between the maps for good once memory is kept.
+        # One pass after a compilation, and so after the backward pass's, too; after the first one, whether or not it
+        # could be compiled. What the compiler leaves, 0.2 GiB the first time, would lie between the maps for good once
+        # memory is kept.
         nonlocal graphs
         compiled = torch._dynamo.utils.counters['stats']['unique_graphs']
         if graphs is None:
@@ -199,7 +200,10 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
 
 
 def _compiled(function: Callable, options: dict[str, Any], training_only: bool = False) -> Callable:
-    """A method, compiled; as it is written within another's graph, or where the compiler fails."""
+    """A method, compiled.
+
+    As it is written within another's graph, where the compiler fails and, with ``training_only``, without autograd.
+    """
     from torch._dynamo.exc import TorchDynamoException  # half a second, which only compilation shall cost
 
     # each size by itself: one graph for all takes inductor several times as long, where it can

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 # torch.compiler has it since 2.3. Unlike its is_compiling, not while exporting.
 is_dynamo_compiling = getattr(torch.compiler, 'is_dynamo_compiling', None) or torch._dynamo.is_compiling
 
-# Below these, moving maps and preparing kernels takes what the multiplications would have taken; and the largest maps,
-# which decide how much memory is needed, have the fewest channels
+# Below the least, moving maps and preparing kernels takes what the multiplications would have taken; and the largest
+# maps, which decide how much memory is needed, have the fewest channels
 SMALLEST_KERNEL, WIDE_KERNEL = 2**14, 2**16  # channels in times channels out
 FEWEST_PIXELS, MOST_PIXELS = 2**11, 2**17  # the latter for kernels that are not wide
 
