@@ -1,5 +1,6 @@
 """Loading a pair, and applying the transforms of mmseg to it."""
 
+import functools
 import io
 import random
 import struct
@@ -61,40 +62,55 @@ class _Loader(BaseTransform):
             if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
                 return None
             return mmcv.imfrombytes(content, flag='color', backend='cv2')
-        if content.startswith(b'\x89PNG'):
-            # all of them: decoders pass over what they can do without, such as the way to turn the image
-            _check_sums(content)
+        # all of a PNG's: decoders pass over what they can do without, such as the way to turn the image
+        parts = _check_parts(content) if content.startswith(b'\x89PNG') else set()
         image: np.ndarray | None = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
         # 'unchanged' keeps what 'color' drops, the turning apart: 16 bits and transparent pixels, which are refused
-        if image is not None and b'eXIf' in content and image.dtype == np.uint8 and not _is_transparent(image):
+        if image is not None and b'eXIf' in parts and image.dtype == np.uint8 and not _is_transparent(image):
             return mmcv.imfrombytes(content, flag='color', backend='cv2')
         return image
 
     @staticmethod
     def _map(path: str) -> np.ndarray:
         try:
-            # copy on write: a transform that works in place must not reach the file
-            image = np.load(path, mmap_mode='c', allow_pickle=False)
-            if Path(path).stat().st_size != image.offset + image.nbytes:
-                raise ValueError('its size is not what its header says')
+            with Path(path).open('rb') as file:
+                start = file.read(10)
+                layout = _parse_layout(start + file.read(int.from_bytes(start[8:], 'little')))
+                # copy on write: a transform that works in place must not reach the file
+                image = np.memmap(file, mode='c', **layout)
+                if file.seek(0, io.SEEK_END) != layout['offset'] + image.nbytes:
+                    raise ValueError('its size is not what its header says')
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{path}: no such file.') from error
         except Exception as error:  # there is no end to what a damaged header can raise
             reason = ' '.join(str(error).split())
             raise ValueError(f'{path} is no packed image or is damaged ({reason}). Pack the data set again.') from error
-        return image
+        return np.asarray(image)
 
 
-def _check_sums(content: bytes) -> None:
-    """Compare the parts of a PNG with their checksums (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
-    place = 8
+@functools.lru_cache
+def _parse_layout(header: bytes) -> dict[str, Any]:
+    """How ``np.memmap`` finds the array in a file: the images of a size have one header, which takes long to parse."""
+    file = io.BytesIO(header)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError('it has another version of the format')
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError('it holds objects')
+    return dict(dtype=dtype, shape=shape, order='F' if fortran_order else 'C', offset=file.tell())
+
+
+def _check_parts(content: bytes) -> set[bytes]:
+    """Compare the parts of a PNG with their checksums (https://www.w3.org/TR/png-3/#5Chunk-layout); their kinds."""
+    place, kinds = 8, set()
     while place < len(content):
         length, kind = struct.unpack_from('>I4s', content, place)
         checksum, = struct.unpack_from('>I', content, place + 8 + length)
         if zlib.crc32(memoryview(content)[place + 4:place + 8 + length]) != checksum:
             raise ValueError(f'the checksum of its part {kind!r} differs')
+        kinds.add(kind)
         if kind == b'IEND':
-            return
+            return kinds
         place += 12 + length
     raise ValueError('it has no end')
 
@@ -252,19 +268,20 @@ class LoadChangeLabel(_Loader):
             raise ValueError(f'{path} has {label.dtype} values, but a change label has unsigned bytes (uint8).')
         if self.threshold is not None:
             return self._finish(results, (label > self.threshold).astype(np.uint8))
-        values = set(np.unique(label).tolist())
-        odd = sorted(values - ({0, 255} if self.changed == 255 else {0, 1, 255}))
-        if odd:
+        known = (0, 255) if self.changed == 255 else (0, 1, 255)
+        counts = {value: np.count_nonzero(label == value) for value in known}
+        if sum(counts.values()) < label.size:
+            odd = sorted(set(np.unique(label).tolist()).difference(known))
             shown = ', '.join(map(str, odd[:6])) + (', …' if len(odd) > 6 else '')
             raise ValueError(
                 f'{path} has the values {shown}, but a change label has 0 for unchanged and 255 or 1 for changed. '
                 'Threshold it and save it without loss (PNG, not JPEG), or set threshold=127 in LoadChangeLabel.')
-        if self.changed is None and {1, 255} <= values:
+        if self.changed is None and counts[1] and counts[255]:
             raise ValueError(
                 f'{path} has both 1 and 255. Set changed=1 in LoadChangeLabel if 255 is to be ignored there.')
-        changed = (label == 1) | ((label == 255) if self.changed != 1 else False)
-        ignored = (label == 255) & ~changed
-        return self._finish(results, np.where(ignored, 255, changed).astype(np.uint8))
+        meaning = np.zeros(256, np.uint8)
+        meaning[1], meaning[255] = 1, 255 if self.changed == 1 else 1
+        return self._finish(results, cv2.LUT(label, meaning))
 
     @staticmethod
     def _finish(results: dict[str, Any], label: np.ndarray) -> dict[str, Any]:
