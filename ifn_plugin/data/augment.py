@@ -1,5 +1,6 @@
 """Augmentation that works on what it keeps: the same samples as the usual transforms, at a fraction of their cost."""
 
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,7 @@ class RandomRotateCropFlip(BaseTransform):
         # the matrix of mmcv.imrotate
         centre = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)
         matrix = cv2.getRotationMatrix2D(centre, -angle, 1.) if rotate else None
+        _read_ahead(label)
         for attempt in range(11):
             window = self._draw_window(size)
             place, to_crop = _find_source(window, matrix)
@@ -66,6 +68,8 @@ class RandomRotateCropFlip(BaseTransform):
             crop = _cut(label, place, to_crop, window[2:], cv2.INTER_NEAREST, self.seg_pad_val)
             if self._is_mixed(crop):
                 break
+        for image in images:
+            _read_ahead(image[place])
         crops = [_cut(image, place, to_crop, window[2:], cv2.INTER_LINEAR, self.pad_val) for image in images]
         for prob, axis in zip(self.flip_prob, (1, 0)):
             if np.random.random() < prob:
@@ -103,6 +107,17 @@ def _find_source(window: tuple[int, int, int, int],
     x0, y0 = max(0, int(x.min()) - 2), max(0, int(y.min()) - 2)
     to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
     return np.s_[y0:max(0, int(y.max()) + 4), x0:max(0, int(x.max()) + 4)], to_crop
+
+
+def _read_ahead(part: np.ndarray) -> None:
+    """Have the system fetch a part of a mapped file, where it is not in memory, at once and not bit by bit."""
+    file: Any = part
+    while isinstance(file, np.ndarray):
+        file = file.base
+    if isinstance(file, mmap.mmap) and hasattr(file, 'madvise') and part.size and part.strides[0] > 0:
+        start = part.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        file.madvise(mmap.MADV_WILLNEED, page, start + len(part) * part.strides[0] - page)
 
 
 def _cut(image: np.ndarray, place: tuple[slice, slice], to_crop: np.ndarray | None, size: tuple[int, int],

@@ -1,5 +1,7 @@
 """Against mmseg's transforms, one after the other, with the same random numbers."""
 
+import mmap
+
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
@@ -103,6 +105,43 @@ def test_only_the_needed_region_is_read(pair):
     np.random.seed(0)
     RandomRotateCropFlip((64, 64), rotate_prob=1.)(dict(img=[image, image], gt_seg_map=label))
     assert 64 * 64 * 3 < Watched.read < 100 * 100 * 3
+
+
+@pytest.mark.skipif(not hasattr(mmap.mmap, 'madvise'), reason='the system fetches mapped files as it likes')
+@pytest.mark.parametrize('prob', [0., 1.])
+def test_needed_rows_of_mapped_files_are_fetched_at_once(tmp_path, prob):
+    asked = []
+
+    class Watched(mmap.mmap):
+
+        def madvise(self, option, start, length):
+            asked.append((option, start, start + length))
+            super().madvise(option, start, length)
+
+    shapes = (1000, 1000, 3), (1000, 1000, 3), (1000, 1000)
+    arrays = [np.random.default_rng(0).integers(0, 2, shape, np.uint8) for shape in shapes]
+    mapped = []
+    for number, array in enumerate(arrays):
+        path = tmp_path / str(number)
+        path.write_bytes(bytes(128) + array.tobytes())
+        with path.open('rb') as file:
+            content = Watched(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        mapped.append(np.ndarray(array.shape, np.uint8, content, 128))
+    transform = RandomRotateCropFlip((64, 64), rotate_prob=prob)
+    for seed in range(10):
+        in_memory = apply(transform, dict(img=arrays[:2], gt_seg_map=arrays[2]), seed)
+        assert not asked
+        np.random.seed(seed)
+        results = transform(dict(img=mapped[:2], gt_seg_map=mapped[2]))
+        for a, b in zip(in_memory, (*results['img'], results['gt_seg_map'])):
+            assert np.array_equal(a, b)
+        (_, label_start, label_stop), *images = asked
+        assert label_start == 0 and label_stop >= 128 + arrays[2].size
+        for option, start, stop in images:
+            assert option == mmap.MADV_WILLNEED and start % mmap.PAGESIZE == 0
+            assert 64 * 3000 - 3000 < stop - start < 100 * 3000 + mmap.PAGESIZE
+        assert len(images) == 2
+        asked.clear()
 
 
 def test_image_smaller_than_the_crop(pair):
