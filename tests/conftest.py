@@ -26,8 +26,10 @@ else:
     torch.set_num_threads(2)
 
 
-def pytest_collection_finish():
-    # mmengine collects garbage for every data set: not among what the imports have left
+@pytest.fixture(scope='module', autouse=True)
+def few_objects():
+    """mmengine collects garbage for every data set, not among what imports and former tests have left."""
+    gc.collect()
     gc.freeze()
 
 

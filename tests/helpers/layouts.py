@@ -65,6 +65,7 @@ def run(path, drawn, folder):
     encoder.init_cfg = None
     cfg.work_dir, cfg.log_level, cfg.randomness = str(folder / 'run'), 'ERROR', dict(seed=0)
     cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.checkpoint.save_last = False  # the best is enough
     cfg.train_dataloader.batch_size = 2
     for split in SPLITS:
         cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)

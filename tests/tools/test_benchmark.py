@@ -14,7 +14,8 @@ def benchmark(tmp_path_factory, python, levir_like):
     """A function that runs the command on configurations by name, and gives its Markdown and JSON."""
     folder = tmp_path_factory.mktemp('benchmark')
     for name, part in (('a', ''), ('b', 'decode_head=dict(with_cp=True)'), ('broken', 'backbone=dict(in_chanels=3)')):
-        (folder / f'{name}.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict({part})\n')
+        (folder / f'{name}.py').write_text(f'_base_ = [{str(CONFIG)!r}]\nmodel = dict({part})\n'
+                                            'train_dataloader = dict(num_workers=1)\n')  # fewer batches wait there
 
     def run(names, *arguments):
         output = python('-m', 'ifn_plugin.tools.benchmark', *(folder / f'{name}.py' for name in names),
