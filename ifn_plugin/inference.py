@@ -81,6 +81,7 @@ class ChangeDetector:
         self.threshold = default if threshold is None else threshold
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)
+        self.compiled = bool(settings['compile'])
         self.loader = find_loaders(cfg)[0]
         steps = [str(step['type']).rpartition('.')[2] for step in dataset_settings(cfg, 'test').get('pipeline') or []]
         others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
@@ -120,24 +121,31 @@ class ChangeDetector:
             ValueError: As :meth:`predict`.
         """
         batch: list[np.ndarray] = []
+        full = None
         for pair in read_ahead(self._read, pairs, self.batch_size):
             if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
+                full = batch[0].shape if len(batch) == self.batch_size else full
                 yield from self._detect(batch)
                 batch = []
             batch.append(pair)
         if batch:
-            yield from self._detect(batch)
+            yield from self._detect(batch, fill_up=batch[0].shape == full)
 
-    def probabilities(self, pairs: np.ndarray) -> np.ndarray:
+    def probabilities(self, pairs: np.ndarray, fill_up: bool = False) -> np.ndarray:
         """Probabilities of "changed" for pairs of one size, in one pass.
 
         Args:
             pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair; for a detector of other bands, (N, 2, H, W, C)
                 in grey levels from 0 to 255, float32.
+            fill_up: Where the network is compiled, let ``batch_size`` pairs pass, the last one several times: after
+                full batches, this is faster than to compile for a smaller one.
 
         Returns:
             (N, H, W), float32.
         """
+        number = len(pairs)
+        if fill_up and self.compiled:
+            pairs = pairs[np.minimum(range(self.batch_size), number - 1)]
         # the pipelines give BGR, both dates' channels in one image
         pairs = pairs[..., ::-1] if self.loader.bgr else pairs
         stacked = np.ascontiguousarray(pairs.transpose(0, 1, 4, 2, 3)).reshape(len(pairs), -1, *pairs.shape[2:4])
@@ -148,6 +156,7 @@ class ChangeDetector:
                 dict(inputs=list(torch.from_numpy(stacked)), data_samples=samples))
         logits = torch.stack([output.seg_logits.data for output in outputs])
         # mmseg has taken the sigmoid of a single channel
+        logits = logits[:number]
         changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
         probability: np.ndarray = changed.float().cpu().numpy()
         return probability
@@ -169,8 +178,8 @@ class ChangeDetector:
         stacked = np.stack(dates)
         return stacked[..., ::-1] if self.loader.bgr else stacked
 
-    def _detect(self, batch: list[np.ndarray]) -> Iterator[ChangeMap]:
-        for probability in self.probabilities(np.stack(batch)):
+    def _detect(self, batch: list[np.ndarray], fill_up: bool = False) -> Iterator[ChangeMap]:
+        for probability in self.probabilities(np.stack(batch), fill_up):
             yield ChangeMap(probability, probability > self.threshold)
 
 

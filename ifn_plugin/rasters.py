@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -305,21 +304,23 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
     rows, columns = (_Axis(length, window, overlap) for length in (pair.height, pair.width))
     places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
 
-    def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+    def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray | None, np.ndarray]:
         row, column = place
         images, valid = pair.read(Window(
             columns.read_from(column), rows.read_from(row), columns.window, rows.window))
-        return place, images, valid
+        # where there are no data, there is nothing to compute either, nor to keep
+        return (place, images, valid) if valid.any() else (place, None, np.broadcast_to(False, valid.shape))
 
     below = np.zeros((overlap, pair.width), np.float32)  # what the row of windows above has left
     right = np.zeros((0, 0), np.float32)  # what the window on the left has left
+    nothing = np.broadcast_to(np.float32(0), (rows.window, columns.window))
+    full = False
     for batch in _batches(read_ahead(read, places, detector.batch_size), detector.batch_size):
-        # where there are no data, there is nothing to compute either
-        wanted = [index for index, (_, _, valid) in enumerate(batch) if valid.any()]
-        maps = np.zeros((len(batch), rows.window, columns.window), np.float32)
-        if wanted:
-            maps[wanted] = detector.probabilities(np.stack([batch[index][1] for index in wanted]))
-        for ((row, column), _, valid), probability in zip(batch, maps):
+        wanted = [images for _, images, _ in batch if images is not None]
+        found = iter(detector.probabilities(np.stack(wanted), fill_up=full) if wanted else [])
+        full = full or len(wanted) == detector.batch_size
+        for (row, column), images, valid in batch:
+            probability = nothing if images is None else next(found)
             top, left = rows.start(row), columns.start(column)
             inside = (slice(top - rows.read_from(row), None), slice(left - columns.read_from(column), None))
             part = probability[inside] * rows.weights(row)[:, None] * columns.weights(column)
@@ -528,6 +529,14 @@ def _mean_probability(polygon: Any, changes: Any, probabilities: Any) -> float:
     return float(probabilities.read(1, window=window)[inside].mean()) / FULL
 
 
-def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while batch := list(islice(items, size)):
+def _batches(windows: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """As many windows, in order, as make a full batch of those with images."""
+    batch, wanted = [], 0
+    for window in windows:
+        batch.append(window)
+        wanted += window[1] is not None
+        if wanted in (0, size):
+            yield batch
+            batch, wanted = [], 0
+    if batch:
         yield batch

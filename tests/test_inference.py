@@ -50,6 +50,24 @@ def test_any_size(detector, height, width):
     assert np.isfinite(change.probability).all()
 
 
+def test_compiled_the_last_batch_is_filled_up(detector, checkpoint):
+    """Otherwise it would be compiled by itself."""
+    compiled = []
+
+    def compiler(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    fast = ChangeDetector(CONFIG, checkpoint, 'cpu', batch_size=2, acceleration=dict(compile=dict(backend=compiler)))
+    pairs = [pair(number, 32) for number in range(5)]
+    for found, expected in zip(fast.predict_all(pairs), detector.predict_all(pairs), strict=True):
+        np.testing.assert_allclose(found.probability, expected.probability, rtol=0, atol=1e-5)
+    assert len(compiled) == 1
+    # not without full batches before it
+    fast.predict(*pairs[0])
+    assert len(compiled) == 2
+
+
 def test_many_pairs_come_in_order_in_batches_of_their_size(detector):
     pairs = [pair(number, height) for number, height in enumerate([32, 32, 32, 48, 48, 32, 16])]
     sizes = []
