@@ -58,18 +58,17 @@ class RandomRotateCropFlip(BaseTransform):
         # the matrix of mmcv.imrotate
         centre = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)
         matrix = cv2.getRotationMatrix2D(centre, -angle, 1.) if rotate else None
-        _read_ahead(label)
-        for attempt in range(11):
+        _prefetch(label)
+        for attempt in range(11):  # the last is taken as it is
             window = self._draw_window(size)
             place, to_crop = _find_source(window, matrix)
-            last = attempt == 10  # taken as it is
-            if self.cat_max_ratio < 1 and not last and not (label[place] == 1).any():
+            if self.cat_max_ratio < 1 and attempt < 10 and not (label[place] == 1).any():
                 continue  # nothing to mix, whatever becomes of it
             crop = _cut(label, place, to_crop, window[2:], cv2.INTER_NEAREST, self.seg_pad_val)
             if self._is_mixed(crop):
                 break
         for image in images:
-            _read_ahead(image[place])
+            _prefetch(image[place])
         crops = [_cut(image, place, to_crop, window[2:], cv2.INTER_LINEAR, self.pad_val) for image in images]
         for prob, axis in zip(self.flip_prob, (1, 0)):
             if np.random.random() < prob:
@@ -109,7 +108,7 @@ def _find_source(window: tuple[int, int, int, int],
     return np.s_[y0:max(0, int(y.max()) + 4), x0:max(0, int(x.max()) + 4)], to_crop
 
 
-def _read_ahead(part: np.ndarray) -> None:
+def _prefetch(part: np.ndarray) -> None:
     """Have the system fetch a part of a mapped file, where it is not in memory, at once and not bit by bit."""
     file: Any = part
     while isinstance(file, np.ndarray):
