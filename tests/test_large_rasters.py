@@ -27,7 +27,7 @@ pytest.importorskip('geopandas', reason='geopandas is not installed: pip install
 from rasterio.transform import from_origin  # noqa: E402
 from rasterio.windows import Window  # noqa: E402
 
-from ifn_plugin.rasters import RasterPair, blended_blocks, predict_raster  # noqa: E402
+from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 SIDE = int(os.environ.get('IFN_PLUGIN_RASTERS', '0'))

@@ -19,7 +19,8 @@ from rasterio.control import GroundControlPoint  # noqa: E402
 from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
-from ifn_plugin.rasters import RasterPair, _Axis, blended_blocks, predict_raster, write_polygons  # noqa: E402
+from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster, write_polygons  # noqa: E402
+from ifn_plugin.apis.rasters.blending import _Axis  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
@@ -517,7 +518,8 @@ def test_the_command(files, checkpoint, tmp_path, capsys):
 def test_the_command_without_rasterio(files, checkpoint, tmp_path, monkeypatch):
     import sys
     monkeypatch.setitem(sys.modules, 'rasterio', None)
-    monkeypatch.delitem(sys.modules, 'ifn_plugin.rasters')
-    monkeypatch.delattr('ifn_plugin.rasters')
+    for name in [name for name in sys.modules if name.startswith('ifn_plugin.apis.rasters')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr('ifn_plugin.apis.rasters')
     with pytest.raises(SystemExit, match=r'Rasters need rasterio.*pip install "ifn_plugin\[geo\]"'):
         main([str(CONFIG), str(checkpoint), *map(str, files()[0]), str(tmp_path / 'out')])

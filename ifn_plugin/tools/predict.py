@@ -25,7 +25,7 @@ from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
 if TYPE_CHECKING:
-    from ifn_plugin.rasters import RasterPair
+    from ifn_plugin.apis.rasters import RasterPair
 
 OUTPUTS = ('map', 'probability', 'panel')
 RASTERS = ('.tif', '.tiff', '.vrt', '.jp2', '.img')
@@ -123,7 +123,7 @@ def _write(picture: np.ndarray, path: Path) -> None:
 
 
 def _open_rasters(args: argparse.Namespace, loader: LoadPair) -> 'RasterPair':
-    from ifn_plugin.rasters import RasterPair
+    from ifn_plugin.apis.rasters import RasterPair
 
     bands, scale, dtype = [1, 2, 3], args.scale, 'uint8'
     if isinstance(loader, LoadBands):
@@ -135,7 +135,7 @@ def _open_rasters(args: argparse.Namespace, loader: LoadPair) -> 'RasterPair':
 
 def predict_rasters(args: argparse.Namespace) -> None:
     """Find the changes between two rasters and write what the arguments ask for."""
-    from ifn_plugin import rasters  # not everyone has what it needs
+    from ifn_plugin.apis import rasters  # not everyone has what it needs
 
     if args.polygons is not None and args.polygons.suffix.lower() not in rasters.DRIVERS:
         raise ValueError(f'{args.polygons}: name a file that ends in {" or ".join(rasters.DRIVERS)}.')

@@ -1,0 +1,16 @@
+"""Change maps of rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
+
+try:
+    import geopandas  # noqa: F401
+    import rasterio  # noqa: F401
+except ImportError as error:
+    raise ImportError(f'Rasters need rasterio and geopandas ({error}): pip install "ifn_plugin[geo]".') from error
+
+from .blending import blended_blocks
+from .pair import RasterPair
+from .polygons import DRIVERS, write_polygons
+from .prediction import RasterSummary, predict_raster, preview_map
+from .writing import FULL, NODATA
+
+__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'predict_raster',
+           'preview_map', 'write_polygons']

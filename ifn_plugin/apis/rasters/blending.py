@@ -1,0 +1,121 @@
+"""Overlapping windows whose results are blended, so that no seams are left."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from rasterio.windows import Window
+
+from ...inference import ChangeDetector, read_ahead
+from .pair import RasterPair
+
+
+class _Axis:
+    """Windows along one axis: where each is read, what of it counts, and with which weight.
+
+    Windows start at multiples of ``stride``. Where two overlap, the weights of both sum to 1, rising as half a cosine
+    but for a margin, in which a window sees too little of what surrounds it. A window that would reach over the end is
+    read further inside.
+    """
+
+    def __init__(self, length: int, window: int, overlap: int) -> None:
+        self.length = length
+        self.overlap = overlap
+        self.stride = window - overlap
+        self.window = min(window, length)
+        self.number = max(1, -(-(length - overlap) // self.stride))
+        margin = overlap // 8
+        ramp = np.zeros(overlap, np.float32)
+        if overlap:
+            places = (np.arange(overlap - 2 * margin) + 0.5) / (overlap - 2 * margin)
+            ramp[margin:overlap - margin] = (1 - np.cos(np.pi * places)) / 2
+            ramp[overlap - margin:] = 1
+        self.ramp = ramp
+
+    def start(self, index: int) -> int:
+        """Where the part of a window that counts starts."""
+        return index * self.stride
+
+    def stop(self, index: int) -> int:
+        """Where it stops."""
+        return min(self.start(index) + self.stride + self.overlap, self.length)
+
+    def final(self, index: int) -> int:
+        """Where what no later window adds to stops."""
+        return self.length if index == self.number - 1 else self.start(index + 1)
+
+    def read_from(self, index: int) -> int:
+        """Where a window is read from."""
+        return min(self.start(index), self.length - self.window)
+
+    def weights(self, index: int) -> np.ndarray:
+        """Of the part that counts."""
+        weights = np.ones(self.stop(index) - self.start(index), np.float32)
+        if index > 0:
+            weights[:self.overlap] *= self.ramp[:len(weights)]
+        if index < self.number - 1:
+            weights[-self.overlap or len(weights):] *= 1 - self.ramp
+        return weights
+
+
+def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 1024,
+                   overlap: int = 256) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """Probabilities of "changed" in overlapping windows, blended, block by block from the upper left.
+
+    Args:
+        detector: The detector.
+        pair: The rasters.
+        window: Side of the windows, in pixels.
+        overlap: By how much they overlap, less than half of ``window``.
+
+    Yields:
+        Where a block lies, as rasterio's window; its probabilities, (h, w), float32; where both dates have data.
+    """
+    if not 0 <= 2 * overlap < window:
+        raise ValueError(f'overlap={overlap} is not less than half of window={window}.')
+    rows, columns = (_Axis(length, window, overlap) for length in (pair.height, pair.width))
+    places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
+
+    def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray | None, np.ndarray]:
+        row, column = place
+        images, valid = pair.read(Window(
+            columns.read_from(column), rows.read_from(row), columns.window, rows.window))
+        # where there are no data, there is nothing to compute either, nor to keep
+        return (place, images, valid) if valid.any() else (place, None, np.broadcast_to(False, valid.shape))
+
+    below = np.zeros((overlap, pair.width), np.float32)  # what the row of windows above has left
+    right = np.zeros((0, 0), np.float32)  # what the window on the left has left
+    nothing = np.broadcast_to(np.float32(0), (rows.window, columns.window))
+    full = False
+    for batch in _batches(read_ahead(read, places, detector.batch_size), detector.batch_size):
+        wanted = [images for _, images, _ in batch if images is not None]
+        found = iter(detector.probabilities(np.stack(wanted), fill_up=full) if wanted else [])
+        full = full or len(wanted) == detector.batch_size
+        for (row, column), images, valid in batch:
+            probability = nothing if images is None else next(found)
+            top, left = rows.start(row), columns.start(column)
+            inside = (slice(top - rows.read_from(row), None), slice(left - columns.read_from(column), None))
+            part = probability[inside] * rows.weights(row)[:, None] * columns.weights(column)
+            if column > 0:
+                part[:, :overlap] += right
+            height, width = rows.final(row) - top, columns.final(column) - left
+            block, right = part[:, :width], part[:, width:]
+            if row > 0:
+                block[:overlap] += below[:, left:left + width]
+            if row < rows.number - 1:
+                below[:, left:left + width] = block[height:]
+            yield (Window(left, top, width, height),
+                   block[:height], valid[inside][:height, :width])
+
+
+def _batches(windows: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """As many windows, in order, as make a full batch of those with images."""
+    batch, wanted = [], 0
+    for window in windows:
+        batch.append(window)
+        wanted += window[1] is not None
+        if wanted in (0, size):
+            yield batch
+            batch, wanted = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,98 @@
+"""Changed areas as polygons."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyproj
+import rasterio
+import rasterio.features
+import shapely
+import shapely.geometry
+
+from .writing import FULL, writing
+
+DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
+
+
+def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: float = 0.) -> int:
+    """Write the changed areas of finished rasters as polygons.
+
+    Args:
+        map_path: The change map, from :func:`ifn_plugin.apis.rasters.predict_raster`.
+        probability_path: The probabilities, likewise.
+        out: A GeoPackage (``.gpkg``) or GeoJSON (``.geojson``, in longitude and latitude as its standard says).
+        min_area: Smaller areas are left out, in m².
+
+    Returns:
+        The number of polygons, each with ``area_m2`` and ``mean_probability``. Without a coordinate system, or with a
+        site's own, areas are in the units of the grid squared.
+
+    Raises:
+        OSError: If the file cannot be written; what was there before is kept.
+        ValueError: For another suffix of ``out``.
+    """
+    if out.suffix.lower() not in DRIVERS:
+        raise ValueError(f'{out}: name a file that ends in {" or ".join(DRIVERS)}.')
+    shapes, areas, means = [], [], []
+    with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
+        crs = changes.crs
+        # a site's own system has no place on the earth
+        earthly = crs is not None and pyproj.CRS(crs.to_wkt()).geodetic_crs is not None
+        band, measure = rasterio.band(changes, 1), _measure(crs if earthly else None)
+        # without a mask of the changed, all that is unchanged would be a polygon too
+        for geometry, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=changes.transform):
+            if value != 1:
+                continue
+            polygon = shapely.geometry.shape(geometry)
+            area = measure(polygon)
+            if area < min_area:
+                continue
+            # where pixels touch at a corner only, the outline meets itself: then it becomes several
+            shapes.append(shapely.make_valid(polygon))
+            areas.append(area)
+            means.append(_mean_probability(polygon, changes, probabilities))
+    frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)
+    if out.suffix.lower() == '.geojson' and earthly:
+        frame = frame.to_crs(4326)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f'unfinished-{out.name}')
+    unfinished.unlink(missing_ok=True)
+    try:
+        with writing(out):
+            if out.exists() and out.suffix.lower() == '.gpkg':
+                shutil.copy(out, unfinished)  # with layers of other names, which stay
+            frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
+            unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(frame)
+
+
+def _measure(crs: Any) -> Callable[[Any], float]:
+    """A function that gives the area of a polygon in m² on the ellipsoid, whatever the projection does to it."""
+    if crs is None:
+        return lambda polygon: float(polygon.area)
+    system = pyproj.CRS(crs.to_wkt())
+    geodetic: Any = system.geodetic_crs
+    angles = pyproj.Transformer.from_crs(system, geodetic, always_xy=True)
+    unit = math.degrees(geodetic.axis_info[0].unit_conversion_factor)  # some count in grads
+    geod: Any = system.get_geod()
+
+    def area(polygon: Any) -> float:
+        degrees = shapely.transform(polygon, lambda points: unit * np.stack(angles.transform(*points.T), axis=1))
+        return abs(float(geod.geometry_area_perimeter(degrees)[0]))
+
+    return area
+
+
+def _mean_probability(polygon: Any, changes: Any, probabilities: Any) -> float:
+    window = rasterio.features.geometry_window(changes, [polygon])
+    inside = rasterio.features.geometry_mask(
+        [polygon], (window.height, window.width), changes.window_transform(window), invert=True)
+    inside &= changes.read(1, window=window) == 1
+    return float(probabilities.read(1, window=window)[inside].mean()) / FULL
