@@ -47,9 +47,9 @@ def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('date1, date2, message', [
-    ('a.png', 'none.png', r'none\.png: no such file or folder'),
+    ('a.png', 'none.png', r'none\.png cannot be opened as an image or raster: No such file'),
     ('a.png', 'folder', 'one is a folder and one is not'),
-    ('bad.png', 'bad.png', r'bad\.png is no image that can be read'),
+    ('bad.png', 'bad.png', r'bad\.png cannot be opened as an image or raster: .*not recognized'),
     ('a.png', 'larger.png', r'differ in size.*a\.png.*larger\.png'),
 ])
 def test_wrong_input_is_a_line(checkpoint, tmp_path, date1, date2, message):

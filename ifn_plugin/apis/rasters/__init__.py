@@ -7,10 +7,11 @@ except ImportError as error:
     raise ImportError(f'Rasters need rasterio and geopandas ({error}): pip install "ifn_plugin[geo]".') from error
 
 from .blending import blended_blocks
+from .opening import find_colours, open_raster
 from .pair import RasterPair
-from .polygons import DRIVERS, write_polygons
+from .polygons import DRIVERS, find_driver, write_polygons
 from .prediction import RasterSummary, predict_raster, preview_map
 from .writing import FULL, NODATA
 
-__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'predict_raster',
-           'preview_map', 'write_polygons']
+__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'find_colours', 'find_driver',
+           'open_raster', 'predict_raster', 'preview_map', 'write_polygons']

@@ -1,5 +1,6 @@
 """Two rasters on one grid, read window by window."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,46 +10,70 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from mmengine.logging import print_log
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from ...data.bands import Scale, as_limits, read_bands, refuse_complex, scale_bands
+from .opening import find_colours, open_raster
 
 
 class RasterPair:
     """Two rasters on one grid, read window by window in grey levels from 0 to 255.
 
     Args:
-        date1: The earlier raster, any that rasterio opens.
+        date1: The earlier raster, a file or anything else that rasterio opens.
         date2: The later one.
-        bands: Which bands to read, counted from 1, such as red, green and blue.
+        bands: Which bands to read of both, counted from 1; by default red, green and blue, as the colour interpretation
+            of each file tells, or else its first three, which is logged.
         scale: The values that become 0 and 255, for all bands or for each; for rasters of other than 8 bits, by default
             the 2nd and the 98th percentile of each band over both dates.
         align: Warp the second raster to the grid of the first while reading, if it has another.
         dtype: ``'uint8'``, rounded, or ``'float32'``.
+        scale2: Likewise of the later raster, where it has another scale than the earlier.
+
+    Attributes:
+        bands: The bands of each date that are read.
 
     Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is no raster, lacks bands, has complex values or cannot be aligned, or the grids differ;
-            it is named.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is no raster, lacks bands, has complex values or cannot be aligned, or the grids differ,
+            or, without ``scale``, the types or ranges of values; it is named.
     """
 
     def __init__(self,
                  date1: str | Path,
                  date2: str | Path,
-                 bands: Sequence[int] = (1, 2, 3),
+                 bands: Sequence[int] | None = None,
                  scale: Scale | None = None,
                  align: bool = False,
-                 dtype: str = 'uint8') -> None:
+                 dtype: str = 'uint8',
+                 scale2: Scale | None = None) -> None:
         self.paths = str(date1), str(date2)
-        self.bands = list(bands)
         self.dtype = dtype
         with ExitStack() as self._stack:
-            self._set_up(scale, align)
+            first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
+            self.bands = [self._choose_bands(*source, bands) for source in zip((first, second), self.paths)]
+            self._set_up(first, second, align)
+            self._limits = self._find_limits(scale, scale2)
             self._stack = self._stack.pop_all()  # to be closed later, unless something was wrong
 
-    def _set_up(self, scale: Scale | None, align: bool) -> None:
-        first, second = (self._open(path) for path in self.paths)
+    @staticmethod
+    def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None) -> list[int]:
+        if bands is None:
+            chosen, how = find_colours(dataset)
+            if chosen != list(range(1, dataset.count + 1)):
+                print_log(f'{path}: red, green and blue are bands {" ".join(map(str, chosen))} of {dataset.count}, '
+                          f'{how}. Others: bands (--bands).', 'current', logging.INFO)
+        else:
+            chosen = list(bands)
+        if not all(1 <= band <= dataset.count for band in chosen):
+            raise ValueError(f'{path} has {dataset.count} bands, but bands {chosen} are asked for. Choose others.')
+        for band in chosen:
+            refuse_complex(dataset.dtypes[band - 1], path)
+        return chosen
+
+    def _set_up(self, first: Any, second: Any, align: bool) -> None:
         if align and self._find_difference(first, second):
             second = self._warp(first, second)
         difference = self._find_difference(first, second)
@@ -57,20 +82,6 @@ class RasterPair:
         self.datasets = first, second
         self.height, self.width = first.height, first.width
         self.crs, self.transform, self.gcps = first.crs, first.transform, first.gcps
-        self._limits = self._find_limits(scale)
-
-    def _open(self, path: str) -> Any:
-        if not Path(path).exists():
-            raise FileNotFoundError(f'{path}: no such file.')
-        try:
-            dataset = self._stack.enter_context(rasterio.open(path))
-        except rasterio.errors.RasterioIOError as error:
-            raise ValueError(f'{path} is no raster that can be read: {" ".join(str(error).split())}') from error
-        if not all(1 <= band <= dataset.count for band in self.bands):
-            raise ValueError(f'{path} has {dataset.count} bands, but bands {self.bands} are asked for. Choose others.')
-        for band in self.bands:
-            refuse_complex(dataset.dtypes[band - 1], path)
-        return dataset
 
     def _warp(self, first: Any, second: Any) -> Any:
         """The second raster on the grid of the first."""
@@ -105,22 +116,44 @@ class RasterPair:
                         f'{values[1]}. Align the second with --align, or bring both to one grid.')
         return ''
 
-    def _find_limits(self, scale: Scale | None) -> np.ndarray | None:
-        """The values of each band that become 0 and 255, (2, C); none for rasters of 8 bits."""
+    def _find_limits(self, scale: Scale | None, scale2: Scale | None) -> list[np.ndarray | None]:
+        """The values of each band that become 0 and 255, (2, C), of each date; none for rasters of 8 bits."""
+        number = len(self.bands[0])
         if scale is not None:
-            return as_limits(scale, len(self.bands))
-        if all(dataset.dtypes[band - 1] == 'uint8' for dataset in self.datasets for band in self.bands):
-            return None
-        number = len(self.bands)
+            limits = as_limits(scale, number)
+            return [limits, limits if scale2 is None else as_limits(scale2, number)]
+        if scale2 is not None:
+            raise ValueError(f'scale2={scale2} without scale: name the values of the earlier raster, too.')
+        kinds = [[(dataset.dtypes[band - 1], dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands]
+                 for dataset, bands in zip(self.datasets, self.bands)]
+        if kinds[0] != kinds[1]:
+            shown = ['{} (factor {:g}, offset {:g})'.format(*kind)
+                     for kind in next(band for band in zip(*kinds) if band[0] != band[1])]
+            raise ValueError(self._tell_scales_differ('type of values', *shown))
+        if {dtype for dtype, *_ in kinds[0]} == {'uint8'}:
+            return [None, None]
         shape = number, min(self.height, 1000), min(self.width, 1000)
-        samples = [_read(path, partial(dataset.read, self.bands, out_shape=shape, masked=True))
-                   for path, dataset in zip(self.paths, self.datasets)]
-        values = [np.concatenate([sample[band].compressed() for sample in samples]) for band in range(number)]
-        values = [value[np.isfinite(value)] for value in values]  # radar in decibels has -inf
-        if not all(map(len, values)):
-            raise ValueError(f'{self.paths[0]} and {self.paths[1]} have no pixel with data.')
-        low, high = np.transpose([np.percentile(value, (2, 98)) for value in values])
-        return np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])
+        samples = [_read(path, partial(dataset.read, bands, out_shape=shape, masked=True))
+                   for path, dataset, bands in zip(self.paths, self.datasets, self.bands)]
+        values = [[band.compressed() for band in sample] for sample in samples]
+        # radar in decibels has -inf
+        values = [[band[np.isfinite(band)] for band in sample] for sample in values]
+        both = [np.concatenate(bands) for bands in zip(*values)]
+        if not all(map(len, both)):
+            raise ValueError(f'{" and ".join(self.paths)} have no pixel with data.')
+        if all(len(band) for sample in values for band in sample):
+            dates = [[np.percentile(band, (2, 50, 98)) for band in sample] for sample in values]
+            # a change may shift some bands; another unit shifts all
+            if all(map(_have_other_units, *dates)):
+                shown = [f'{bands[0][0]:g} to {bands[0][2]:g}' for bands in dates]
+                raise ValueError(self._tell_scales_differ('range (percentiles 2 and 98 of the first band)', *shown))
+        low, high = np.transpose([np.percentile(band, (2, 98)) for band in both])
+        return [np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])] * 2
+
+    def _tell_scales_differ(self, what: str, value1: str, value2: str) -> str:
+        return (f'The rasters differ in {what}: {self.paths[0]} has {value1}, {self.paths[1]} has {value2}. Fix: name '
+                'the values that become 0 and 255, by --scale LOW HIGH if they are the same for both, or by --scale '
+                'LOW1 HIGH1 LOW2 HIGH2 for each (scale and scale2 in Python).')
 
     def read(self, window: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Read a window.
@@ -137,11 +170,11 @@ class RasterPair:
         """
         images: list[np.ndarray] = []
         valid: Any = True
-        for path, dataset in zip(self.paths, self.datasets):
-            image, has_data = _read(path, partial(read_bands, dataset, self.bands, window, shape))
+        for path, dataset, bands, limits in zip(self.paths, self.datasets, self.bands, self._limits):
+            image, has_data = _read(path, partial(read_bands, dataset, bands, window, shape))
             valid = valid & has_data
-            if self._limits is not None:
-                image = scale_bands(image, self._limits)
+            if limits is not None:
+                image = scale_bands(image, limits)
                 image = image.round() if self.dtype == 'uint8' else image
             images.append(image.astype(self.dtype, copy=False))
         pair = np.stack(images)
@@ -163,6 +196,17 @@ class RasterPair:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _have_other_units(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two dates seem to have different units, by their percentiles 2, 50 and 98.
+
+    They lie apart, or one is much wider and has its median outside of the other.
+    """
+    narrow, wide = sorted((first, second), key=lambda values: values[2] - values[0])
+    apart = narrow[0] > wide[2] or narrow[2] < wide[0]
+    wider = wide[2] - wide[0] > 4 * (narrow[2] - narrow[0])
+    return bool(apart or (wider and not narrow[0] <= wide[1] <= narrow[2]))
 
 
 def _outside(dataset: Any) -> dict[str, Any]:

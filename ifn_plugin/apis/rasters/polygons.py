@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ import shapely.geometry
 from .writing import FULL, writing
 
 DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
+
+
+def find_driver(out: Path) -> str:
+    """Find GDAL's driver for a file of polygons.
+
+    Raises:
+        ValueError: If its suffix is neither ``.gpkg`` nor ``.geojson``.
+    """
+    if out.suffix.lower() not in DRIVERS:
+        raise ValueError(f'{out}: name a file that ends in {" or ".join(DRIVERS)}.')
+    return DRIVERS[out.suffix.lower()]
 
 
 def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: float = 0.) -> int:
@@ -36,8 +48,7 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
         OSError: If the file cannot be written; what was there before is kept.
         ValueError: For another suffix of ``out``.
     """
-    if out.suffix.lower() not in DRIVERS:
-        raise ValueError(f'{out}: name a file that ends in {" or ".join(DRIVERS)}.')
+    driver = find_driver(out)
     shapes, areas, means = [], [], []
     with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         crs = changes.crs
@@ -57,19 +68,15 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
             areas.append(area)
             means.append(_mean_probability(polygon, changes, probabilities))
     frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)
-    if out.suffix.lower() == '.geojson' and earthly:
+    if driver == 'GeoJSON' and earthly:
         frame = frame.to_crs(4326)
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f'unfinished-{out.name}')
-    unfinished.unlink(missing_ok=True)
-    try:
-        with writing(out):
-            if out.exists() and out.suffix.lower() == '.gpkg':
-                shutil.copy(out, unfinished)  # with layers of other names, which stay
-            frame.to_file(unfinished, driver=DRIVERS[out.suffix.lower()], layer=out.stem)
-            unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with writing(out), tempfile.TemporaryDirectory(prefix='unfinished-', dir=out.parent) as folder:
+        unfinished = Path(folder, f'areas{out.suffix}')
+        if out.exists() and driver == 'GPKG':
+            shutil.copy(out, unfinished)  # with layers of other names, which stay
+        frame.to_file(unfinished, driver=driver, layer=out.stem)
+        unfinished.replace(out)
     return len(frame)
 
 

@@ -23,11 +23,13 @@ class RasterSummary:
         changed: Pixels that are changed.
         valid: Pixels with data in both dates.
         total: All pixels.
+        areas: Changed areas, where they were written as polygons.
     """
 
     changed: int
     valid: int
     total: int
+    areas: int | None = None
 
 
 def predict_raster(detector: ChangeDetector,

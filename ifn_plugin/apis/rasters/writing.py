@@ -1,5 +1,6 @@
 """GeoTIFFs that are written whole or not at all."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,10 +23,12 @@ class UnfinishedRaster:
 
     def __init__(self, path: Path, profile: dict[str, Any]) -> None:
         self.path = path
-        self.unfinished = path.with_name(f'{path.name}.unfinished')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a folder, since the name may already be as long as the disk allows
+        self.folder = tempfile.TemporaryDirectory(prefix='unfinished-', dir=path.parent)
+        self.unfinished = Path(self.folder.name, 'map.tif')
         # what GeoTIFF has no place for
         self.beside = [file.with_name(f'{file.name}.aux.xml') for file in (self.unfinished, path)]
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.dataset = rasterio.open(self.unfinished, 'w', **profile)
 
     def write(self, block: np.ndarray, window: Any) -> None:
@@ -44,8 +47,7 @@ class UnfinishedRaster:
                 if kind is None:
                     self._finish()
         finally:
-            for file in (self.unfinished, self.beside[0]):
-                file.unlink(missing_ok=True)
+            self.folder.cleanup()
 
     def _finish(self) -> None:
         with rasterio.open(self.unfinished, 'r+') as dataset:

@@ -1,0 +1,211 @@
+"""Change maps of files: two images, two folders of images, or two rasters of any size."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+
+from ..data import LoadBands, LoadPair
+from ..data.bands import Scale
+from ..inference import ChangeDetector, ChangeMap, find_pairs
+from ..training import WholeFileBackend
+from ..visualization import draw_panel
+
+if TYPE_CHECKING:
+    from .rasters import RasterPair, RasterSummary
+
+OUTPUTS = ('map', 'probability', 'panel')
+# Formats of pictures, as both rasterio and Pillow call them
+PICTURES = ('PNG', 'JPEG', 'MPO', 'BMP', 'WEBP', 'GIF', 'PNM', 'PPM')
+
+
+def are_rasters(date1: str, date2: str) -> bool:
+    """Whether a pair passes as rasters: if one of them is more than an 8-bit picture without coordinates.
+
+    Args:
+        date1: The earlier image, or a folder of them, or anything else that rasterio opens.
+        date2: The later one.
+
+    Raises:
+        FileNotFoundError: If one is missing; it is named.
+        ValueError: If one can be opened neither as an image nor as a raster, or only one is a folder.
+    """
+    folders = [Path(date).is_dir() for date in (date1, date2)]
+    if folders[0] != folders[1]:
+        missing = (date1, date2)[folders[0]]
+        if not Path(missing).exists():
+            raise FileNotFoundError(f'{missing}: no such folder.')
+        raise ValueError(f'{date1} and {date2}: one is a folder and one is not. Name two images or two folders.')
+    return not any(folders) and any(_is_raster(date) for date in (date1, date2))
+
+
+def _is_raster(name: str) -> bool:
+    try:
+        from rasterio.errors import NotGeoreferencedWarning
+
+        from .rasters.opening import open_raster
+    except ImportError:
+        return _is_no_picture(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        try:
+            dataset = open_raster(name)
+        except ValueError:
+            if cv2.haveImageReader(name):  # OpenCV knows formats that GDAL may not, such as AVIF
+                return False
+            raise
+        with dataset:
+            located = dataset.crs or dataset.gcps[0] or not dataset.transform.is_identity
+            return bool(dataset.driver not in PICTURES or located or set(dataset.dtypes) != {'uint8'})
+
+
+def _is_no_picture(name: str) -> bool:
+    """Whether a file is no picture, as far as can be said without rasterio."""
+    try:
+        with Image.open(name) as image:
+            return image.format not in PICTURES
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{name}: no such file or folder. URLs and what lies in archives need rasterio: '
+                                'pip install "ifn_plugin[geo]".') from error
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return True
+
+
+def list_pairs(date1: str, date2: str) -> dict[str, tuple[Path, Path]]:
+    """Both files of each pair, of two folders or of two images, by the name that its results get."""
+    paths = Path(date1), Path(date2)
+    return find_pairs(*paths) if paths[0].is_dir() else {paths[1].stem: paths}
+
+
+def predict_images(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]], out: Path,
+                   outputs: Sequence[str]) -> float:
+    """Find the changes in pairs of images and write them, as PNG.
+
+    Args:
+        detector: The detector.
+        pairs: Both files of each pair, by the name that its results get.
+        out: Folder to write into; results of an earlier time are written over.
+        outputs: Any of ``map``, ``probability`` and ``panel``.
+
+    Returns:
+        The share of pixels that are changed.
+    """
+    changed = pixels = 0
+    maps = detector.predict_all(pairs.values())
+    for change, (name, pair) in zip(track(maps, total=len(pairs), description='Predicting'), pairs.items()):
+        changed += int(change.changed.sum())
+        pixels += change.changed.size
+        for kind, picture in _draw(change, pair, outputs, detector.loader):
+            write_picture(picture, out / kind / f'{name}.png')
+    return changed / pixels
+
+
+def _draw(change: ChangeMap, pair: tuple[Path, Path], outputs: Sequence[str],
+          loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
+    """What to write of a pair, BGR or grey."""
+    if 'map' in outputs:
+        yield 'map', change.changed.astype(np.uint8) * 255
+    if 'probability' in outputs:
+        yield 'probability', (change.probability * 255).round().astype(np.uint8)
+    if 'panel' in outputs:
+        date1, date2 = map(loader.picture, loader.transform(dict(img_path=[str(path) for path in pair]))['img'])
+        yield 'panel', draw_panel(date1, date2, change.changed)[..., ::-1]
+
+
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write a picture, BGR or grey, as PNG."""
+    WholeFileBackend().put(cv2.imencode('.png', picture)[1].tobytes(), path)
+
+
+def open_pair(date1: str,
+              date2: str,
+              loader: LoadPair,
+              bands: Sequence[int] | None = None,
+              scale: Scale | None = None,
+              align: bool = False,
+              scale2: Scale | None = None) -> 'RasterPair':
+    """Open two rasters as a detector needs them.
+
+    Args:
+        date1: The earlier raster.
+        date2: The later one.
+        loader: What loads the detector's images, which has the bands and the scale where they are not given.
+        bands: See :class:`ifn_plugin.apis.rasters.RasterPair`, as for the others.
+        scale: See there.
+        align: See there.
+        scale2: See there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If rasterio is missing.
+        ValueError: If a raster is not what the detector needs, or the two do not fit each other.
+    """
+    from .rasters import RasterPair  # not everyone has what it needs
+
+    if bands is not None and len(bands) != loader.in_channels:
+        raise ValueError(f'{date1} and {date2} with bands {" ".join(map(str, bands))}: the detector takes '
+                         f'{loader.in_channels} bands.')
+    dtype = 'uint8'
+    if isinstance(loader, LoadBands):
+        bands, scale, dtype = bands or loader.bands, scale or loader.scale, 'float32'
+    return RasterPair(date1, date2, bands, scale, align, dtype, scale2)
+
+
+def name_results(source: str) -> str:
+    """The name that the results of a raster get, without suffix: its own, or of a URL or the like its last part."""
+    if Path(source).exists():
+        return Path(source).stem
+    last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
+    return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))
+
+
+def predict_rasters(detector: ChangeDetector,
+                    pair: 'RasterPair',
+                    out: Path,
+                    outputs: Sequence[str],
+                    window: int = 1024,
+                    polygons: Path | None = None,
+                    min_area: float = 0.) -> 'RasterSummary':
+    """Find the changes between two rasters and write them, as GeoTIFF.
+
+    Args:
+        detector: The detector.
+        pair: The rasters.
+        out: Folder to write into; results of an earlier time are written over.
+        outputs: Any of ``map``, ``probability`` and ``panel``, a PNG.
+        window: Side of the windows, a multiple of 64 pixels.
+        polygons: File for the changed areas, a GeoPackage or GeoJSON.
+        min_area: Smaller areas are left out there, in m².
+
+    Returns:
+        What was found.
+
+    Raises:
+        OSError: If a file cannot be written; what was there before is kept.
+        ValueError: For another ``window`` or suffix of ``polygons``, or if no pixel has data in both dates.
+    """
+    from .rasters import predict_raster, preview_map, write_polygons
+
+    name = name_results(pair.paths[1])
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        # polygons and panels are made from the files, wanted or not
+        changes, probabilities = ((out if kind in outputs else Path(temporary)) / kind / f'{name}.tif'
+                                  for kind in ('map', 'probability'))
+        summary = predict_raster(detector, pair, changes, probabilities, window)
+        if polygons is not None:
+            summary = replace(summary, areas=write_polygons(changes, probabilities, polygons, min_area))
+        if 'panel' in outputs:
+            date1, date2 = pair.preview()
+            if not detector.loader.bgr:
+                date1, date2 = map(detector.loader.picture, (date1, date2))
+            write_picture(draw_panel(date1, date2, preview_map(changes))[..., ::-1], out / 'panel' / f'{name}.png')
+    return summary

@@ -1,0 +1,64 @@
+"""Whatever rasterio opens: files of any format, in archives, by URL, and the colours of their bands."""
+
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.enums import ColorInterp
+
+
+def open_raster(name: str) -> Any:
+    """Open a raster.
+
+    Args:
+        name: Whatever ``rasterio.open`` takes: a file, also in an archive (``zip://a.zip!b.tif``), a URL, or one raster
+            of a file that holds several (``netcdf:a.nc:b``).
+
+    Returns:
+        rasterio's data set.
+
+    Raises:
+        FileNotFoundError: If there is nothing of this name, or it cannot be reached.
+        ValueError: If it is no raster, or several.
+    """
+    try:
+        dataset = rasterio.open(name)
+    except rasterio.errors.RasterioError as error:
+        kind = ValueError if Path(name).exists() else FileNotFoundError
+        reason = ' '.join(str(error).split()).removeprefix(f'{name}: ')
+        raise kind(f'{name} cannot be opened as an image or raster: {reason}') from error
+    if not dataset.count:
+        dataset.close()
+        parts = dataset.subdatasets
+        raise ValueError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as {" or ".join(parts[:3])}; '
+                         'gdalbuildvrt -separate makes one of several.')
+    return dataset
+
+
+def find_colours(dataset: Any) -> tuple[list[int], str]:
+    """Find red, green and blue in a raster.
+
+    Args:
+        dataset: The raster, opened by rasterio.
+
+    Returns:
+        The three bands, counted from 1, and how they were found: by the colour interpretation of the file where it has
+        all three, or else the first three that are no alpha band, or three times the only one, as for grey images.
+
+    Raises:
+        ValueError: If the raster has two bands, or a colour table.
+    """
+    kinds = dataset.colorinterp
+    colours = ColorInterp.red, ColorInterp.green, ColorInterp.blue
+    if all(colour in kinds for colour in colours):
+        return [kinds.index(colour) + 1 for colour in colours], 'as the file says'
+    if ColorInterp.palette in kinds:
+        raise ValueError(f'{dataset.name} has a colour table. Fix: turn it into colours with gdal_translate -expand '
+                         'rgb.')
+    bands = [band for band, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
+    if len(bands) == 1:
+        return bands * 3, 'the only one'
+    if len(bands) < 3:
+        raise ValueError(f'{dataset.name} has {len(bands)} bands, but red, green and blue are needed. Fix: choose '
+                         'three with bands (--bands), the same twice if need be.')
+    return bands[:3], 'the first ones: the file does not say which these are'
