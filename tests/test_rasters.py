@@ -184,6 +184,62 @@ def test_16_bits_and_chosen_bands(tmp_path):
         assert np.abs(dates[..., channel] - scaled).max() <= 0.51
 
 
+SCENE = np.random.default_rng(0).integers(30, 220, (40, 50, 3))
+
+
+@pytest.mark.parametrize('first, second, what', [
+    (SCENE.astype(np.uint8), (SCENE * 10).astype(np.uint16), r'type of values: .*a\.tif has uint8 .*b\.tif has uint16'),
+    (SCENE.astype(np.int16), SCENE.astype(np.uint16), r'type of values: .*a\.tif has int16 .*b\.tif has uint16'),
+    ((SCENE / 255).astype(np.float32), (SCENE * 39.).astype(np.float32),
+     r'range .*a\.tif has 0\.\d+ to 0.*b\.tif has \d{4}'),
+    (SCENE.astype(np.uint16), (SCENE * 8).astype(np.uint16), 'range '),
+    # radar: decibels and amplitudes
+    ((20 * np.log10(SCENE / 255)).astype(np.float32), (SCENE / 255).astype(np.float32), 'range '),
+])
+def test_dates_of_different_types_or_ranges_need_a_scale(tmp_path, first, second, what):
+    """And with one for each, both are alike."""
+    paths = [write(tmp_path / name, image) for name, image in (('a.tif', first), ('b.tif', second))]
+    for pair in (paths, paths[::-1]):
+        with pytest.raises(ValueError, match=what if pair is paths else r'b\.tif .*a\.tif .*--scale LOW1 HIGH1 LOW2'):
+            RasterPair(*pair)
+    scales = [(float(image.min()), float(image.max())) for image in (first, second)]
+    with RasterPair(*paths, scale=scales[0], scale2=scales[1], dtype='float32') as pair:
+        dates = pair.read(None)[0]
+    for date, image, (low, high) in zip(dates, (first, second), scales):
+        np.testing.assert_allclose(date, (image.astype(float) - low) / (high - low) * 255, atol=1e-3)
+    with RasterPair(*paths, scale=(0, 2000)) as pair:  # one for both, if somebody says so
+        assert pair.read(None)[0].shape == (2, 40, 50, 3)
+
+
+def test_dates_whose_files_scale_values_differently_need_a_scale(tmp_path):
+    paths = [write(tmp_path / name, SCENE.astype(np.int16)) for name in ('a.tif', 'b.tif')]
+    with rasterio.open(paths[1], 'r+') as dataset:
+        dataset.scales, dataset.offsets = [1e-4] * 3, [-0.1] * 3
+    with pytest.raises(ValueError, match=r'a\.tif has int16 \(factor 1, .*b\.tif has int16 \(factor 0\.0001, '):
+        RasterPair(*paths)
+
+
+@pytest.mark.parametrize('change', ['clouds', 'brighter', 'vegetation', 'half'])
+def test_what_changes_in_a_scene_needs_no_scale(tmp_path, change):
+    later = SCENE.copy()
+    if change == 'clouds':
+        later[:8] = 4000
+    elif change == 'brighter':
+        later = later * 2
+    elif change == 'vegetation':
+        later[..., 2] = later[..., 2] * 6 + 1000
+    else:
+        later[:18] = 1000
+    paths = [write(tmp_path / name, image.astype(np.uint16)) for name, image in (('a.tif', SCENE), ('b.tif', later))]
+    with RasterPair(*paths) as pair:
+        assert pair.read(None)[1].all()
+
+
+def test_a_scale_of_the_later_date_alone_is_refused(files):
+    with pytest.raises(ValueError, match=r'scale2=\(0, 9\) without scale'):
+        RasterPair(*files()[0], scale2=(0, 9))
+
+
 def test_limits_are_those_of_finite_values(tmp_path):
     """Radar in decibels is -inf where nothing came back."""
     images = np.random.default_rng(0).normal(-12, 4, (2, 60, 50, 3)).astype(np.float32)
@@ -513,6 +569,44 @@ def test_the_command(files, checkpoint, tmp_path, capsys):
     assert (out / 'panel' / 'b.png').is_file()
     said = capsys.readouterr().out
     assert f'{len(areas)} changed areas' in said and '100.00% with data' in said
+
+
+def test_a_scale_for_each_date_by_the_command(files, checkpoint, tmp_path):
+    """8 and 16 bits of a scene give what 8 bits give."""
+    paths, images = files(60, 50)
+    deep = write(tmp_path / 'deep.tif', images[1].astype(np.uint16) * 10)
+    arguments = ['--output', 'probability', '--window', '64', '--device', 'cpu']
+    main([str(CONFIG), str(checkpoint), *map(str, paths), str(tmp_path / 'out'), *arguments])
+    with pytest.raises(SystemExit, match=r'differ in type of values: .*a\.tif has uint8 .*deep\.tif has uint16'):
+        main([str(CONFIG), str(checkpoint), str(paths[0]), str(deep), str(tmp_path / 'out'), *arguments])
+    main([str(CONFIG), str(checkpoint), str(paths[0]), str(deep), str(tmp_path / 'out'), *arguments,
+          '--scale', '0', '255', '0', '2550'])
+    found = [read(tmp_path / 'out' / 'probability' / name)[0] for name in ('b.tif', 'deep.tif')]
+    assert np.array_equal(*found)
+
+
+def test_a_smallest_area_without_polygons_is_refused(files, tmp_path):
+    paths, _ = files()
+    with pytest.raises(SystemExit, match=r'--min-area would do nothing for \S+a\.tif and \S+b\.tif without --polygons'):
+        main([str(CONFIG), 'none.pth', *map(str, paths), str(tmp_path / 'out'), '--min-area', '20'])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--scale', '1', '2', '3'], 'two values are needed, or two for each date'),
+    (['--window', '100'], 'a multiple of 64'), (['--window', '0'], 'a multiple of 64')])
+def test_wrong_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        main(['config', 'checkpoint', 'a.tif', 'b.tif', 'out', *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_names_as_long_as_the_disk_allows(files, tmp_path):
+    paths, _ = files(70, 70)
+    name = 'x' * 240
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / f'm{name}.tif', tmp_path / f'p{name}.tif', window=64)
+    assert write_polygons(tmp_path / f'm{name}.tif', tmp_path / f'p{name}.tif', tmp_path / f'{name}.gpkg')
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_the_command_without_rasterio(files, checkpoint, tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def open_pair(date1: str,
     from .rasters import RasterPair  # not everyone has what it needs
 
     if bands is not None and len(bands) != loader.in_channels:
-        raise ValueError(f'{date1} and {date2} with bands {" ".join(map(str, bands))}: the detector takes '
+        raise ValueError(f'{date1} and {date2} with --bands {" ".join(map(str, bands))}: the detector takes '
                          f'{loader.in_channels} bands.')
     dtype = 'uint8'
     if isinstance(loader, LoadBands):

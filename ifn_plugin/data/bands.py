@@ -55,6 +55,15 @@ def refuse_complex(dtype: Any, name: str) -> None:
         raise ValueError(f'{name} has complex values ({dtype}): save their amplitude, or decibels, instead.')
 
 
+def read_alpha(dataset: Any, window: Any = None, shape: tuple[int, int] | None = None) -> Any:
+    """Where a raster's alpha band shows anything, (H, W), bool; ``True`` if it has none.
+
+    GDAL takes an alpha band for a mask only where it is the last of two or four.
+    """
+    alpha = [band for band, kind in enumerate(dataset.colorinterp, 1) if kind.name == 'alpha']
+    return dataset.read(alpha[0], window=window, out_shape=shape) > 0 if alpha else True
+
+
 def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
                shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read bands of a raster.
@@ -72,7 +81,7 @@ def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
     image = dataset.read(**settings)
     # the bands' own no-data values, and what holds for the whole raster, such as an alpha band
     valid = (dataset.read_masks(**settings) > 0).any(axis=0)
-    valid &= dataset.dataset_mask(window=window, out_shape=shape) > 0
+    valid &= (dataset.dataset_mask(window=window, out_shape=shape) > 0) & read_alpha(dataset, window, shape)
     if image.dtype.kind == 'f':
         valid &= np.isfinite(image).all(axis=0)
     return image.transpose(1, 2, 0), valid

@@ -28,8 +28,8 @@ def open_raster(name: str) -> Any:
         reason = ' '.join(str(error).split()).removeprefix(f'{name}: ')
         raise kind(f'{name} cannot be opened as an image or raster: {reason}') from error
     if not dataset.count:
-        dataset.close()
         parts = dataset.subdatasets
+        dataset.close()
         raise ValueError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as {" or ".join(parts[:3])}; '
                          'gdalbuildvrt -separate makes one of several.')
     return dataset

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
-from ...data.bands import Scale, as_limits, read_bands, refuse_complex, scale_bands
+from ...data.bands import Scale, as_limits, read_alpha, read_bands, refuse_complex, scale_bands
 from .opening import find_colours, open_raster
 
 
@@ -132,12 +132,8 @@ class RasterPair:
             raise ValueError(self._tell_scales_differ('type of values', *shown))
         if {dtype for dtype, *_ in kinds[0]} == {'uint8'}:
             return [None, None]
-        shape = number, min(self.height, 1000), min(self.width, 1000)
-        samples = [_read(path, partial(dataset.read, bands, out_shape=shape, masked=True))
-                   for path, dataset, bands in zip(self.paths, self.datasets, self.bands)]
-        values = [[band.compressed() for band in sample] for sample in samples]
-        # radar in decibels has -inf
-        values = [[band[np.isfinite(band)] for band in sample] for sample in values]
+        values = [_read(path, partial(self._sample, dataset, bands))
+                  for path, dataset, bands in zip(self.paths, self.datasets, self.bands)]
         both = [np.concatenate(bands) for bands in zip(*values)]
         if not all(map(len, both)):
             raise ValueError(f'{" and ".join(self.paths)} have no pixel with data.')
@@ -149,6 +145,14 @@ class RasterPair:
                 raise ValueError(self._tell_scales_differ('range (percentiles 2 and 98 of the first band)', *shown))
         low, high = np.transpose([np.percentile(band, (2, 98)) for band in both])
         return [np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])] * 2
+
+    def _sample(self, dataset: Any, bands: list[int]) -> list[np.ndarray]:
+        """Values of each band, without those that are no data."""
+        shape = min(self.height, 1000), min(self.width, 1000)
+        valid = np.broadcast_to(read_alpha(dataset, shape=shape), shape)
+        values = [band[valid].compressed()
+                  for band in dataset.read(bands, out_shape=(len(bands), *shape), masked=True)]
+        return [band[np.isfinite(band)] for band in values]  # radar in decibels has -inf
 
     def _tell_scales_differ(self, what: str, value1: str, value2: str) -> str:
         return (f'The rasters differ in {what}: {self.paths[0]} has {value1}, {self.paths[1]} has {value2}. Fix: name '
