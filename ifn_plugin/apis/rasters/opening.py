@@ -11,8 +11,8 @@ def open_raster(name: str) -> Any:
     """Open a raster.
 
     Args:
-        name: Whatever ``rasterio.open`` takes: a file, also in an archive (``zip://a.zip!b.tif``), a URL, or one raster
-            of a file that holds several (``netcdf:a.nc:b``).
+        name: Whatever ``rasterio.open`` takes: a file, also in an archive (``zip:///data/a.zip!b.tif``), a URL, or one
+            raster of a file that holds several (``netcdf:a.nc:b``).
 
     Returns:
         rasterio's data set.
@@ -35,11 +35,12 @@ def open_raster(name: str) -> Any:
     return dataset
 
 
-def find_colours(dataset: Any) -> tuple[list[int], str]:
+def find_colours(dataset: Any, name: str) -> tuple[list[int], str]:
     """Find red, green and blue in a raster.
 
     Args:
         dataset: The raster, opened by rasterio.
+        name: What errors call it.
 
     Returns:
         The three bands, counted from 1, and how they were found: by the colour interpretation of the file where it has
@@ -53,12 +54,11 @@ def find_colours(dataset: Any) -> tuple[list[int], str]:
     if all(colour in kinds for colour in colours):
         return [kinds.index(colour) + 1 for colour in colours], 'as the file says'
     if ColorInterp.palette in kinds:
-        raise ValueError(f'{dataset.name} has a colour table. Fix: turn it into colours with gdal_translate -expand '
-                         'rgb.')
+        raise ValueError(f'{name} has a colour table. Fix: turn it into colours with gdal_translate -expand rgb.')
     bands = [band for band, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
     if len(bands) == 1:
         return bands * 3, 'the only one'
     if len(bands) < 3:
-        raise ValueError(f'{dataset.name} has {len(bands)} bands, but red, green and blue are needed. Fix: choose '
-                         'three with bands (--bands), the same twice if need be.')
+        raise ValueError(f'{name} has {len(bands)} bands, but red, green and blue are needed. Fix: choose three with '
+                         'bands (--bands), the same twice if need be.')
     return bands[:3], 'the first ones: the file does not say which these are'

@@ -61,7 +61,7 @@ class RasterPair:
     @staticmethod
     def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None) -> list[int]:
         if bands is None:
-            chosen, how = find_colours(dataset)
+            chosen, how = find_colours(dataset, path)
             if chosen != list(range(1, dataset.count + 1)):
                 print_log(f'{path}: red, green and blue are bands {" ".join(map(str, chosen))} of {dataset.count}, '
                           f'{how}. Others: bands (--bands).', 'current', logging.INFO)
