@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ..registry import TRANSFORMS
+from .dates import get_dates
 
 
 @TRANSFORMS.register_module()
@@ -51,7 +52,7 @@ class RandomRotateCropFlip(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Draw a sample."""
-        images, label = results['img'], results['gt_seg_map']
+        images, label = get_dates(results, self), results['gt_seg_map']
         # the order of the draws is that of the transforms that this one stands for
         rotate, angle = np.random.rand() < self.rotate_prob, np.random.uniform(-self.degree, self.degree)
         size = label.shape
@@ -165,7 +166,7 @@ class PairPhotoMetricDistortion(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Distort both dates."""
-        results['img'] = [self._distort(image) for image in results['img']]
+        results['img'] = [self._distort(image) for image in get_dates(results, self)]
         return results
 
     def _distort(self, image: np.ndarray) -> np.ndarray:

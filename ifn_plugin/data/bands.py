@@ -11,6 +11,8 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
 from ..registry import TRANSFORMS
+from .dates import get_dates
+from .decoding import REPLACE
 from .transforms import LoadPair
 
 Scale = tuple[float, float] | Sequence[tuple[float, float]]
@@ -148,6 +150,7 @@ class LoadBands(LoadPair):
             raise ImportError(f'LoadBands needs rasterio ({error}): pip install "ifn_plugin[geo]".') from error
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
+        fault = 'is no raster that rasterio opens'
         try:
             with warnings.catch_warnings(), ExitStack() as stack:
                 warnings.simplefilter('ignore', NotGeoreferencedWarning)  # training does not need to know where it is
@@ -155,12 +158,12 @@ class LoadBands(LoadPair):
                 file = path if Path(path).is_file() else stack.enter_context(
                     rasterio.MemoryFile(fileio.get(path, backend_args=self.backend_args)))
                 dataset = stack.enter_context(rasterio.open(file))
+                fault = 'is damaged'
                 if max(self.bands) > dataset.count:
                     raise ValueError(f'{path} has {dataset.count} bands, but bands={self.bands} are asked for.')
                 image, valid = read_bands(dataset, self.bands)
         except RasterioError as error:
-            raise ValueError(f'{path} is no raster that can be read, or it is damaged: {" ".join(str(error).split())}. '
-                             'Replace it, or remove it and its partners.') from error
+            raise ValueError(f'{path} {fault} ({" ".join(str(error).split())}). {REPLACE}') from error
         if np.shape(results['valid']) in ((), valid.shape):  # other sizes are refused when both dates are read
             results['valid'] = results['valid'] & valid
         return self.to_grey_levels(image, path, valid)
@@ -234,7 +237,7 @@ class BandDistortion(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Distort both dates."""
-        results['img'] = [self._distort(image) for image in results['img']]
+        results['img'] = [self._distort(image) for image in get_dates(results, self)]
         return results
 
     def _distort(self, image: np.ndarray) -> np.ndarray:

@@ -2,23 +2,21 @@
 
 import functools
 import io
-import random
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
 from mmengine.config import Config
-from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
 
 from ..registry import TRANSFORMS
+from .dates import get_dates
+from .decoding import decode, is_transparent, read_indices
+from .randomness import get_global_states, reseed_generators, set_global_states
 
 
 class _Loader(BaseTransform):
@@ -37,38 +35,10 @@ class _Loader(BaseTransform):
             return self._map(path)
         if not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{path}: no such file.')
-        content = fileio.get(path, backend_args=self.backend_args)
-        if content.startswith(b'\x89PNG') and b'acTL' in content[:max(0, content.find(b'IDAT'))]:
-            raise ValueError(f'{path} is animated. Save the one image of it that is meant.')
-        image, reason = None, f'{len(content)} bytes'
-        try:
-            image = self._decode(content) if content else None
-        except (cv2.error, MemoryError, struct.error, ValueError) as error:
-            reason += ': ' + ' '.join(str(error).split())
-        samples = _count_samples(content) if image is None or image.ndim == 2 else 0
-        if image is None:
-            raise ValueError(_no_image(path, samples, reason))
-        if samples > 1:
-            raise ValueError(f'{path} has {samples} channels, of which OpenCV reads one. Save the one that is meant, '
-                             'or the three that are red, green and blue (gdal_translate -co PHOTOMETRIC=RGB); other '
-                             'bands are for ifn_plugin.LoadBands.')
-        return image
+        return self._decode(fileio.get(path, backend_args=self.backend_args), path)
 
-    @staticmethod
-    def _decode(content: bytes) -> np.ndarray | None:
-        """Decode, and turn the image upright where its EXIF data say how, as viewers and mmcv's colour images do."""
-        if content.startswith(b'\xff\xd8'):
-            # a JPEG that ends before its end marker; some versions of OpenCV fill up what is missing
-            if content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
-                return None
-            return mmcv.imfrombytes(content, flag='color', backend='cv2')
-        # all of a PNG's: decoders pass over what they can do without, such as the way to turn the image
-        parts = _check_parts(content) if content.startswith(b'\x89PNG') else set()
-        image: np.ndarray | None = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
-        # 'unchanged' keeps what 'color' drops, the turning apart: 16 bits and transparent pixels, which are refused
-        if image is not None and b'eXIf' in parts and image.dtype == np.uint8 and not _is_transparent(image):
-            return mmcv.imfrombytes(content, flag='color', backend='cv2')
-        return image
+    def _decode(self, content: bytes, path: str) -> np.ndarray:
+        return decode(content, path)
 
     @staticmethod
     def _map(path: str) -> np.ndarray:
@@ -84,7 +54,8 @@ class _Loader(BaseTransform):
             raise FileNotFoundError(f'{path}: no such file.') from error
         except Exception as error:  # there is no end to what a damaged header can raise
             reason = ' '.join(str(error).split())
-            raise ValueError(f'{path} is no packed image or is damaged ({reason}). Pack the data set again.') from error
+            raise ValueError(f'{path} is not as pack_dataset writes it ({reason}). Fix: remove it and pack the data '
+                             'set again.') from error
         return np.asarray(image)
 
 
@@ -98,55 +69,6 @@ def _parse_layout(header: bytes) -> dict[str, Any]:
     if dtype.hasobject:
         raise ValueError('it holds objects')
     return dict(dtype=dtype, shape=shape, order='F' if fortran_order else 'C', offset=file.tell())
-
-
-def _check_parts(content: bytes) -> set[bytes]:
-    """Compare the parts of a PNG with their checksums (https://www.w3.org/TR/png-3/#5Chunk-layout); their kinds."""
-    place, kinds = 8, set()
-    while place < len(content):
-        length, kind = struct.unpack_from('>I4s', content, place)
-        checksum, = struct.unpack_from('>I', content, place + 8 + length)
-        if zlib.crc32(memoryview(content)[place + 4:place + 8 + length]) != checksum:
-            raise ValueError(f'the checksum of its part {kind!r} differs')
-        kinds.add(kind)
-        if kind == b'IEND':
-            return kinds
-        place += 12 + length
-    raise ValueError('it has no end')
-
-
-def _count_samples(content: bytes) -> int:
-    """Channels of a TIFF; 0 of anything else."""
-    if not content.startswith((b'II', b'MM')):
-        return 0
-    # not by Image.open, which does not know each way to store several channels
-    large = 43 in content[2:4]
-    try:
-        directory = ImageFileDirectory_v2(content[:16 if large else 8])
-        file = io.BytesIO(content)
-        file.seek(directory.next)
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about a damaged one, which is told of otherwise
-            directory.load(file)
-        return int(directory.get(SAMPLESPERPIXEL, 1))
-    except Exception:  # there is no end to what an odd header can raise; whether it is damaged, OpenCV says
-        return 0
-
-
-def _no_image(path: str, samples: int, reason: str) -> str:
-    """What to say of a file that OpenCV cannot decode, of a TIFF by its samples."""
-    if samples > 4:
-        return f'{path} has {samples} channels, but 3 are needed, in a label 1. ifn_plugin.LoadBands takes others.'
-    packing, cure = '', ''
-    if samples:
-        packing = ', or compressed in a way that OpenCV does not know'
-        cure = ', save it in another way (gdal_translate -co COMPRESS=DEFLATE)'
-    return (f'{path} is no image that can be read, or it is damaged{packing} ({reason}). Replace it{cure}, or remove '
-            'it and its partners.')
-
-
-def _is_transparent(image: np.ndarray) -> bool:
-    return image.ndim == 3 and image.shape[2] == 4 and bool((image[..., 3] != 255).any())
 
 
 @TRANSFORMS.register_module()
@@ -170,6 +92,9 @@ class LoadPair(_Loader):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the pair."""
         paths = results['img_path']
+        if isinstance(paths, (str, Path)) or len(paths) != 2:
+            raise ValueError(f'{type(self).__name__} needs the two files of a pair, img_path=[date 1, date 2], but got '
+                             f'{paths!r}. Fix: take a data set of pairs, such as ifn_plugin.LEVIRCDDataset.')
         images = [self._load(path, results) for path in paths]
         shapes = [image.shape[:2] for image in images]
         if shapes[0] != shapes[1]:
@@ -189,8 +114,10 @@ class LoadPair(_Loader):
         if image.ndim == 2:
             image = image[..., None]
         channels = image.shape[2]
-        if _is_transparent(image):
-            raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha.')
+        if is_transparent(image):
+            band = (', or, if its fourth channel is a band such as near infrared, load it with ifn_plugin.LoadBands'
+                    if path.lower().endswith(('.tif', '.tiff')) else '')  # GDAL calls such a band alpha
+            raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha{band}.')
         if channels == 4:
             image = np.ascontiguousarray(image[..., :3])
         elif channels == 1:
@@ -220,6 +147,9 @@ class LoadPair(_Loader):
 class LoadChangeLabel(_Loader):
     """Load a change label: 0 is unchanged, 255 (LEVIR-CD) or 1 is changed.
 
+    Of an image with a colour table, the indices are the values, as for GDAL and mmseg, whatever their colours; a
+    warning tells where white stands for unchanged.
+
     Required keys: ``seg_map_path`` and, where the images are loaded, ``ori_shape`` and, from ``LoadBands``, ``valid``.
     Added key: ``gt_seg_map``, (H, W), uint8 of 0, 1 and 255 (ignored), entered in ``seg_fields``.
 
@@ -247,11 +177,22 @@ class LoadChangeLabel(_Loader):
         self.changed = changed
         self.threshold = threshold
 
+    def _decode(self, content: bytes, path: str) -> np.ndarray:
+        image = super()._decode(content, path)
+        table = read_indices(content)
+        if table is None:
+            return image
+        if table[1]:
+            warnings.warn(f'Labels in {Path(path).parent} have a colour table that shows 0 lighter than the rest. '
+                          'Their values were taken: 0 is unchanged, whatever its colour. Fix, if that is wrong: save '
+                          'them without a colour table.', stacklevel=2)
+        return table[0]
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the label."""
         path = results['seg_map_path']
         label = self._read(path)
-        if _is_transparent(label):
+        if is_transparent(label):
             raise ValueError(f'{path} has transparent pixels, whose class is unknown. Save it without alpha.')
         if label.ndim == 3:
             if (label[..., :3] != label[..., :1]).any():
@@ -347,12 +288,18 @@ def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChange
 class EachDate(BaseTransform):
     """Apply transforms that are made for one image to each date of a pair.
 
+    Generators that the transforms keep for themselves, such as albumentations', are seeded anew for each sample from
+    numpy's global one, so that they follow from the run's seed.
+
     Required key: ``img``, the list of images. Whatever else the transforms change is taken from the first date.
 
     Args:
         transforms: Transforms for one image, mmseg's or mmcv's.
-        share_random_params: Let both dates see the same random numbers of ``random`` and ``numpy.random``, as geometry
-            needs it; otherwise each date has its own.
+        share_random_params: Let both dates see the same random numbers, as geometry needs it: those of ``random``,
+            ``numpy.random``, torch and OpenCV and of the transforms' own generators. Otherwise each date has its own.
+
+    Raises:
+        ValueError: If ``img`` is no list, or a transform keeps a generator that has no seed.
     """
 
     def __init__(self, transforms: Sequence[dict], share_random_params: bool = True) -> None:
@@ -361,12 +308,13 @@ class EachDate(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Apply the transforms."""
-        states = random.getstate(), np.random.get_state()
+        images = get_dates(results, self)
+        states = get_global_states() if self.share_random_params else None
         outputs = []
-        for image in results['img']:
-            if self.share_random_params:
-                random.setstate(states[0])
-                np.random.set_state(states[1])
+        for image in images:
+            if states is not None:
+                set_global_states(states)
+            reseed_generators(self.transforms)
             output = self.transforms(dict(results, img=image))
             if output is None:
                 return None  # mmengine's sign to draw another sample
@@ -399,8 +347,9 @@ class RandomExchangeDates(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Exchange the dates, or leave them."""
+        images = get_dates(results, self)
         if np.random.random() < self.prob:
-            results['img'] = results['img'][::-1]
+            results['img'] = images[::-1]
         return results
 
     def __repr__(self) -> str:
@@ -416,5 +365,5 @@ class ConcatDates(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Concatenate the dates."""
-        results['img'] = np.concatenate(results['img'], axis=2)
+        results['img'] = np.concatenate(get_dates(results, self), axis=2)
         return results

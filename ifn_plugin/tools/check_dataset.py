@@ -22,7 +22,8 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
-from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, read_names, walk
+from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, find_equal, is_local, read_names, walk
+from ifn_plugin.data.decoding import read_indices
 from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
 from ifn_plugin.tools._pages import embed, load_pair, readable, write_page
@@ -65,6 +66,7 @@ class Pair:
         values: Values in the label's file.
         moments: Mean of each channel over both dates' labelled pixels, and mean of its square, (2, C).
         thumbnails: Both dates, small and grey, (2, 32, 32).
+        inverted: Whether the label has a colour table in which 0 is lighter than the rest.
     """
 
     files: tuple[Path, Path, Path]
@@ -74,6 +76,7 @@ class Pair:
     values: tuple[int, ...]
     moments: np.ndarray
     thumbnails: np.ndarray
+    inverted: bool = False
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Split:
         name: Its name.
         folders: Of both dates and the label.
         part_of: What it is used for; several data sets together may be what is trained on.
-        suffixes: How the names of the images and of the labels end; ``None`` for any.
+        suffixes: How the names of both dates and of the labels end; ``None`` for any.
         ann_file: A list of the pairs that belong to it; ``None`` for all.
         indices: Which of these, as mmengine's data sets have it; ``None`` for all.
         loaders: Of the dates and of the label.
@@ -96,7 +99,7 @@ class Split:
     name: str
     folders: tuple[Path, Path, Path]
     part_of: str
-    suffixes: tuple[str | None, str | None] = (None, None)
+    suffixes: tuple[str | None, str | None, str | None] = (None, None, None)
     ann_file: Path | None = None
     indices: int | Sequence[int] | None = None
     loaders: tuple[LoadPair, LoadChangeLabel] = field(default_factory=lambda: (LoadPair(), LoadChangeLabel()))
@@ -153,11 +156,17 @@ def _configured_splits(path: Path) -> Iterator[Split]:
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
             if prefixes.keys() >= KINDS.keys():
                 root = Path(settings.get('data_root') or '')
+                for folder in (settings.get('data_root') or '', *(prefixes[kind] for kind in KINDS)):
+                    if not is_local(str(folder), settings.get('backend_args')):
+                        raise SystemExit(f'{folder}: check_dataset reads files on disk. Fix: check a copy that lies '
+                                         'there.')
                 yield Split(
                     f'{name} {number}' if len(datasets) > 1 else name,
                     _three(root / prefixes[kind] for kind in KINDS),
                     part_of=name,
-                    suffixes=(settings.get('img_suffix'), settings.get('seg_map_suffix')),
+                    suffixes=(settings.get('img_suffix_from') or settings.get('img_suffix'),
+                              settings.get('img_suffix_to') or settings.get('img_suffix'),
+                              settings.get('seg_map_suffix')),
                     ann_file=root / settings.ann_file if settings.get('ann_file') else None,
                     indices=settings.get('indices'),
                     loaders=find_loaders(cfg, settings),
@@ -167,7 +176,7 @@ def _configured_splits(path: Path) -> Iterator[Split]:
 def check_split(split: Split) -> Iterator[Finding]:
     """Read a split, and say what is wrong with it; ``pairs`` and ``files`` of the split are filled in."""
     kinds: list[dict[str, Path]] = []
-    for folder, suffix in zip(split.folders, (split.suffixes[0], *split.suffixes)):
+    for folder, suffix in zip(split.folders, split.suffixes):
         if not folder.is_dir():
             yield Finding(split.name, True, f'{folder}: no such folder.')
             return
@@ -180,16 +189,21 @@ def check_split(split: Split) -> Iterator[Finding]:
     everything = sorted(set().union(*kinds))
     if split.ann_file is not None:
         try:
-            everything = read_names(split.ann_file, kinds[0])
+            everything = read_names(split.ann_file, kinds[0], split.suffixes[0])
         except (OSError, ValueError) as error:
             yield Finding(split.name, True, f'{split.ann_file}, the list of its pairs, cannot be read: {error}')
             return
     if not everything:
         yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
     for name in everything:
-        missing = [f'{folder / name}.*' for folder, files in zip(split.folders, kinds) if name not in files]
+        missing = [f'{folder / name}{suffix or ".*"}'
+                   for folder, files, suffix in zip(split.folders, kinds, split.suffixes) if name not in files]
         if missing:
             yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
+    complete = [name for name in everything if all(name in files for files in kinds)]
+    equal = find_equal(complete, split.folders, kinds)
+    if equal:
+        yield Finding(split.name, True, equal)
     beyond = find_beyond(split.indices, len(everything))
     if beyond:
         yield Finding(split.name, True, f'indices takes pairs {beyond}, but {split.folders[0]} has {len(everything)}, '
@@ -212,6 +226,11 @@ def check_split(split: Split) -> Iterator[Finding]:
     if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
                       '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
+    inverted = [pair.files for pair in split.pairs if pair.inverted]
+    if inverted:
+        yield Finding(split.name, False, f'{len(inverted)} labels, such as {inverted[0][2]}, have a colour table that '
+                      'shows 0 lighter than the rest: their values were taken, 0 for unchanged. If that is wrong, save '
+                      'them without a colour table.', inverted[:1])
     # open-cd's takes all below 128 for unchanged, mmseg's 255 for ignored
     unread = 1 if split.stock_loader.endswith('MultiImgLoadAnnotations') else 255
     if split.stock_loader and conventions[unread]:
@@ -229,8 +248,13 @@ def _read(loaders: tuple[LoadPair, LoadChangeLabel], trio: tuple[Path, Path, Pat
         return str(error)
     # values as they are in the file, which the loader has read without complaint
     # (not by imread, which on Windows knows ASCII names only)
-    raw = label if trio[2].suffix == '.npy' else cv2.imdecode(np.fromfile(trio[2], np.uint8), cv2.IMREAD_GRAYSCALE)
-    values = tuple(np.flatnonzero(np.bincount(np.asarray(raw).ravel(), minlength=256)).tolist())
+    raw: Any = label
+    inverted = False
+    if trio[2].suffix != '.npy':
+        content = trio[2].read_bytes()
+        raw, inverted = read_indices(content) or (
+            cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE), False)
+    values = tuple(np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist())
     counted = label != 255
     pictures = (np.ascontiguousarray(loaders[0].picture(date)) for date in dates)
     thumbnails = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL),
@@ -241,7 +265,7 @@ def _read(loaders: tuple[LoadPair, LoadChangeLabel], trio: tuple[Path, Path, Pat
     moments = np.stack([power.mean(axis=0, dtype=np.float64) for power in (levels, np.square(levels))]
                        ) if labelled else np.zeros((2, 1))
     return Pair(trio, label.shape, float((label == 1).sum() / max(1, labelled)), labelled, values,
-                moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails))
+                moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails), inverted)
 
 
 def _check_pair(split: str, pair: Pair) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +28,31 @@ GIB = 2**30
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Pack a data set for fast reading, or check one that was packed')
-    parser.add_argument('src', type=Path, help="folder in LEVIR-CD's layout, one split or several below it")
+    parser.add_argument('src', type=Path, help="folder in LEVIR-CD's layout, or as --folders and --suffixes "
+                        'say, one split or several below it')
     parser.add_argument('dst', type=Path, nargs='?', help='folder to write; where a run was stopped, it goes on')
     parser.add_argument('--check', action='store_true', help='compare the packed files below SRC with their checksums')
+    parser.add_argument('--folders', nargs=3, default=FOLDERS, metavar=('DATE1', 'DATE2', 'LABEL'),
+                        help='names of the three folders in SRC; default: A B label')
+    parser.add_argument('--suffixes', nargs=3, default=(None, ) * 3, metavar=('DATE1', 'DATE2', 'LABEL'),
+                        help='how the names of the files in them end; default: as those of PNG, JPEG, TIFF and BMP')
     parser.add_argument('--changed', type=int, choices=(1, 255), help="the labels' value for changed; default: either")
     parser.add_argument('--threshold', type=int, help='instead, for labels saved with loss: what is above is changed')
     return parser.parse_args(argv)
 
 
-def _list_splits(folder: Path) -> list[Path]:
-    """The folders with A, B and label in them, at or below a folder."""
-    parents = sorted(path.parent for path in walk(folder) if path.name == 'A' and path.is_dir())
-    return [split for split in parents if all((split / kind).is_dir() for kind in FOLDERS)]
+def _list_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
+    """The folders with three such folders in them, at or below a folder."""
+    parents = sorted(path.parent for path in walk(folder) if path.name == kinds[0] and path.is_dir())
+    return [split for split in parents if all((split / kind).is_dir() for kind in kinds)]
 
 
-def find_splits(folder: Path) -> list[Path]:
-    """The folders with A, B and label in them, at or below a folder and relative to it."""
-    splits = [split.relative_to(folder) for split in _list_splits(folder)]
+def find_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
+    """The folders with A, B and label, or others, in them, at or below a folder and relative to it."""
+    splits = [split.relative_to(folder) for split in _list_splits(folder, kinds)]
     if not splits:
-        raise SystemExit(f'{folder}: no folder with A, B and label in it.')
+        raise SystemExit(f'{folder}: no folder with {kinds[0]}, {kinds[1]} and {kinds[2]} in it. Others are named by '
+                         '--folders.')
     return splits
 
 
@@ -55,12 +61,15 @@ def _packed_files(split: Path) -> list[Path]:
     return [path for kind in FOLDERS for path in walk(split / kind) if path.suffix == '.npy']
 
 
-def _pairs(split: Path) -> dict[str, list[Path]]:
+def _pairs(split: Path, kinds: Sequence[str], suffixes: Sequence[str | None]) -> dict[str, list[Path]]:
     """The three files of each pair, by the pair's name."""
-    dataset = LEVIRCDDataset(data_root=str(split))
+    dataset = LEVIRCDDataset(
+        data_root=str(split), data_prefix=dict(zip(('img_path_from', 'img_path_to', 'seg_map_path'), kinds)),
+        **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     files = [[Path(path) for path in (*info['img_path'], info['seg_map_path'])] for info in infos]
-    return {trio[0].relative_to(split / 'A').with_suffix('').as_posix(): trio for trio in files}
+    names = [trio[0].relative_to(split / kinds[0]).as_posix() for trio in files]
+    return {name[:-len(suffixes[0] or trio[0].suffix)]: trio for name, trio in zip(names, files)}
 
 
 def _packed_size(image: Path) -> int:
@@ -69,8 +78,9 @@ def _packed_size(image: Path) -> int:
     try:
         with Image.open(image) as header:
             return 7 * header.width * header.height
-    except Exception as error:  # there is no end to what a damaged header can raise
-        raise SystemExit(f'{image} is no image that can be read: {error}') from error
+    except Exception:  # there is no end to what an odd header can raise; the loader says it better
+        date1, _ = LoadPair().transform(dict(img_path=[str(image), str(image)]))['img']
+        return 7 * date1.shape[0] * date1.shape[1]
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -118,7 +128,12 @@ def _check_labels(split: Path, labels: str) -> None:
                          'another folder.')
 
 
-def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None = None) -> int:
+def pack(src: Path,
+         dst: Path,
+         changed: int | None = None,
+         threshold: int | None = None,
+         folders: Sequence[str] = FOLDERS,
+         suffixes: Sequence[str | None] = (None, ) * 3) -> int:
     """Pack all splits of a folder.
 
     Args:
@@ -126,6 +141,8 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
         dst: Folder to write; pairs that it has already are left as they are, unless the source's date has changed.
         changed: As for :class:`ifn_plugin.data.LoadChangeLabel`.
         threshold: As for :class:`ifn_plugin.data.LoadChangeLabel`.
+        folders: Names of the folders of both dates and of the labels in ``src``.
+        suffixes: How the names of the files in them end; ``None`` for PNG, JPEG, TIFF and BMP.
 
     Returns:
         The number of pairs written.
@@ -141,10 +158,10 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
     if dst.resolve().is_relative_to(src.resolve()):
         raise SystemExit(f'{dst} lies in {src}: choose a folder outside of it.')
     todo, strays = [], []
-    for split in find_splits(src):
+    for split in find_splits(src, folders):
         _check_labels(dst / split, labels)
         sums = read_sums(dst / split)
-        pairs = _pairs(src / split)
+        pairs = _pairs(src / split, folders, suffixes)
         strays += [dst / split / name for name in sums if name.partition('/')[2][:-len('.npy')] not in pairs]
         for name, files in pairs.items():
             names = [f'{kind}/{name}.npy' for kind in FOLDERS]
@@ -158,8 +175,8 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
     print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
     if need > free:
         raise SystemExit(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
-    folders = {dst / split for split, _, _ in todo}
-    for folder in folders:
+    packed = {dst / split for split, _, _ in todo}
+    for folder in packed:
         folder.mkdir(parents=True, exist_ok=True)
         # lest a new line join half a one, or a former checksum stand for a file that is to be written
         _tidy_sums(folder, labels, {name for split, _, names in todo if dst / split == folder for name in names})
@@ -172,7 +189,7 @@ def pack(src: Path, dst: Path, changed: int | None = None, threshold: int | None
                  for name, array, file in zip(names, arrays, files)]
         with (dst / split / SUMS).open('a', encoding='utf-8') as sums_file:
             sums_file.writelines(lines)
-    for folder in folders:
+    for folder in packed:
         _tidy_sums(folder, labels)
     return len(todo)
 
@@ -213,7 +230,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit('Name the folder to write: pack_dataset SRC DST.')
     try:
         if not args.check:
-            pack(args.src, args.dst, args.changed, args.threshold)
+            pack(args.src, args.dst, args.changed, args.threshold, args.folders, args.suffixes)
             return
         faults = check(args.src)
     except (OSError, ValueError) as error:

@@ -135,7 +135,8 @@ def test_damaged_file_is_refused(tmp_path, good, loader, content):
         'text': b'<html>404: not found</html>',
         'nothing': b''
     }[content])
-    message = rf'damaged\.png is no image .*\({damaged.stat().st_size} bytes.*\)\. Replace it, or remove it'
+    fault = {'text': 'no image that can be read', 'nothing': 'empty'}.get(content, 'damaged')
+    message = rf'damaged\.png is {fault} \({damaged.stat().st_size} bytes.*\)\. Fix: replace it, or remove it'
     with pytest.raises(ValueError, match=message):
         loader()(dict(img_path=[good, str(damaged)], seg_map_path=str(damaged)))
 
@@ -144,7 +145,7 @@ def test_truncated_jpeg_is_refused(tmp_path, good):
     path = tmp_path / 'cut.jpg'
     content = cv2.imencode('.jpg', noise(64, 64, 3))[1].tobytes()
     path.write_bytes(content[:len(content) * 9 // 10])
-    with pytest.raises(ValueError, match=r'cut\.jpg is no image that can be read, or it is damaged'):
+    with pytest.raises(ValueError, match=r'cut\.jpg is damaged \(.*it has no end\)'):
         load(str(path), good)
 
 

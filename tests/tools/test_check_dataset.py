@@ -65,7 +65,7 @@ def test_a_clean_data_set(root, check):
     (lambda root: (root / 'train/B/0001.png').unlink(), r'train: not complete, missing: \S*train/B/0001\.\*'),
     (lambda root: (root / 'train/label/0001.png').write_bytes(b'no image'), r'train: \S*label/0001\.png is no image'),
     (lambda root: (root / 'val/A/0000.png').write_bytes((root / 'val/A/0000.png').read_bytes()[:-100]),
-     r'val: \S*val/A/0000\.png is no image'),
+     r'val: \S*val/A/0000\.png is damaged'),
     (lambda root: edit(root / 'train/B/0002.png', lambda image: image[:100]),
      r'train: The dates of a pair differ in size'),
     (lambda root: edit(root / 'train/label/0002.png', lambda image: image[:, :100]), r'train: \S*label/0002\.png'),

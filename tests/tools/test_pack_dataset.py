@@ -151,14 +151,14 @@ def test_missing_checksums_are_a_fault(packed):
 def test_a_damaged_file_is_named_when_it_is_read(packed, content):
     path = packed / 'train' / 'B' / '0001.npy'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'B.0001\.npy is no packed image or is damaged.*Pack the data set again'):
+    with pytest.raises(ValueError, match=r'B.0001\.npy is not as pack_dataset writes it.*pack the data set again'):
         list(samples(packed / 'train'))
 
 
 def test_a_cut_file_is_named_when_it_is_read(packed):
     path = packed / 'train' / 'label' / '0001.npy'
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r'label.0001\.npy is no packed image or is damaged'):
+    with pytest.raises(ValueError, match=r'label.0001\.npy is not as pack_dataset writes it'):
         list(samples(packed / 'train'))
 
 
