@@ -79,12 +79,9 @@ def list_files(folder: str, suffix: str | None, backend_args: dict[str, Any] | N
     Raises:
         ValueError: If the backend cannot list folders, or two files differ in the suffix only.
     """
-    if is_local(folder, backend_args):
+    backend = _find_backend(folder, backend_args)
+    if isinstance(backend, fileio.LocalBackend):
         return {name: str(path) for name, path in list_images(Path(folder), suffix).items()}
-    backend = fileio.get_file_backend(folder, backend_args=backend_args)
-    if not hasattr(backend, 'list_dir_or_file'):
-        raise ValueError(f'{folder}: {type(backend).__name__} cannot list a folder. Fix: copy the data set to disk, or '
-                         'use a file backend that has list_dir_or_file.')
     below = sorted(backend.list_dir_or_file(folder, list_dir=False, recursive=True))
     return {name: backend.join_path(folder, path) for name, path in _without_suffix(below, suffix, folder).items()}
 
@@ -92,6 +89,14 @@ def list_files(folder: str, suffix: str | None, backend_args: dict[str, Any] | N
 def is_local(path: str, backend_args: dict[str, Any] | None = None) -> bool:
     """Whether mmengine takes a path for one on disk."""
     return isinstance(fileio.get_file_backend(path, backend_args=backend_args), fileio.LocalBackend)
+
+
+def _find_backend(folder: str, backend_args: dict[str, Any] | None) -> Any:
+    backend = fileio.get_file_backend(folder, backend_args=backend_args)
+    if not hasattr(backend, 'list_dir_or_file'):
+        raise ValueError(f'{folder}: {type(backend).__name__} cannot list a folder. Fix: copy the data set to disk, or '
+                         'use a file backend that has list_dir_or_file.')
+    return backend
 
 
 def read_names(ann_file: str | Path,
@@ -201,6 +206,7 @@ class LEVIRCDDataset(BaseSegDataset):
                  **kwargs: Any) -> None:
         prefix = dict(img_path_from='A', img_path_to='B', seg_map_path='label') | (data_prefix or {})
         self.suffixes = dict(zip(prefix, (img_suffix_from or img_suffix, img_suffix_to or img_suffix, seg_map_suffix)))
+        _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))  # which joins the paths
         super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     def _files(self, prefix: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.fileio import BaseStorageBackend, register_backend
 
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
 
@@ -272,3 +273,151 @@ def test_indices_beyond_the_last_pair_are_named(levir_root):
     assert len(LEVIRCDDataset(data_root=root, indices=[0, -4])) == 2
     with pytest.raises(ValueError, match=r'indices takes pairs 4, -5, but .* has 4, counted from 0: change indices'):
         LEVIRCDDataset(data_root=root, indices=[0, 4, -5])
+
+
+# both dates in one folder
+
+
+def write_xbd(root: Path) -> dict:
+    """Two pairs in the layout of xBD, and the settings for it."""
+    for number in range(2):
+        for date, value in (('pre', 60), ('post', 200)):
+            write(root / 'images' / f'quake_{number}_{date}_disaster.png', value + number)
+            write(root / 'targets' / f'quake_{number}_{date}_disaster_target.png', 0 if date == 'pre' else 255)
+    return dict(
+        data_root=str(root), data_prefix=dict(zip(PREFIXES, ('images', 'images', 'targets'))),
+        img_suffix_from='_pre_disaster.png', img_suffix_to='_post_disaster.png',
+        seg_map_suffix='_post_disaster_target.png')
+
+
+PREFIXES = ('img_path_from', 'img_path_to', 'seg_map_path')
+
+
+@pytest.mark.parametrize('listed', [None, 'quake_1\nquake_0', 'quake_1_pre_disaster.png', 'quake_1.png'])
+def test_dates_in_one_folder_are_told_apart_by_their_suffixes(tmp_path, listed):
+    settings = write_xbd(tmp_path)
+    if listed is not None:
+        (tmp_path / 'list.txt').write_text(listed)
+        settings['ann_file'] = 'list.txt'
+    item = LEVIRCDDataset(**settings).get_data_info(0)
+    number = 0 if listed is None else 1
+    assert item['img_path'] == [f'{tmp_path}/images/quake_{number}_{date}_disaster.png' for date in ('pre', 'post')]
+    assert item['seg_map_path'] == f'{tmp_path}/targets/quake_{number}_post_disaster_target.png'
+    sample = LoadChangeLabel()(LoadPair()(item))
+    assert [image[0, 0, 0] for image in sample['img']] == [60 + number, 200 + number] and sample['gt_seg_map'].all()
+
+
+def test_a_date_that_lacks_is_named_with_its_suffix(tmp_path):
+    settings = write_xbd(tmp_path)
+    (tmp_path / 'images' / 'quake_1_post_disaster.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'Missing: \S*images/quake_1_post_disaster\.png\. Add'):
+        LEVIRCDDataset(**settings)
+
+
+@pytest.mark.parametrize('more, what', [
+    (dict(img_suffix_from=None, img_suffix_to=None, seg_map_suffix='_target.png'), 'date 1 and date 2'),
+    (dict(img_suffix_to='_pre_disaster.PNG'), 'date 1 and date 2'),
+    (dict(data_prefix=dict(img_path_from='images', img_path_to='images', seg_map_path='images'),
+          seg_map_suffix='_post_disaster.png'), 'date 2 and label')])
+def test_one_file_twice_is_refused(tmp_path, more, what):
+    settings = write_xbd(tmp_path)
+    with pytest.raises(ValueError, match=rf'pairs have one file as {what}, such as \S*images/quake_0_\S*\.png\. Fix: '):
+        LEVIRCDDataset(**settings | more)
+
+
+def test_a_folder_linked_to_the_other_is_refused(levir_root):
+    shutil.rmtree(levir_root / 'train' / 'B')
+    try:
+        (levir_root / 'train' / 'B').symlink_to(levir_root / 'train' / 'A')
+    except OSError:
+        pytest.skip('no symbolic links here')
+    with pytest.raises(ValueError, match='4 of 4 pairs have one file as date 1 and date 2'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'))
+
+
+# lists
+
+
+@pytest.mark.parametrize('line', [
+    'A/0001.png B/0001.png label/0001.png', 'A/0001.png\tB/0001.png', '0001.png,0001.png,0001.png', '0001 1',
+    'A/0001.png', 'train\\A\\0001.png'])
+def test_lists_of_other_things_than_names_are_told(levir_root, line):
+    (levir_root / 'list.txt').write_text(f'0000\n{line}\n')
+    with pytest.raises(ValueError, match=r'list\.txt has the line .*0001.*Fix: write its path below .*, here 0001\.'):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
+
+
+def test_a_list_of_columns_whose_files_are_missing(levir_root):
+    (levir_root / 'list.txt').write_text('A/9.png B/9.png\n')
+    with pytest.raises(ValueError, match=r"has the line 'A/9\.png B/9\.png', but a line is the name of one pair"):
+        LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
+
+
+def test_names_with_spaces_are_no_columns(tmp_path):
+    write_pair(tmp_path, 'old town, 1 2.png')
+    (tmp_path / 'list.txt').write_text('old town, 1 2.png')
+    assert len(LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')) == 1
+
+
+# data that do not lie on disk
+
+
+@register_backend('ifn_plugin.bucket', prefixes='bucket')
+class Bucket(BaseStorageBackend):
+    """A store of files by address, which can list them."""
+
+    files: dict[str, bytes] = {}
+
+    def get(self, filepath):
+        return self.files[filepath]
+
+    def get_text(self, filepath, encoding='utf-8'):
+        return self.files[filepath].decode(encoding)
+
+    def exists(self, filepath):
+        return filepath in self.files
+
+    def join_path(self, filepath, *filepaths):
+        return '/'.join((filepath, *filepaths))
+
+    def list_dir_or_file(self, dir_path, list_dir=True, list_file=True, suffix=None, recursive=False):
+        assert recursive and list_file and not list_dir
+        return (path[len(dir_path) + 1:] for path in self.files if path.startswith(f'{dir_path}/'))
+
+
+@pytest.fixture
+def bucket(levir_root, monkeypatch):
+    files = {f'bucket://data/{path.relative_to(levir_root).as_posix()}': path.read_bytes()
+             for path in levir_root.rglob('*') if path.is_file()}
+    monkeypatch.setattr(Bucket, 'files', files)
+    return files
+
+
+@pytest.mark.parametrize('backend_args', [None, dict(backend='ifn_plugin.bucket')])
+def test_pairs_in_a_bucket_are_listed_and_read(levir_root, bucket, backend_args):
+    bucket |= {'bucket://data/train/A/.hidden.png': b'', 'bucket://data/train/list.txt': b'0002.png\n0000'}
+    dataset = LEVIRCDDataset(data_root='bucket://data/train', backend_args=backend_args)
+    assert len(dataset) == 4
+    item = dataset.get_data_info(1)
+    assert [*item['img_path'], item['seg_map_path']] == [f'bucket://data/train/{kind}/0001.png' for kind in FOLDERS]
+    images = LoadPair(backend_args)(item)['img']
+    assert np.array_equal(images[0], cv2.imread(str(levir_root / 'train' / 'A' / '0001.png')))
+    listed = LEVIRCDDataset(data_root='bucket://data/train', ann_file='list.txt', backend_args=backend_args)
+    assert names(listed) == ['0002', '0000']
+
+
+def test_what_lacks_in_a_bucket_is_named(bucket):
+    del bucket['bucket://data/train/B/0001.png']
+    with pytest.raises(FileNotFoundError, match=r'Missing: bucket://data/train/B/0001\.\*'):
+        LEVIRCDDataset(data_root='bucket://data/train')
+    with pytest.raises(FileNotFoundError, match=r'bucket://data/none/A: no image with suffix'):
+        LEVIRCDDataset(data_root='bucket://data/none')
+
+
+def test_stores_that_cannot_list_are_refused():
+    with pytest.raises(ValueError, match=r'https://example\.org: HTTPBackend cannot list a folder\. Fix: copy'):
+        LEVIRCDDataset(data_root='https://example.org')
+
+
+def test_disks_may_be_named_as_a_backend(levir_root):
+    assert len(LEVIRCDDataset(data_root=str(levir_root / 'train'), backend_args=dict(backend='local'))) == 4

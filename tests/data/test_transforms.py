@@ -11,7 +11,16 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ifn_plugin.data import ConcatDates, EachDate, LoadChangeLabel, LoadPair, RandomExchangeDates
+from ifn_plugin.data import (
+    BandDistortion,
+    ConcatDates,
+    EachDate,
+    LoadChangeLabel,
+    LoadPair,
+    PairPhotoMetricDistortion,
+    RandomExchangeDates,
+    RandomRotateCropFlip,
+)
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.registry import DATASETS, TRANSFORMS
 
@@ -181,6 +190,22 @@ def test_file_backend(monkeypatch):
     assert np.array_equal(results['img'][1], image) and np.array_equal(results['gt_seg_map'], LABEL)
     with pytest.raises(FileNotFoundError, match='b: no such file'):
         load_both(dict(img_path=['a', 'b'], seg_map_path='label'))
+
+
+@pytest.mark.parametrize('paths', ['one.png', Path('one.png'), ['one.png'], ['a.png', 'b.png', 'c.png']])
+def test_other_than_two_files_are_told(paths):
+    with pytest.raises(ValueError, match=r'LoadPair needs the two files of a pair, .* got .*\.png.* Fix: take a data'):
+        LoadPair()(dict(img_path=paths))
+
+
+@pytest.mark.parametrize('transform', [
+    EachDate([]), RandomExchangeDates(), ConcatDates(), BandDistortion(), PairPhotoMetricDistortion(),
+    RandomRotateCropFlip((8, 8))])
+def test_one_image_is_not_taken_for_a_pair(transform):
+    results = dict(img=noise(12, 20, 3), gt_seg_map=noise(12, 20))
+    message = rf'{type(transform).__name__} needs both dates, .* img is one ndarray \(12, 20, 3\)\. Fix: begin'
+    with pytest.raises(ValueError, match=message):
+        transform(results)
 
 
 # LoadChangeLabel
