@@ -171,12 +171,15 @@ def test_damaged_images(tmp_path_factory, picture, harm):
 @cases(100)
 @given(values=st.lists(st.integers(0, 255), min_size=1, max_size=4),
        mode=st.sampled_from(['L', 'P', 'RGB', 'RGBA', '1']), changed=st.sampled_from([None, 1, 255]),
-       harm=st.none() | damage())
-def test_labels(tmp_path_factory, values, mode, changed, harm):
+       table=st.binary(min_size=768, max_size=768), harm=st.none() | damage())
+@pytest.mark.filterwarnings('ignore:Labels in')
+def test_labels(tmp_path_factory, values, mode, changed, table, harm):
     path = tmp_path_factory.mktemp('labels') / 'label.png'
-    grey = Image.fromarray(np.resize(np.array(values, np.uint8), (5, 7)))
-    path.write_bytes(saved(grey.convert(mode), 'PNG', {}))
-    array = np.asarray(grey.convert(mode).convert('L'))
+    image = Image.fromarray(np.resize(np.array(values, np.uint8), (5, 7))).convert(mode)
+    if mode == 'P':  # any colours: the indices count
+        image.putpalette(table)
+    path.write_bytes(saved(image, 'PNG', {}))
+    array = np.asarray(image if mode == 'P' else image.convert('L'))
     if harm is not None:
         path.write_bytes(harm(path.read_bytes()))
     fits = set(np.unique(array)) <= ({0, 255} if changed == 255 else {0, 1, 255})

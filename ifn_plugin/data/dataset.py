@@ -86,13 +86,12 @@ def list_files(folder: str, suffix: str | None, backend_args: dict[str, Any] | N
     return {name: backend.join_path(folder, path) for name, path in _without_suffix(below, suffix, folder).items()}
 
 
-def is_local(path: str, backend_args: dict[str, Any] | None = None) -> bool:
-    """Whether mmengine takes a path for one on disk."""
-    return isinstance(fileio.get_file_backend(path, backend_args=backend_args), fileio.LocalBackend)
-
-
 def _find_backend(folder: str, backend_args: dict[str, Any] | None) -> Any:
-    backend = fileio.get_file_backend(folder, backend_args=backend_args)
+    try:
+        backend = fileio.get_file_backend(folder, backend_args=backend_args)
+    except KeyError as error:
+        raise ValueError(f'{folder}: mmengine has no file backend for {error}. Fix: copy the data set to disk, or name '
+                         'one in backend_args.') from error
     if not hasattr(backend, 'list_dir_or_file'):
         raise ValueError(f'{folder}: {type(backend).__name__} cannot list a folder. Fix: copy the data set to disk, or '
                          'use a file backend that has list_dir_or_file.')
@@ -214,7 +213,8 @@ class LEVIRCDDataset(BaseSegDataset):
         setting = f'data_root and data_prefix.{prefix}'
         folder, suffix = str(self.data_prefix[prefix]), self.suffixes[prefix]
         files = list_files(folder, suffix, self.backend_args)
-        if not files and is_local(folder, self.backend_args) and not Path(folder).is_dir():
+        backend = _find_backend(folder, self.backend_args)
+        if not files and isinstance(backend, fileio.LocalBackend) and not Path(folder).is_dir():
             raise FileNotFoundError(
                 f'{folder}: no such folder. Set {setting} to where the data set lies: it needs the folders A, B and '
                 'label.')

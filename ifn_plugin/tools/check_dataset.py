@@ -22,7 +22,7 @@ from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
-from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, find_equal, is_local, read_names, walk
+from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, find_equal, read_names, walk
 from ifn_plugin.data.decoding import read_indices
 from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.tools._common import read_config, resolve_config
@@ -156,8 +156,9 @@ def _configured_splits(path: Path) -> Iterator[Split]:
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
             if prefixes.keys() >= KINDS.keys():
                 root = Path(settings.get('data_root') or '')
+                backend = (settings.get('backend_args') or {}).get('backend', 'local')
                 for folder in (settings.get('data_root') or '', *(prefixes[kind] for kind in KINDS)):
-                    if not is_local(str(folder), settings.get('backend_args')):
+                    if '://' in str(folder) or backend != 'local':
                         raise SystemExit(f'{folder}: check_dataset reads files on disk. Fix: check a copy that lies '
                                          'there.')
                 yield Split(

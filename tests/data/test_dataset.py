@@ -414,9 +414,12 @@ def test_what_lacks_in_a_bucket_is_named(bucket):
         LEVIRCDDataset(data_root='bucket://data/none')
 
 
-def test_stores_that_cannot_list_are_refused():
-    with pytest.raises(ValueError, match=r'https://example\.org: HTTPBackend cannot list a folder\. Fix: copy'):
-        LEVIRCDDataset(data_root='https://example.org')
+@pytest.mark.parametrize('root, message', [
+    ('https://example.org', 'HTTPBackend cannot list a folder'),
+    ('gs://data', "mmengine has no file backend for 'gs'")])
+def test_stores_that_cannot_list_are_refused(root, message):
+    with pytest.raises(ValueError, match=rf'{root}: {message}\. Fix: copy the data set to disk'):
+        LEVIRCDDataset(data_root=root)
 
 
 def test_disks_may_be_named_as_a_backend(levir_root):

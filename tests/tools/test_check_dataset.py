@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair
 from ifn_plugin.data.drawn import write_dataset
@@ -280,3 +281,43 @@ def test_a_number_of_pictures_below_0(capsys):
     with pytest.raises(SystemExit):
         main(['folder', '--pictures', '-1'])
     assert '--pictures -1: use 0 for none' in capsys.readouterr().err
+
+
+def test_dates_in_one_folder(root, check, tmp_path):
+    """As in xBD."""
+    for split in ('train', 'val'):
+        (root / split / 'images').mkdir()
+        for kind, date in (('A', 'pre'), ('B', 'post')):
+            for path in (root / split / kind).iterdir():
+                path.rename(root / split / 'images' / f'{path.stem}_{date}.png')
+    settings = {
+        f'{split}_dataloader': dict(dataset=dict(
+            type='ifn_plugin.LEVIRCDDataset', data_root=str(root / split), img_suffix_from='_pre.png',
+            img_suffix_to='_post.png', data_prefix=dict(img_path_from='images', img_path_to='images')))
+        for split in ('train', 'val')}
+    Config(settings).dump(tmp_path / 'config.py')
+    assert 'split: train, pairs read: 6' in check(tmp_path / 'config.py')[1]
+    settings['train_dataloader']['dataset']['img_suffix_to'] = '_pre.png'
+    settings['val_dataloader']['dataset']['img_suffix_to'] = '_past.png'
+    Config(settings).dump(tmp_path / 'config.py')
+    found, _ = check(tmp_path / 'config.py', errors=10)
+    assert re.search(r'error: train: 6 of 6 pairs have one file as date 1 and date 2, such as \S*/0000_pre\.png', found)
+    assert re.search(r'error: val: not complete, missing: \S*images/0000_past\.png', found)
+
+
+def test_a_colour_table_that_says_the_opposite_is_worth_knowing(root, check):
+    for path in (root / 'val' / 'label').iterdir():
+        image = Image.fromarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) // 255)
+        image.putpalette([255, 255, 255, 0, 0, 0])
+        image.save(path)
+    with pytest.warns(UserWarning, match='colour table'):
+        found, output = check(root, notes=1, errors=0)
+    assert re.search(r'note: val: 3 labels, such as \S*val/label/\d+\.png, have a colour table that', found)
+    assert re.search(r'split: val, .*label values: 0, 1, changed', output)
+
+
+def test_data_in_a_bucket_are_refused(tmp_path):
+    Config(dict(train_dataloader=dict(dataset=dict(
+        type='ifn_plugin.LEVIRCDDataset', data_root='s3://bucket/LEVIR-CD')))).dump(tmp_path / 'config.py')
+    with pytest.raises(SystemExit, match=r's3://bucket/LEVIR-CD: check_dataset reads files on disk\. Fix: '):
+        main([str(tmp_path / 'config.py')])

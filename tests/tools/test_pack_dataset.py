@@ -307,3 +307,30 @@ def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
         assert a['inputs'].shape == (6, 40, 40)
         assert torch.equal(a['inputs'], b['inputs'])
         assert torch.equal(a['data_samples'].gt_sem_seg.data, b['data_samples'].gt_sem_seg.data)
+
+
+def test_dates_in_one_folder_are_packed_into_two(tmp_path):
+    """As in xBD."""
+    source, packed = tmp_path / 'xbd' / 'tier', tmp_path / 'packed'
+    for folder in ('images', 'targets'):
+        (source / folder).mkdir(parents=True)
+    for date, value in (('pre', 60), ('post', 200)):
+        cv2.imwrite(str(source / 'images' / f'quake_{date}_disaster.png'), np.full((8, 8, 3), value, np.uint8))
+        cv2.imwrite(str(source / 'targets' / f'quake_{date}_disaster_target.png'), np.eye(8, dtype=np.uint8) * 3)
+    layout = ['--folders', 'images', 'images', 'targets', '--suffixes', '_pre_disaster.png', '_post_disaster.png',
+              '_post_disaster_target.png', '--threshold', '1']
+    main([str(tmp_path / 'xbd'), str(packed), *layout])
+    main([str(packed), '--check'])
+    dataset = LEVIRCDDataset(data_root=str(packed / 'tier'), img_suffix='.npy', seg_map_suffix='.npy')
+    sample = LoadChangeLabel()(LoadPair()(dataset.get_data_info(0)))
+    assert [image.mean() for image in sample['img']] == [60, 200]
+    assert np.array_equal(sample['gt_seg_map'], np.eye(8))
+    with pytest.raises(SystemExit, match='have one file as date 1 and date 2'):
+        main([str(tmp_path / 'xbd'), str(tmp_path / 'other'), *layout[:6], layout[5], *layout[7:]])
+
+
+def test_what_is_no_image_is_named_before_anything_is_packed(levir_root, tmp_path):
+    path = levir_root / 'train' / 'A' / '0000.png'
+    path.write_bytes(b'no image')
+    with pytest.raises(SystemExit, match=r'0000\.png is no image that can be read \(8 bytes'):
+        main([str(levir_root), str(tmp_path / 'packed')])
