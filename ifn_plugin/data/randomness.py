@@ -101,12 +101,12 @@ def _is_leaf(kind: type) -> bool:
 @functools.cache
 def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
     """The generators that are attributes of a class, of one above it, or of their modules."""
-    owners = [owner for parent in kind.__mro__ for owner in (parent, sys.modules.get(parent.__module__))
-              if not _is_leaf(parent)]
-    return tuple(
-        (f'{getattr(owner, "__qualname__", getattr(owner, "__name__", ""))}.{name}', value)
-        for owner in owners if owner is not None for name, value in list(vars(owner).items())
-        if isinstance(value, _KINDS))
+    owners: list[tuple[str, Any]] = [
+        (f'{parent.__module__}.{parent.__qualname__}', parent) for parent in kind.__mro__ if not _is_leaf(parent)]
+    owners += [(parent.__module__, sys.modules[parent.__module__]) for _, parent in owners
+               if parent.__module__ in sys.modules]
+    return tuple((f'{path}.{name}', value) for path, owner in owners for name, value in list(vars(owner).items())
+                 if isinstance(value, _KINDS))
 
 
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
@@ -119,10 +119,11 @@ def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(item, functools.partial):
         yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
     elif isinstance(item, FunctionType):
-        for cell in item.__closure__ or ():
+        for name, cell in zip(item.__code__.co_freevars, item.__closure__ or ()):
             with suppress(ValueError):  # an empty one
-                yield f'{path}.{item.__name__}', cell.cell_contents
-        yield from ((f'{path}.{name}', value) for name, value in item.__globals__.items() if isinstance(value, _KINDS))
+                yield f'{path}.{name}', cell.cell_contents
+        yield from ((f'{item.__module__}.{name}', value) for name, value in item.__globals__.items()
+                    if isinstance(value, _KINDS))
         return
     elif isinstance(item, (MethodType, BuiltinMethodType)):
         yield path, item.__self__

@@ -19,8 +19,8 @@ OF_THE_MODULE = np.random.default_rng()
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
-def closure(generator):
-    return lambda: generator.random()
+def closure(one, other):
+    return lambda: one.random() if one.random() < 0.5 else other.random()
 
 
 def uniform_of_opencv():
@@ -37,7 +37,7 @@ KEPT = {
     'dictionary': (lambda: dict(own=(1, random.Random())), lambda kept: kept['own'][1].random()),
     'bound method': (lambda: np.random.default_rng().random, lambda kept: kept()),
     'partial': (lambda: functools.partial(random.Random().uniform, 0, 1), lambda kept: kept()),
-    'closure': (lambda: closure(random.Random()), lambda kept: kept()),
+    'closure': (lambda: closure(random.Random(), np.random.default_rng()), lambda kept: kept()),
     'module': (lambda: None, lambda kept: OF_THE_MODULE.random()),
     'random': (lambda: None, lambda kept: random.random()),
     'numpy': (lambda: None, lambda kept: np.random.rand()),
