@@ -5,7 +5,7 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 from types import MethodType
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmengine.runner import Runner, autocast
 from torch import Tensor, nn
 
 from .models.convolution import is_dynamo_compiling
+from .models.settings import check_switches
 from .registry import HOOKS
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
@@ -50,15 +51,23 @@ def accelerate(model: nn.Module,
         The precision in use. What the machine cannot do is left out with a warning.
 
     Raises:
-        ValueError: For a ``dtype`` that is none of the four, or a ``window_batch`` below 1.
+        ValueError: For a ``dtype`` that is none of the four, a ``window_batch`` that is no number from 1 on, or a
+            switch that is neither ``True`` nor ``False``; from the detector, for windows that leave gaps.
     """
+    switches = {} if isinstance(compile, dict) else dict(compile=compile)
+    check_switches(channels_last=channels_last, keep_memory=keep_memory, **switches)
     if dtype not in DTYPES:
         raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
-    if window_batch < 1:
-        raise ValueError(f'window_batch={window_batch}: at least one window passes at once.')
+    if not isinstance(window_batch, int) or window_batch < 1:
+        raise ValueError(f'window_batch={window_batch!r}: at least one window passes at once.')
     place = next((parameter.device for parameter in model.parameters()), torch.device(get_device()))
     device = place.type
     precision = _usable_dtype(dtype, place)
+    hanging = _hanging_convolution(model)
+    if device == 'cpu' and precision == torch.bfloat16 and hanging is not None:
+        _warn(f'{hanging} is a depthwise convolution with a wide kernel, which can hang in bfloat16 and channels last, '
+              'the layout of compiled networks, on a CPU (a fault of oneDNN): going on in float32.')
+        precision = torch.float32
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forward = type(model).forward
@@ -105,6 +114,12 @@ def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.float32
     precision: torch.dtype = getattr(torch, dtype)
     return precision
+
+
+def _hanging_convolution(model: nn.Module) -> str | None:
+    """The first layer that oneDNN may never return from: seen from a width of 15 on, with 16 channels and fewer."""
+    return next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)
+                 and layer.groups == layer.in_channels > 1 and layer.kernel_size[1] > 13), None)
 
 
 def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Callable:
@@ -235,10 +250,13 @@ def _batched_slide_inference(window_batch: int) -> Callable:
         """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
         cfg = self.test_cfg
         size = inputs.shape[2:]
-        crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size)]
+        crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size, strict=True)]
         tops, lefts = (
             [min(start, whole - side) for start in range(0, max(whole - side + stride - 1, 0) + 1, stride)]
-            for whole, side, stride in zip(size, crop, cfg.stride))
+            for whole, side, stride in zip(size, crop, cfg.stride, strict=True))
+        if any(after - start > side for starts, side in zip((tops, lefts), crop) for start, after in pairwise(starts)):
+            raise ValueError(f'test_cfg: windows of crop_size={tuple(cfg.crop_size)} every stride={tuple(cfg.stride)} '
+                             'leave gaps. Fix: a stride of at most crop_size.')
         places = list(product(range(len(inputs)), tops, lefts))
         totals: dict[str, Tensor] = {}
         count = inputs.new_zeros(len(inputs), 1, *size)
@@ -250,6 +268,9 @@ def _batched_slide_inference(window_batch: int) -> Callable:
             outputs = self.encode_decode(windows, metas)
             # open-cd's detectors of semantic change return several maps
             for key, logits in (outputs if isinstance(outputs, dict) else {'': outputs}).items():
+                if logits.shape[2:] != windows.shape[2:]:
+                    raise ValueError(f'The detector gives logits of {tuple(logits.shape[2:])} for windows of '
+                                     f'{tuple(windows.shape[2:])}. Fix: resize them to the images in its head.')
                 if key not in totals:
                     totals[key] = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
                 for logit, (n, y, x) in zip(logits, batch):

@@ -110,6 +110,58 @@ def test_windows_of_several_maps():
     torch.testing.assert_close(found, dict(a=expected, b=-2 * expected), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize('crop_size, stride, size', [
+    ((32, 32), (48, 48), (96, 96)), ((32, 16), (32, 17), (32, 40)), ((16, 32), (24, 32), (41, 32))])
+def test_windows_that_leave_gaps_are_refused_where_mmseg_refuses(crop_size, stride, size):
+    detector = build_detector(mode='slide', crop_size=crop_size, stride=stride)
+    inputs, metas = torch.zeros(1, 6, *size), [dict(ori_shape=size, img_shape=size)]
+    detector.encode_decode = lambda windows, metas: windows[:, :1]
+    with pytest.raises(AssertionError):
+        detector.slide_inference(inputs, metas)
+    # one window sees all of a small image, whatever the stride
+    whole = inputs[..., :crop_size[0], :crop_size[1]]
+    expected = detector.slide_inference(whole, metas)
+    accelerate(detector, **OFF | dict(window_batch=4))
+    with pytest.raises(ValueError, match=r'leave gaps. Fix: a stride of at most crop_size'):
+        detector.slide_inference(inputs, metas)
+    assert torch.equal(detector.slide_inference(whole, metas), expected)
+
+
+@pytest.mark.parametrize('logits', [lambda windows: windows[:, :1, :1, :1], lambda windows: windows[:, :1, ::2, ::2]],
+                         ids=['one pixel', 'half'])
+def test_logits_of_another_size_than_the_windows_are_refused_as_in_mmseg(logits):
+    detector = build_detector(mode='slide', crop_size=(32, 32), stride=(16, 16))
+    inputs, metas = torch.zeros(1, 6, 48, 48), [dict(ori_shape=(48, 48), img_shape=(48, 48))]
+    detector.encode_decode = lambda windows, metas: logits(windows)
+    with pytest.raises(RuntimeError):
+        detector.slide_inference(inputs, metas)
+    accelerate(detector, **OFF | dict(window_batch=4))
+    with pytest.raises(ValueError, match=r'for windows of \(32, 32\)'):
+        detector.slide_inference(inputs, metas)
+
+
+@pytest.mark.parametrize('layer, hangs', [
+    (torch.nn.Conv2d(8, 8, (1, 41), groups=8), True),
+    (torch.nn.Conv2d(8, 16, (1, 21), groups=8), True),
+    (torch.nn.Conv2d(8, 8, 15, groups=8), True),
+    (torch.nn.Conv2d(8, 8, (41, 1), groups=8), False),
+    (torch.nn.Conv2d(8, 8, 7, groups=8), False),
+    (torch.nn.Conv2d(8, 8, (1, 41)), False),
+    (torch.nn.Conv2d(8, 8, (1, 41), groups=2), False),
+    (torch.nn.Conv2d(1, 8, (1, 41)), False),
+], ids=str)
+def test_wide_depthwise_convolutions_stay_in_float32_on_a_cpu(monkeypatch, layer, hangs):
+    """oneDNN never returns from some of them in bfloat16 and channels last."""
+    warnings = []
+    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    model = torch.nn.Sequential(torch.nn.ReLU(), layer)
+    precision = accelerate(model, **OFF | dict(channels_last=True, dtype='bfloat16'))
+    assert precision == (torch.float32 if hangs else torch.bfloat16)
+    assert ['1 is a depthwise convolution' in warning for warning in warnings] == [True] * hangs
+    if hangs:
+        assert model(torch.zeros(1, 8, 48, 48)).dtype == torch.float32
+
+
 def test_what_the_optimizer_keeps_is_stored_without_the_layout():
     live = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     optimizer = dict(state={0: dict(step=torch.tensor(1.), exp_avg=live)}, param_groups=[dict(lr=0.1, params=[0])])
@@ -142,6 +194,10 @@ def test_names_and_values_of_the_weights_stay(eager):
 @pytest.mark.parametrize('settings, message', [
     (dict(dtype='half'), "dtype='half': use one of auto, float32, bfloat16, float16"),
     (dict(window_batch=0), 'window_batch=0: at least one'),
+    (dict(window_batch=2.5), 'window_batch=2.5: at least one'),
+    (dict(channels_last='no'), "channels_last='no' is a switch. Fix: channels_last=True or channels_last=False"),
+    (dict(keep_memory=0), 'keep_memory=0 is a switch'),
+    (dict(compile='default'), "compile='default' is a switch"),
 ])
 def test_wrong_settings_are_said(eager, settings, message):
     with pytest.raises(ValueError, match=message):

@@ -7,6 +7,7 @@ import torch
 from mmseg.models import SegDataPreProcessor
 
 from ..registry import MODELS
+from .settings import check_switches
 
 
 @MODELS.register_module()
@@ -17,11 +18,26 @@ class PairDataPreprocessor(SegDataPreProcessor):
         mean: Mean of each channel of one date, in the order after the channel conversion, in grey levels.
         std: Standard deviation of each channel of one date, likewise.
         bgr_to_rgb: Reverse the channels of each date.
+        rgb_to_bgr: The same, by its other name.
         kwargs: mmseg's ``SegDataPreProcessor``'s.
+
+    Raises:
+        ValueError: For settings that contradict each other; from ``forward``, for another number of channels.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], bgr_to_rgb: bool = False,
                  rgb_to_bgr: bool = False, **kwargs: Any) -> None:
+        check_switches(bgr_to_rgb=bgr_to_rgb, rgb_to_bgr=rgb_to_bgr)
+        if bgr_to_rgb and rgb_to_bgr:
+            raise ValueError('bgr_to_rgb=True and rgb_to_bgr=True contradict each other. Fix: keep the one that the '
+                             'pipeline needs.')
+        if len(mean) != len(std) or min(std, default=0) <= 0:
+            raise ValueError(f'mean={tuple(mean)} and std={tuple(std)}: one value for each channel of a date is needed '
+                             'in both, and std above 0.')
+        for paddings in (kwargs, kwargs.get('test_cfg') or {}):
+            if paddings.get('size') is not None and paddings.get('size_divisor') is not None:
+                raise ValueError(f'size={paddings["size"]} and size_divisor={paddings["size_divisor"]} contradict each '
+                                 'other. Fix: leave one of them out.')
         super().__init__(**kwargs)
         self.channels = len(mean)
         # set here, since mmengine takes one or three channels only

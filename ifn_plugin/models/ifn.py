@@ -61,10 +61,14 @@ class BasePairEncoder(BaseModule):
         init_cfg: mmengine's.
 
     Raises:
-        ValueError: From ``forward``, for dates that differ in shape or do not have ``in_channels`` channels.
+        ValueError: For a ``frozen`` that is neither ``True`` nor ``False``; from ``forward``, for dates that differ in
+            shape or do not have ``in_channels`` channels.
     """
 
     def __init__(self, in_channels: int, frozen: bool, init_cfg: dict | list | None) -> None:
+        if not isinstance(frozen, bool):
+            raise ValueError(f'{type(self).__name__}(frozen={frozen!r}): it is True or False. Fix: to freeze the first '
+                             "stages only, frozen=False, and frozen_stages: IFN's own or PairEncoder's backbone's.")
         super().__init__(init_cfg)
         self.init_cfg: dict | list | None
         self.in_channels = in_channels
@@ -108,8 +112,9 @@ class BasePairEncoder(BaseModule):
 class PairEncoder(BasePairEncoder):
     """Encode both dates of a pair with any backbone of mmseg, mmpretrain or timm that gives a pyramid of features.
 
-    Each map has to be half as high and wide as the one before, as with ResNet, Swin or ConvNeXt. ``IFNHead`` takes
-    twice their channels as ``in_channels``.
+    ``IFNHead`` takes twice their channels as ``in_channels``. It needs maps that are each half as high and wide as the
+    one before, as ResNet's, Swin's or ConvNeXt's; those of ViT, BEiT or MAE become so in a neck of the detector, which
+    has both dates' channels: ``neck=dict(type='mmseg.Feature2Pyramid', embed_dim=2 * 768, ...)``.
 
     Args:
         backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``, or
@@ -118,11 +123,12 @@ class PairEncoder(BasePairEncoder):
         in_channels: Channels of one date, which the backbone's own settings say too. Weights of an encoder for red,
             green and blue load into one for other bands: see :func:`ifn_plugin.checkpoint.spread_channels`.
         frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an
-            optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made.
+            optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. The first stages only are frozen by
+            the backbone's own ``frozen_stages``, where it has that.
         init_cfg: mmengine's, for the whole.
 
     Raises:
-        ValueError: As ``BasePairEncoder``; and from ``forward``, for a backbone that gives one map only.
+        ValueError: As ``BasePairEncoder``; and from ``forward``, for a backbone that gives anything but maps.
     """
 
     def __init__(self, backbone: dict, in_channels: int = 3, frozen: bool = False,
@@ -137,9 +143,12 @@ class PairEncoder(BasePairEncoder):
     def encode(self, x: Tensor) -> list[Tensor]:
         """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
         maps = self.encoder(x)
-        if isinstance(maps, Tensor) or len(maps) < 2:
-            raise ValueError(f'{type(self.encoder).__name__} gives one map, but a pyramid is needed: set its '
-                             'out_indices to several stages.')
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        for x in maps:
+            if not isinstance(x, Tensor) or x.dim() != 4:
+                what = f'a tensor of {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
+                raise ValueError(f'{type(self.encoder).__name__} gives {what}, but maps (N, C, H, W) are needed. Fix: '
+                                 'let it give features without class tokens.')
         return [_pair_up(x) for x in maps]
 
 
@@ -158,21 +167,30 @@ class IFN(BasePairEncoder):
             see :func:`ifn_plugin.checkpoint.spread_channels`.
         frozen: Keep the encoder as it was loaded, as in the paper: no gradient, no autograd graph, evaluation mode,
             no entry in an optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. ``False`` trains it.
+        frozen_stages: With ``frozen=False``, keep this many of the first groups as they were loaded; -1 for none.
         init_cfg: Where the encoder's weights come from when training starts: ``dict(type='Pretrained',
             checkpoint=...)`` with ``'torchvision://vgg16'`` (ImageNet; the default; torchvision itself is not needed)
             or a file that holds a VGG16 of torchvision or a change detector with this encoder; ``None`` for a random
             start. Nothing is read or downloaded before ``init_weights()``.
 
     Raises:
-        ValueError: From ``forward``, for dates that differ in shape or do not have ``in_channels`` channels; from
+        ValueError: As ``BasePairEncoder``; for ``frozen_stages`` out of range or beside ``frozen=True``; from
             ``init_weights()``, for a file that does not hold every weight of the encoder, with the keys named.
     """
 
     def __init__(self,
                  in_channels: int = 3,
                  frozen: bool = True,
-                 init_cfg: dict | list | None = dict(type='Pretrained', checkpoint='torchvision://vgg16')) -> None:
+                 init_cfg: dict | list | None = dict(type='Pretrained', checkpoint='torchvision://vgg16'),
+                 frozen_stages: int = -1) -> None:
         super().__init__(in_channels, frozen, init_cfg)
+        if isinstance(frozen_stages, bool) or frozen_stages not in range(-1, len(VGG16_GROUPS) + 1):
+            raise ValueError(f'frozen_stages={frozen_stages!r}: a number from -1, for none, to {len(VGG16_GROUPS)} is '
+                             'needed.')
+        if frozen and frozen_stages != -1:
+            raise ValueError(f'frozen=True freezes all stages, and frozen_stages={frozen_stages} the first ones only. '
+                             f'Fix: frozen=False with frozen_stages={frozen_stages}, or leave frozen_stages out.')
+        self.frozen_stages = frozen_stages
         self.features = nn.Sequential(*_vgg16_layers(in_channels))
         _spread_when_loaded(self.features, in_channels)
         self.taps = [i - 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
@@ -185,6 +203,17 @@ class IFN(BasePairEncoder):
         if frozen:
             self.requires_grad_(False)
             self.eval()
+        self._first_stages().requires_grad_(False).eval()
+
+    def _first_stages(self) -> nn.Module:
+        stages: nn.Module = self.features[:self.taps[self.frozen_stages - 1] + 1 if self.frozen_stages > 0 else 0]
+        return stages
+
+    def train(self, mode: bool = True) -> 'IFN':
+        """Set training mode, which frozen stages do not follow."""
+        super().train(mode)
+        self._first_stages().eval()
+        return self
 
     def init_weights(self) -> None:
         """Load what ``init_cfg`` names; other kinds of ``init_cfg`` are mmengine's.
@@ -194,10 +223,12 @@ class IFN(BasePairEncoder):
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
         pretrained = [cfg for cfg in configs if cfg.get('type', 'Pretrained') == 'Pretrained']
-        if self.frozen and not configs:
+        if (self.frozen or self.frozen_stages > 0) and not configs:
+            frozen, setting = (('The encoder of IFN is', 'frozen=False') if self.frozen else
+                               ('The first stages of IFN are', 'frozen_stages=-1'))
             print_log(
-                'The encoder of IFN is frozen and init_cfg is None: unless a checkpoint is loaded next, the frozen '
-                "weights are random. Set backbone.frozen=False or backbone.init_cfg=dict(type='Pretrained', "
+                f'{frozen} frozen and init_cfg is None: unless a checkpoint is loaded next, the frozen weights are '
+                f"random. Set backbone.{setting} or backbone.init_cfg=dict(type='Pretrained', "
                 "checkpoint='torchvision://vgg16').", 'current', logging.WARNING)
         self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or None
         super().init_weights()

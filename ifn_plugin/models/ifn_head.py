@@ -1,6 +1,5 @@
 """IFN's decoder with deep supervision (the paper's DDN: difference discrimination network)."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.losses import CrossEntropyLoss, DiceLoss, accuracy
+from mmseg.models.losses import accuracy
 from mmseg.models.utils import resize
 from mmseg.utils import SampleList
 from torch import Tensor, nn
@@ -18,6 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from ..registry import MODELS
 from .attention import ChannelAttention, SpatialAttention
 from .convolution import Convolution, convolve
+from .losses import check_loss, one_channel_loss
+from .pyramid import check_pyramid
+from .settings import check_switches
 
 # torch.compiler has it since 2.3
 _is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling
@@ -214,20 +216,23 @@ class IFNHead(BaseDecodeHead):
         dropout_ratio: Probability to drop a value after each block: 0.6 in the paper.
         loss_weights: Weight of each level's losses, coarse to fine; all 1 by default. A weight of 0 leaves the level
             out.
-        loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss`` with
-            ``use_sigmoid=True`` and ``DiceLoss``, in which pixels of ``ignore_index`` do not count; or one of your own,
-            called like mmseg's with logits (N, 1, H, W) and label (N, H, W).
+        loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss``
+            and ``DiceLoss`` with ``use_sigmoid=True`` and ``LovaszLoss`` with ``loss_type='binary'``, in which pixels
+            of ``ignore_index`` do not count; or one of your own, called like mmseg's with logits (N, 1, H, W) and label
+            (N, H, W). ``class_weight`` has one value, what a changed pixel counts.
         downsample_label: Bring the label down to each level's size, by its nearest pixels, instead of the logits up to
             the label's.
         with_cp: Do not keep the maps inside the levels for the backward pass, but compute them again: less memory, more
             time. It has no effect once the head is compiled.
         threshold: A pixel is "changed" where the sigmoid of its logit is above this.
         ignore_index: The label's value for pixels that are not to be learnt.
-        kwargs: ``BaseDecodeHead``'s, such as ``init_cfg`` and ``align_corners``.
+        kwargs: ``BaseDecodeHead``'s, such as ``init_cfg``, ``align_corners`` and ``in_index``: which of the encoder's
+            maps to take, in the order of ``in_channels``; by default the first ones.
 
     Raises:
         ValueError: For fewer than two levels, another number of weights, a pixel sampler, layers other than the
-            paper's, more than one channel, or a loss that does not know one-channel logits.
+            paper's, more than one channel, a loss that does not know one-channel logits, or values out of range; from
+            ``forward``, for maps that are no pyramid or do not have ``in_channels`` channels.
     """
 
     def __init__(self,
@@ -248,6 +253,10 @@ class IFNHead(BaseDecodeHead):
         if len(loss_weights) != len(in_channels):
             raise ValueError(f'IFNHead has {len(in_channels)} levels, but loss_weights has {len(loss_weights)} values: '
                              f'{tuple(loss_weights)}.')
+        check_switches(downsample_label=downsample_label, with_cp=with_cp)
+        for name, value in (('dropout_ratio', dropout_ratio), ('threshold', threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name}={value}: a number from 0 to 1 is needed.')
         blocks = block_widths(in_channels)
         if kwargs.get('sampler') is not None:
             raise ValueError('IFNHead has no pixel sampler: use loss_decode and loss_weights to weigh its losses.')
@@ -258,10 +267,11 @@ class IFNHead(BaseDecodeHead):
         if kwargs.get('out_channels', 1) != 1:
             raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}: leave it '
                              'out.')
-        kwargs = dict(num_classes=2, out_channels=1, channels=blocks[-1][-1], init_cfg=None) | kwargs
+        kwargs = dict(
+            num_classes=2, out_channels=1, channels=blocks[-1][-1], in_index=list(range(len(in_channels))),
+            init_cfg=None) | kwargs
         super().__init__(
             in_channels=list(in_channels),
-            in_index=list(range(len(in_channels))),
             input_transform='multiple_select',
             dropout_ratio=0,
             loss_decode=loss_decode,
@@ -274,7 +284,7 @@ class IFNHead(BaseDecodeHead):
         self.loss_weights = tuple(loss_weights)
         self.losses = [self.loss_decode] if not isinstance(self.loss_decode, nn.ModuleList) else list(self.loss_decode)
         for loss in self.losses:
-            _check_loss(loss)
+            check_loss(loss)
         coarse_channels = [0] + [widths[-1] for widths in blocks[:-1]]
         self.levels = nn.ModuleList(
             DecoderLevel(coarse, pair, widths, dropout_ratio)
@@ -289,8 +299,13 @@ class IFNHead(BaseDecodeHead):
         Returns:
             Logit maps of all levels, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
         """
+        if len(inputs) <= max(self.in_index):
+            raise ValueError(f'IFNHead needs {max(self.in_index) + 1} maps, but gets {len(inputs)}. Fix: set the '
+                             "backbone's out_indices to several stages, or in_channels to the maps that there are.")
+        maps = self._transform_inputs(inputs)
+        check_pyramid('IFNHead', maps, self.in_channels, self.in_index)
         features, logits = None, []
-        for level, pair in zip(self.levels, reversed(self._transform_inputs(inputs))):
+        for level, pair in zip(self.levels, reversed(maps)):
             if self.with_cp and self.training and not _is_compiling():
                 contexts = partial(_forward_and_recomputation, level)
                 features, logit = checkpoint(level, pair, features, use_reentrant=False, context_fn=contexts)
@@ -329,44 +344,13 @@ class IFNHead(BaseDecodeHead):
                 continue
             for loss in self.losses:
                 name = f'level{number}.{loss.loss_name}'
-                value = level_weight * self._one_channel_loss(loss, logit, label)
+                value = level_weight * one_channel_loss(loss, logit, label, self.ignore_index)
                 losses[name] = losses[name] + value if name in losses else value
         losses['acc_seg'] = self._accuracy(logit, label)
         return losses
-
-    def _one_channel_loss(self, loss: nn.Module, logit: Tensor, label: Tensor) -> Tensor:
-        """One of mmseg's losses between logits and label, both (N, 1, H, W)."""
-        ignored = label == self.ignore_index
-        if ignored.all():
-            return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
-        value: Tensor
-        if isinstance(loss, DiceLoss):
-            # an image without a labelled pixel would count as one that is all wrong
-            labelled = ~ignored.flatten(1).all(dim=1)
-            logit, label, ignored = logit[labelled], label[labelled], ignored[labelled]
-            # From (N, H, W) labels, mmseg's one-hot encoding would take class 0 for the only channel. And it would
-            # count ignored pixels as predicted: a logit of -inf counts as nothing.
-            value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0))
-        else:
-            value = loss(logit, label.squeeze(1), ignore_index=self.ignore_index)
-        return value
 
     def _accuracy(self, logit: Tensor, label: Tensor) -> Tensor:
         at_threshold = torch.full_like(logit, self.threshold).logit()
         value: Tensor = accuracy(
             torch.cat((at_threshold, logit), dim=1), label.squeeze(1), ignore_index=self.ignore_index)
         return value
-
-
-def _check_loss(loss: nn.Module) -> None:
-    """Refuse mmseg's losses that fail, or mean something else, on one-channel logits."""
-    if type(loss).__module__.startswith('mmseg.'):
-        if not isinstance(loss, (CrossEntropyLoss, DiceLoss)):
-            raise ValueError(f'IFNHead predicts one channel, which {type(loss).__name__} does not know. Use '
-                             'CrossEntropyLoss(use_sigmoid=True) or DiceLoss(use_sigmoid=True).')
-        if not loss.use_sigmoid:
-            raise ValueError(f'IFNHead predicts one channel: {type(loss).__name__} needs use_sigmoid=True.')
-    if 'loss' not in str(loss.loss_name):
-        warnings.warn(
-            f'loss_name={loss.loss_name!r} does not contain "loss": mmengine will log it but not train on it.',
-            stacklevel=2)

@@ -121,3 +121,15 @@ def test_mean_and_std_are_buffers_outside_the_checkpoint():
     assert {name: tuple(buffer.shape) for name, buffer in preprocessor.named_buffers()} == dict(
         mean=(6, 1, 1), std=(6, 1, 1))
     assert not preprocessor.state_dict()
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(bgr_to_rgb=True, rgb_to_bgr=True), 'bgr_to_rgb=True and rgb_to_bgr=True contradict each other. Fix:'),
+    (dict(size=(64, 64), size_divisor=16), r'size=\(64, 64\) and size_divisor=16 contradict each other. Fix:'),
+    (dict(size_divisor=16, test_cfg=dict(size=(64, 64), size_divisor=16)), 'contradict each other'),
+    (dict(std=STD[:1]), 'one value for each channel of a date is needed in both'),
+    (dict(std=(0., 1., 1.)), 'and std above 0'),
+])
+def test_settings_that_do_not_fit_are_refused_when_built(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(dict(type='ifn_plugin.PairDataPreprocessor', mean=MEAN, std=STD), **settings))

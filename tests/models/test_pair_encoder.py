@@ -138,12 +138,6 @@ def test_ifn_is_a_special_case():
     assert all(torch.equal(one, other) for one, other in zip(ifn(pair), encoder(pair)))
 
 
-def test_one_map_is_no_pyramid():
-    encoder = PairEncoder(dict(RESNET, out_indices=(3, )))
-    with pytest.raises(ValueError, match='ResNetV1c gives one map, but a pyramid is needed: set its out_indices'):
-        encoder(torch.randn(1, 6, 64, 64))
-
-
 def test_other_numbers_of_channels():
     encoder = PairEncoder(dict(RESNET, in_channels=4), in_channels=4)
     assert encoder(torch.randn(1, 8, 64, 64))[0].shape == (1, 128, 16, 16)

@@ -1,0 +1,50 @@
+"""Check of the maps that a decoder gets."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def check_pyramid(name: str, maps: Sequence[Tensor], in_channels: Sequence[int], in_index: Sequence[int]) -> None:
+    """Refuse maps that are not each half as high and wide as the one before: they would not lie on each other.
+
+    Args:
+        name: Who needs them.
+        maps: The maps, (N, C_i, H_i, W_i), fine to coarse.
+        in_channels: Their channels.
+        in_index: Which of the encoder's they are.
+
+    Raises:
+        ValueError: With the maps' shapes and what to set.
+    """
+    shapes = [tuple(x.shape) for x in maps]
+    sizes = [shape[2:] for shape in shapes]
+    if any(len(shape) != 4 for shape in shapes) or not _halve(sizes):
+        raise ValueError(f'{name} needs maps (N, C, H, W), fine to coarse, each half as high and wide as the one '
+                         f'before, rounded up or down, but gets {_join(shapes)}. {_advice(shapes, in_index)}')
+    if [shape[1] for shape in shapes] != list(in_channels):
+        raise ValueError(f"{name}'s in_channels is {tuple(in_channels)}, but the maps are {_join(shapes)}. Fix: "
+                         f'in_channels={tuple(shape[1] for shape in shapes)}.')
+
+
+def _halve(sizes: Sequence[tuple[int, ...]]) -> bool:
+    return all(small in (large // 2, (large + 1) // 2)
+               for level in range(1, len(sizes)) for large, small in zip(sizes[level - 1], sizes[level]))
+
+
+def _join(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ', '.join(f'({", ".join(map(str, shape))})' for shape in shapes)
+
+
+def _advice(shapes: Sequence[tuple[int, ...]], in_index: Sequence[int]) -> str:
+    if any(len(shape) != 4 for shape in shapes):
+        return 'Fix: let the backbone give maps, not tokens.'
+    if _halve([shape[1:3] for shape in shapes]):
+        return ("The channels come last, as in timm's Swin. Fix: a backbone whose channels come first, such as "
+                'mmseg.SwinTransformer.')
+    if _halve([shape[2:] for shape in reversed(shapes)]):
+        return (f"They come coarse to fine, as UNet's. Fix: decode_head.in_index={list(reversed(in_index))}, with "
+                'in_channels in the same order.')
+    return ('Fix: for a dilated ResNet (d8), strides=(1, 2, 2, 2) and dilations=(1, 1, 1, 1) in the backbone; for maps '
+            'of one size, as of ViT, BEiT and MAE, a neck that makes a pyramid of them, such as mmseg.Feature2Pyramid '
+            'or mmseg.MultiLevelNeck; else leave maps out with decode_head.in_index.')
