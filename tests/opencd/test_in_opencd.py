@@ -358,6 +358,21 @@ def test_encoders_of_timm(name, strides):
     assert len(logits) == strides and logits[-1].shape[2:] == maps[0].shape[2:]
 
 
+def test_a_neck_behind_the_encoder_in_open_cds_detector():
+    """Maps of one size become a pyramid, with both dates' channels."""
+    cfg = Config.fromfile(CONFIG).model
+    cfg.backbone = dict(type='ifn_plugin.PairEncoder', backbone=dict(
+        type='mmseg.VisionTransformer', img_size=(64, 64), embed_dims=16, num_layers=4, num_heads=2,
+        out_indices=(0, 1, 2, 3)))
+    cfg.decode_head.in_channels = (32, 32, 32, 32)
+    images = torch.randn(1, 6, 64, 64)
+    with pytest.raises(ValueError, match=r'Fix: .*neck'):
+        MODELS.build(cfg)(images, mode='tensor')
+    cfg.neck = dict(type='mmseg.Feature2Pyramid', embed_dim=32, norm_cfg=dict(type='BN'))
+    logits = MODELS.build(cfg)(images, mode='tensor')
+    assert [tuple(x.shape) for x in logits] == [(1, 1, side, side) for side in (2, 4, 8, 16)]
+
+
 mim = pytest.mark.skipif(
     not (Path(sys.executable).parent / 'mim').exists(), reason='mim is not installed in this environment')
 
