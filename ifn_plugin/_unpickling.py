@@ -5,13 +5,17 @@ do nothing: numpy's and mmengine's own would let a crafted file lie about memory
 placeholders hold becomes arrays and log values when all has been read, in :func:`finish`.
 """
 
+import datetime
 import pickle
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
@@ -23,8 +27,28 @@ def _refuse(what: str) -> UnpicklingError:
     return UnpicklingError(f'The file wants {what}, which a checkpoint has no use for.')
 
 
+class _Name:
+    """For any other name: the user's statistics, which each log of mmengine names. It cannot be called."""
+
+    __slots__ = ('name', )
+
+    def __new__(cls, *_: object) -> '_Name':
+        if not isinstance(cls, type):  # torch makes an object of what a file takes for a class
+            raise _refuse(f'an object of {cls}')
+        return super().__new__(cls)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *_: object) -> Any:
+        raise _refuse(f'a call of {self.name}')
+
+    def __repr__(self) -> str:
+        return self.name
+
+
 class _Log:
-    """For mmengine's ``HistoryBuffer``: arrays of values and counts."""
+    """For mmengine's ``HistoryBuffer``: arrays of values and counts. Which statistics there are is the program's."""
 
     __slots__ = ('state', )
 
@@ -41,17 +65,17 @@ class _Log:
 
 
 class _Kind:
-    """For ``numpy.dtype``: a kind of number."""
+    """For ``numpy.dtype``: a kind of number, or text of one length."""
 
     __slots__ = ('dtype', )
 
     def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
-        if type(name) is not str or np.dtype(name).char not in '?bhilqBHILQefdg':
-            raise _refuse(f'an array of {name!r}, which is no kind of number')
+        if type(name) is not str or np.dtype(name).kind not in 'biufcSU':
+            raise _refuse(f'an array of {name!r}, which is no kind of number or text')
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
-        # of the state, a number has the byte order only
+        # of the state, a number or text has the byte order only
         self.dtype = self.dtype.newbyteorder('>' if state[1] == '>' else '<')
 
 
@@ -84,6 +108,29 @@ def _scalar(kind: Any, content: Any) -> np.generic:
     return value
 
 
+class _Settings:
+    """For mmengine's ``ConfigDict``, which copies what it is given again and again."""
+
+    __slots__ = ('content', )
+
+    def __init__(self, content: Any) -> None:
+        if type(content) is not dict:
+            raise _refuse('settings of other than names and values')
+        self.content = content
+
+    def finish(self, done: dict[int, tuple[Any, Any]]) -> ConfigDict:
+        settings = ConfigDict()
+        dict.update(settings, finish(self.content, done))
+        return settings
+
+
+def _path(*parts: object) -> Path:
+    """For a path of any system."""
+    if not all(type(part) is str for part in parts):
+        raise _refuse('a path of other than names')
+    return Path(*map(str, parts))
+
+
 class _OneCycle:
     """For mmengine's ``OneCycleParamScheduler``, whose state names one of its two curves."""
 
@@ -95,6 +142,8 @@ def _getattr(owner: object, name: str) -> Any:
     """For ``getattr``: a log names its four statistics, which each log has anyway, and a schedule its curve."""
     if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
         return getattr(OneCycleParamScheduler, name)
+    if type(owner) is _Name:
+        return _Name(f'{owner}.{name}')
     if owner is not _Log or name not in ('min', 'max', 'current', 'mean'):
         raise _refuse(f'attribute {name!r} of {owner!r}')
     return None
@@ -118,10 +167,20 @@ def what_mmengine_writes() -> list[Any]:
     """What mmengine's checkpoints hold besides tensors, in pairs with the name that pickles have for it."""
     allowed: list[Any] = [(_Log, 'mmengine.logging.history_buffer.HistoryBuffer'), (_getattr, 'builtins.getattr'),
                           (_Kind, 'numpy.dtype'), (_Array, 'numpy.ndarray'), (_bytes, 'builtins.bytes'),
-                          (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler')]
+                          (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
+                          (_Settings, 'mmengine.config.config.ConfigDict'), (frozenset, 'builtins.frozenset')]
+    # what else its message hub is given: these make values of their own kind only
+    allowed += [(getattr(datetime, name), f'datetime.{name}') for name in ('date', 'datetime', 'timedelta', 'timezone')]
+    allowed += [(_path, f'{module}.{name}') for name in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
+                for module in ('pathlib', 'pathlib._local')]  # the second in Python 3.13
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # the name before and since numpy 2
         allowed += [(_reconstruct, f'{module}._reconstruct'), (_scalar, f'{module}.scalar')]
     return allowed
+
+
+def name_unknown(names: Iterable[str]) -> list[Any]:
+    """Placeholders for names that mean nothing here, in pairs with the names."""
+    return [(_Name(name), name) for name in names]
 
 
 def finish(content: Any, done: dict[int, tuple[Any, Any]] | None = None) -> Any:
@@ -140,11 +199,13 @@ def finish(content: Any, done: dict[int, tuple[Any, Any]] | None = None) -> Any:
     result = content
     if isinstance(content, (_Log, _Array)):
         result = content.finish()
+    elif isinstance(content, _Settings):
+        result = content.finish(done)
     elif isinstance(content, dict):
         done[id(content)] = content, content
         for key, value in content.items():
-            if isinstance(key, (_Log, _Array, _Kind)):
-                raise _refuse('an array for a key')
+            if isinstance(key, (_Log, _Array, _Kind, _Settings, _Name)):
+                raise _refuse(f'{key} for a key')
             content[key] = finish(value, done)
     elif isinstance(content, list):
         done[id(content)] = content, content
@@ -153,6 +214,8 @@ def finish(content: Any, done: dict[int, tuple[Any, Any]] | None = None) -> Any:
         result = tuple(finish(value, done) for value in content)
     elif isinstance(content, _Kind):
         raise _refuse('a kind of number')
+    elif isinstance(content, _Name):
+        raise _refuse(str(content))
     # with what it was made from, whose identity must not pass to something else
     done[id(content)] = content, result
     return result
@@ -185,10 +248,7 @@ class SafePickle:
         def find_class(self, module: str, name: str) -> Any:
             # names are looked up, as in torch's own, and never imported
             module = {'__builtin__': 'builtins'}.get(module, module)
-            try:
-                return self.known[f'{module}.{name}']
-            except KeyError:
-                raise _refuse(f'{module}.{name}') from None
+            return self.known.get(f'{module}.{name}') or _Name(f'{module}.{name}')
 
         def _check_known(self, value: Any) -> None:
             if not any(value is known for known in self.known.values()):

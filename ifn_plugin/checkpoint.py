@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from ._unpickling import TORCH_KNOWS_SAFE_GLOBALS, SafePickle, finish, what_mmengine_writes
+from ._unpickling import TORCH_KNOWS_SAFE_GLOBALS, SafePickle, finish, name_unknown, what_mmengine_writes
 
 if TYPE_CHECKING:
     from .models import IFN
@@ -108,12 +108,16 @@ def _local(url: str) -> Path:
 
 
 def _load(path: Path, map_location: Any) -> Any:
-    if TORCH_KNOWS_SAFE_GLOBALS:
-        with torch.serialization.safe_globals(what_mmengine_writes()):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    if zipfile.is_zipfile(path) and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
+    zipped = zipfile.is_zipfile(path)
+    if zipped and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
         raise ValueError('it is a TorchScript program')  # which torch would run
-    return torch.load(path, map_location=map_location, pickle_module=SafePickle)
+    if not TORCH_KNOWS_SAFE_GLOBALS:
+        return torch.load(path, map_location=map_location, pickle_module=SafePickle, weights_only=False)
+    with torch.serialization.safe_globals(what_mmengine_writes()):
+        # the older format has no list of its names
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+        with torch.serialization.safe_globals(name_unknown(unknown)):
+            return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def _check_kind(path: Path) -> None:

@@ -16,12 +16,21 @@ from ifn_plugin.tools._common import load_config
 from ifn_plugin.tools.convert_checkpoint import main as convert
 from ifn_plugin.tools.train import parse_args
 
+LOADERS = ["torch's own", 'for older torch']
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
 
+@pytest.fixture
+def loader(request, monkeypatch):
+    """Either way of loading, whatever torch is installed."""
+    if request.param == LOADERS[1]:
+        monkeypatch.setattr('ifn_plugin.checkpoint.TORCH_KNOWS_SAFE_GLOBALS', False)
+
+
+@pytest.mark.parametrize('loader', LOADERS, indirect=True)
 @pytest.mark.parametrize('container', hostile.CONTAINERS)
 @pytest.mark.parametrize('protocol', [2, 4])
-def test_loading_refuses_it(tmp_path, container, protocol):
+def test_loading_refuses_it(tmp_path, loader, container, protocol):
     path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
     for name, payload in hostile.payloads(mark).items():
         for place, put in hostile.PLACES.items():
