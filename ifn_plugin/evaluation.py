@@ -16,8 +16,9 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, TestLoop
 from torch import Tensor
 
 from .acceleration import detector_of
+from .fileio import write_atomic
 from .registry import HOOKS, LOOPS, METRICS
-from .training import WholeFileBackend, list_files
+from .training import list_files
 
 # Where the threshold chosen in validation lies in mmengine's message hub, which is stored with checkpoints
 _CHOSEN = 'change_threshold'
@@ -366,4 +367,4 @@ class EvaluationHook(Hook):
             if self._config is None:  # which takes a moment
                 self._config = runner.cfg.pretty_text
             content = json.dumps(dict(about, config=self._config, protocols=records))
-            WholeFileBackend().put(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))
+            write_atomic(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

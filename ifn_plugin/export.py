@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import LoadPair
+from .fileio import atomic_path
 from .models import IFN, IFNHead
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -105,22 +106,16 @@ def export(network: ChangeNetwork, path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
     network.eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'unfinished-{path.name}')
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            if path.suffix == '.onnx':
-                _export_onnx(network, unfinished)
-            else:
-                n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
-                shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
-                program = torch.export.export(
-                    network, network.example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
-                torch.export.save(program, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_path(path) as unfinished, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        if path.suffix == '.onnx':
+            _export_onnx(network, unfinished)
+        else:
+            n, height, width = (torch.export.Dim(name, min=low) for name, low in (('n', 0), ('h', 2), ('w', 2)))
+            shapes = {0: n, 1: MULTIPLE * height, 2: MULTIPLE * width}
+            program = torch.export.export(
+                network, network.example(2, 64, 96), dynamic_shapes=dict(date1=shapes, date2=shapes))
+            torch.export.save(program, unfinished)
 
 
 def _export_onnx(network: ChangeNetwork, path: Path) -> None:

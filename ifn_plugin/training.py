@@ -1,9 +1,7 @@
 """Runs that can be broken off anywhere: they resume exactly, keep whole checkpoints, and stop at an invalid loss."""
 
-import errno
 import locale
 import logging
-import os
 import random
 import re
 import zipfile
@@ -23,6 +21,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 from torch.utils.data import DataLoader
 
+from .fileio import write_atomic
 from .registry import HOOKS, LOOPS
 
 
@@ -131,22 +130,11 @@ class WholeFileBackend(LocalBackend):
         Raises:
             OSError: If it cannot be written, with what is left and what to do.
         """
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f'{path.name}.unfinished')
-        try:
-            with unfinished.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise OSError(
-                error.errno, f'The disk is full: {path} ({len(obj) / 2**20:.0f} MiB) could not be written. What was '
-                'saved before is intact. Free space and run the command again, a training with --resume.') from error
+        write_atomic(obj, Path(filepath))
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write a text as :meth:`put` does."""
+        self.put(obj.encode(encoding), filepath)
 
 
 @HOOKS.register_module()
@@ -200,7 +188,7 @@ class WholeCheckpointHook(CheckpointHook):
                       'current', logging.WARNING)
             if chosen:
                 # in the encoding in which mmengine writes and reads it
-                WholeFileBackend().put(chosen.encode(locale.getpreferredencoding(False)), record)
+                write_atomic(chosen.encode(locale.getpreferredencoding(False)), record)
             else:
                 record.unlink()
 

@@ -15,8 +15,8 @@ from rich.progress import track
 
 from ..data import LoadBands, LoadPair
 from ..data.bands import Scale
+from ..fileio import write_atomic
 from ..inference import ChangeDetector, ChangeMap, find_pairs
-from ..training import WholeFileBackend
 from ..visualization import draw_panel
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _draw(change: ChangeMap, pair: tuple[Path, Path], outputs: Sequence[str],
 
 def write_picture(picture: np.ndarray, path: Path) -> None:
     """Write a picture, BGR or grey, as PNG."""
-    WholeFileBackend().put(cv2.imencode('.png', picture)[1].tobytes(), path)
+    write_atomic(cv2.imencode('.png', picture)[1].tobytes(), path)
 
 
 def open_pair(date1: str,

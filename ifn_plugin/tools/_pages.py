@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from ifn_plugin.data import LoadChangeLabel, LoadPair
-from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.fileio import write_atomic
 
 
 def load_pair(files: Sequence[str | Path], load_dates: LoadPair,
@@ -36,4 +36,4 @@ def readable(text: str) -> str:
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Fill in one of the templates beside this file, and write the page."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.tools', '.'), autoescape=True)
-    WholeFileBackend().put(readable(environment.get_template(template).render(**content)).encode(), path)
+    write_atomic(readable(environment.get_template(template).render(**content)).encode(), path)

@@ -34,8 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
 from ifn_plugin.data import find_loaders
 from ifn_plugin.data.transforms import list_dataset_settings
+from ifn_plugin.fileio import write_atomic
 from ifn_plugin.tools._common import resolve_config
-from ifn_plugin.training import WholeFileBackend
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
@@ -514,7 +514,7 @@ def main(argv: list[str] | None = None) -> None:
     def write() -> None:
         if args.out:
             for suffix, text in (('.md', '\n'.join(report) + '\n'), ('.json', json.dumps(result, indent=1))):
-                WholeFileBackend().put(text.encode(), args.out.with_name(args.out.name.removesuffix('.md') + suffix))
+                write_atomic(text.encode(), args.out.with_name(args.out.name.removesuffix('.md') + suffix))
 
     rows: list[Row] = []
     with ExitStack() as stack:

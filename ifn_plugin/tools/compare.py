@@ -19,10 +19,10 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from ifn_plugin.fileio import write_atomic
 from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_config, read_log, resolve_config
 from ifn_plugin.tools.report import cost_tables
-from ifn_plugin.training import WholeFileBackend
 
 try:
     import fcntl
@@ -142,7 +142,7 @@ def prepare(cfg: Config, work_dir: Path) -> None:
     """
     path = _settings_of(work_dir)
     if not path.exists():
-        WholeFileBackend().put(cfg.pretty_text.encode(), path)
+        write_atomic(cfg.pretty_text.encode(), path)
     elif Config.fromfile(path).pretty_text != cfg.pretty_text:
         raise SystemExit(
             f'{work_dir} holds a run with other settings: name another --work-dir, or remove it and {path}.')
@@ -187,7 +187,7 @@ def run(work_dir: Path) -> dict[str, Any]:
         validations=[entry for entry in log if 'F1' in entry and 'step' in entry],
         iteration=record['iteration'],
         time=statistics.median(times) if times else None)
-    WholeFileBackend().put(json.dumps(result, indent=1).encode(), result_path)
+    write_atomic(json.dumps(result, indent=1).encode(), result_path)
     return result
 
 
@@ -337,11 +337,11 @@ def main(argv: list[str] | None = None) -> None:
             found = read_results(args.work_dir, next(iter(folders.values())))
             results = {name: found[name] for name in [*configs, *found] if name in found}
             text = '\n'.join([*report(results, errors, _cost_columns(args.work_dir)), *_cost_tables(args.work_dir)])
-            WholeFileBackend().put(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
+            write_atomic(f'{text}\n'.encode(), args.work_dir / 'comparison.md')
             for score in CURVES:
                 picture = draw(results, score)
                 if picture:
-                    WholeFileBackend().put(picture.encode(), args.work_dir / f'comparison-{score}.svg')
+                    write_atomic(picture.encode(), args.work_dir / f'comparison-{score}.svg')
         return text
 
     # seed by seed, so that all models are in the table early

@@ -17,7 +17,7 @@ from ifn_plugin.checkpoint import (
     recognize,
     split_unused,
 )
-from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.fileio import write_atomic
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,7 +62,7 @@ def convert(src: str, dst: Path, to: str = 'ifn_plugin') -> str:
         raise ValueError(f'{src}: {error}') from error
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    WholeFileBackend().put(buffer.getvalue(), dst)
+    write_atomic(buffer.getvalue(), dst)
     lines = [f'{src}: {source}, {len(get_state_dict(checkpoint))} tensors',
              f'{dst}: {"open-cd" if to == "opencd" else to}, {len(content["state_dict"])} tensors']
     if unused and to != 'opencd':

@@ -16,6 +16,7 @@ from ifn_plugin.configurations import find_config
 from ifn_plugin.data import LEVIRCDDataset
 from ifn_plugin.data.drawn import write_dataset
 from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.fileio import atomic_path
 
 COUNTS = {'train': 96, 'val': 4, 'test': 16}
 VALIDATION_PIXELS = COUNTS['val'] * 256**2
@@ -68,10 +69,8 @@ def _draw_once(folder: Path, seed: int) -> None:
         return
     print(f'Drawing {sum(COUNTS.values())} pairs into {folder}', flush=True)
     # a run that is interrupted here must not leave half a data set behind
-    unfinished = folder.with_name(folder.name + '.unfinished')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_dataset(unfinished, COUNTS, seed=seed)
-    unfinished.rename(folder)
+    with atomic_path(folder) as unfinished:
+        write_dataset(unfinished, COUNTS, seed=seed)
 
 
 def _check_splits(folder: Path) -> None:

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.data.dataset import walk
-from ifn_plugin.training import WholeFileBackend
+from ifn_plugin.fileio import write_atomic
 
 FOLDERS = ('A', 'B', 'label')
 SUMS = 'SHA256SUMS'
@@ -93,7 +93,7 @@ def _write(path: Path, array: np.ndarray, source: Path) -> str:
     """Write an array, all of it or nothing, with the date of its source, and give its file's checksum."""
     file = io.BytesIO()
     np.save(file, array)
-    WholeFileBackend().put(file.getvalue(), path)
+    write_atomic(file.getvalue(), path)
     date = source.stat().st_mtime_ns
     os.utime(path, ns=(date, date))
     return hashlib.sha256(file.getvalue()).hexdigest()
@@ -110,7 +110,7 @@ def read_sums(split: Path) -> dict[str, str]:
 def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
     """Write the checksums anew, sorted, each file once, after a line about the labels."""
     lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
-    WholeFileBackend().put(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
+    write_atomic(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
 
 
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:

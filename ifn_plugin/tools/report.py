@@ -18,12 +18,12 @@ import numpy as np
 from mmengine.config import Config
 
 from ifn_plugin.data import find_loaders
+from ifn_plugin.fileio import write_atomic
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFNHead
 from ifn_plugin.tools._charts import VALIDATION, chart, style_of
 from ifn_plugin.tools._common import read_log
 from ifn_plugin.tools._pages import embed, load_pair, readable, write_page
-from ifn_plugin.training import WholeFileBackend
 from ifn_plugin.visualization import draw_panel
 
 SCORES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
@@ -349,7 +349,7 @@ def main(argv: list[str] | None = None) -> None:
         thresholds=list(threshold_charts(runs)),
         pairs=[(run, list(pictures(run, args.pairs, args.device)), pair_table(run)) for run in runs])
     markdown = readable('\n\n'.join(table.markdown() for table in [*tables, *costs]))
-    WholeFileBackend().put(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))
+    write_atomic(f'{markdown}\n'.encode(), args.out.with_suffix('.md'))
     print(readable(f'{markdown}\n\nThe page: {args.out}'))
 
 

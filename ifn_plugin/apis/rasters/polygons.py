@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import rasterio.features
 import shapely
 import shapely.geometry
 
+from ...fileio import atomic_path
 from .writing import FULL, writing
 
 DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
@@ -70,13 +70,10 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
     frame = geopandas.GeoDataFrame(dict(area_m2=areas, mean_probability=means), geometry=shapes, crs=crs)
     if driver == 'GeoJSON' and earthly:
         frame = frame.to_crs(4326)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with writing(out), tempfile.TemporaryDirectory(prefix='unfinished-', dir=out.parent) as folder:
-        unfinished = Path(folder, f'areas{out.suffix}')
+    with writing(out), atomic_path(out) as unfinished:
         if out.exists() and driver == 'GPKG':
             shutil.copy(out, unfinished)  # with layers of other names, which stay
         frame.to_file(unfinished, driver=driver, layer=out.stem)
-        unfinished.replace(out)
     return len(frame)
 
 

@@ -1,6 +1,6 @@
 """GeoTIFFs that are written whole or not at all."""
 
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
+
+from ...fileio import unfinished_path
 
 # Of the written rasters: no data in one of the dates
 NODATA = 255
@@ -23,10 +25,11 @@ class UnfinishedRaster:
 
     def __init__(self, path: Path, profile: dict[str, Any]) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a folder, since the name may already be as long as the disk allows
-        self.folder = tempfile.TemporaryDirectory(prefix='unfinished-', dir=path.parent)
-        self.unfinished = Path(self.folder.name, 'map.tif')
+        # a folder, since GDAL writes further files beside
+        self.folder = unfinished_path(path)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.unfinished = self.folder / 'map.tif'
         # what GeoTIFF has no place for
         self.beside = [file.with_name(f'{file.name}.aux.xml') for file in (self.unfinished, path)]
         self.dataset = rasterio.open(self.unfinished, 'w', **profile)
@@ -47,7 +50,7 @@ class UnfinishedRaster:
                 if kind is None:
                     self._finish()
         finally:
-            self.folder.cleanup()
+            shutil.rmtree(self.folder)
 
     def _finish(self) -> None:
         with rasterio.open(self.unfinished, 'r+') as dataset:
