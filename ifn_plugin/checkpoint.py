@@ -27,6 +27,10 @@ VGG16_SHA256 = '397923af'
 VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read safely, or does not fit the model."""
+
+
 def make_loading_safe() -> None:
     """Let mmengine load checkpoints, files and URLs, by :func:`load_checkpoint_file`.
 
@@ -52,7 +56,7 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
 
     Raises:
         FileNotFoundError: If there is no such file, or it cannot be downloaded.
-        ValueError: If it is damaged, no dictionary, or wants anything but tensors and mmengine's log values.
+        CheckpointError: If it is damaged, no dictionary, or wants anything but tensors and what mmengine writes.
     """
     source = str(source)
     url = VGG16_URL if source == 'torchvision://vgg16' else source
@@ -70,10 +74,10 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source}: no such checkpoint.') from error
     except Exception as error:  # there is no end to what a damaged pickle can raise
-        raise ValueError(
+        raise CheckpointError(
             f'{source} is no checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise CheckpointError(
             f'{source} holds a {type(content).__name__}, not a dictionary of weights{_how_to_renew(url)}.')
     return content
 
@@ -200,26 +204,37 @@ def spread_channels(weight: Tensor, in_channels: int) -> Tensor:
     return (weight.mean(dim=1, keepdim=True) * (3 / in_channels)).repeat(1, in_channels, 1, 1)
 
 
-def check_fit(source: str | Path, state: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
-    """Make sure that weights are those of a detector, all of them.
+def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Tensor]:
+    """Load a detector's weights, all of them, bringing those of another project's IFN to this one's names.
 
     Args:
-        source: Where they come from.
-        state: The weights.
+        source: Where the checkpoint comes from.
+        checkpoint: The checkpoint.
         model: The detector.
 
     Returns:
-        The weights without the preprocessor's constants, which the configuration has.
+        The weights that were loaded, without the preprocessor's constants, which the configuration has.
 
     Raises:
-        ValueError: If some are missing, of another shape, or unknown; the keys are named.
+        CheckpointError: If some are missing, of another shape, or unknown; the keys are named.
     """
+    from .models import IFNHead  # models import this module
+
+    state = get_state_dict(checkpoint)
+    project = recognize(state)
+    if project in _PROJECTS and isinstance(getattr(model, 'decode_head', None), IFNHead):
+        print_log(f'Converting {source}, the weights of {project}', 'current')
+        try:
+            state, project = convert_state_dict(state), None
+        except ValueError as error:
+            raise CheckpointError(f'{source}: {error}') from error
     state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
-    misfits = list_misfits(state, model.state_dict())
-    if misfits:
-        project = recognize(state)
-        cure = f' It is {project}: bring it over by ifn_plugin.tools.convert_checkpoint.'
-        raise ValueError(f'{source} does not fit the configuration: {misfits}.{cure if project in _PROJECTS else ""}')
+    try:
+        model.load_state_dict(state)  # torch is to judge, since modules may bring former names and shapes up to date
+    except RuntimeError as error:
+        misfits = list_misfits(state, model.state_dict()) or str(error)
+        fix = f' It is {project}: bring it over by ifn_plugin.tools.convert_checkpoint.' if project in _PROJECTS else ''
+        raise CheckpointError(f'{source} does not fit the configuration: {misfits}.{fix}') from error
     return state
 
 

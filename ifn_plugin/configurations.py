@@ -1,6 +1,10 @@
-"""Where the configurations are that come with the plugin."""
+"""Where the configurations are that come with the plugin, and what the types in a configuration mean."""
 
 from pathlib import Path
+from typing import Any
+
+from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.registry import Registry
 
 
 def find_config(name: str) -> Path:
@@ -38,3 +42,41 @@ def resolve_config(config: str | Path) -> Path:
         return find_config(str(config))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.") from error
+
+
+def resolve_type(kind: Any, registry: Registry) -> Any:
+    """Find what a ``type`` of a configuration stands for.
+
+    Args:
+        kind: A name, with or without scope, or the dotted path of a class; or, as in mmengine's pure Python style, the
+            class itself or what stands for it until it is imported.
+        registry: Where the names are registered: mmengine's, or mmseg's for names of mmseg without scope.
+
+    Returns:
+        The class or function; ``None`` if there is none of that name.
+    """
+    if isinstance(kind, (LazyObject, LazyAttr)):
+        kind = kind.build()
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def is_type(kind: Any, registry: Registry, *wanted: type) -> bool:
+    """Whether a ``type`` of a configuration stands for one of these classes or a subclass of theirs.
+
+    Args:
+        kind: As for :func:`resolve_type`.
+        registry: As for :func:`resolve_type`.
+        wanted: The classes.
+    """
+    found = resolve_type(kind, registry)
+    return isinstance(found, type) and issubclass(found, wanted)
+
+
+def type_name(kind: Any) -> str:
+    """The name of a ``type`` without scope or module, whether it can be imported here or not.
+
+    Args:
+        kind: As for :func:`resolve_type`.
+    """
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    return name.rpartition('.')[2]

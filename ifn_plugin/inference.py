@@ -18,11 +18,10 @@ from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 
 from .acceleration import accelerate
-from .checkpoint import check_fit, convert_state_dict, get_state_dict, load_checkpoint_file, recognize
-from .configurations import resolve_config
+from .checkpoint import load_checkpoint_file, load_weights
+from .configurations import resolve_config, type_name
 from .data import LoadBands, find_loaders, list_images
 from .data.transforms import dataset_settings
-from .models import IFNHead
 
 Image = np.ndarray | str | Path
 
@@ -73,7 +72,7 @@ class ChangeDetector:
         self.batch_size = batch_size
         with DefaultScope.overwrite_default_scope(self.scope):
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        _load_weights(model, str(checkpoint))
+        load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
         self.model = model.to(self.device).eval()
         head: Any = self.model.decode_head
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
@@ -83,7 +82,7 @@ class ChangeDetector:
         self.dtype = accelerate(self.model, **settings)
         self.compiled = bool(settings['compile'])
         self.loader = find_loaders(cfg)[0]
-        steps = [str(step['type']).rpartition('.')[2] for step in dataset_settings(cfg, 'test').get('pipeline') or []]
+        steps = [type_name(step['type']) for step in dataset_settings(cfg, 'test').get('pipeline') or []]
         others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
         if others:
             print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Here they '
@@ -217,13 +216,6 @@ def _find_device(name: str | None) -> torch.device:
         raise ValueError(f'device={name}: torch cannot compute there ({reason}). Take cpu, or leave it out for a GPU '
                          'where there is one.') from error
     return device
-
-
-def _load_weights(model: torch.nn.Module, checkpoint: str) -> None:
-    state = get_state_dict(load_checkpoint_file(checkpoint))
-    if isinstance(getattr(model, 'decode_head', None), IFNHead) and recognize(state) not in ('ifn_plugin', None):
-        state = convert_state_dict(state)
-    model.load_state_dict(check_fit(checkpoint, state, model))
 
 
 def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:

@@ -311,7 +311,8 @@ class InvalidLossHook(Hook):
         scaled = isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()
         if self.invalid > (self.patience if scaled else 0):
             wrong = [f'{name}={float(value)}' for name, value in losses.items() if not value.isfinite()]
-            samples = (data_batch or {}).get('data_samples', [])
+            # a batch may be anything that its collate function gives
+            samples = data_batch.get('data_samples') or [] if isinstance(data_batch, dict) else []
             files = [' and '.join(list_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the pairs '
                                      f'{"; ".join(files)}. {_advice(runner)}')

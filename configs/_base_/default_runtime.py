@@ -17,6 +17,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     evaluation=dict(type='ifn_plugin.EvaluationHook'),
     invalid_loss=dict(type='ifn_plugin.InvalidLossHook'),
+    loaded_weights=dict(type='ifn_plugin.LoadedWeightsHook'),
+    resumed_settings=dict(type='ifn_plugin.ResumedSettingsHook'),
     # test commands turn it on by --show-dir
     visualization=dict(type='ifn_plugin.ChangePanelHook', draw=False))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

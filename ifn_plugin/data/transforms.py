@@ -13,6 +13,7 @@ from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
 from mmengine.config import Config
 
+from ..configurations import is_type
 from ..registry import TRANSFORMS
 from .dates import get_dates
 from .decoding import decode, is_transparent, read_indices
@@ -277,9 +278,8 @@ def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChange
     datasets = [settings for split in ('test', 'val', 'train') for settings in list_dataset_settings(cfg, split)]
     for settings in [dataset or {}, *datasets]:
         for step in settings.get('pipeline') or []:
-            given = TRANSFORMS.get(step['type']) if isinstance(step.get('type'), str) else step.get('type')
             for kind in (LoadPair, LoadChangeLabel):
-                if isinstance(given, type) and issubclass(given, kind) and kind not in found:
+                if kind not in found and is_type(step.get('type'), TRANSFORMS, kind):
                     found[kind] = TRANSFORMS.build(step)
     return found.get(LoadPair) or LoadPair(), found.get(LoadChangeLabel) or LoadChangeLabel()
 

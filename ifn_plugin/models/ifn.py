@@ -7,10 +7,12 @@ from functools import partial
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from ..checkpoint import load_encoder_weights, spread_channels
+from ..configurations import is_type
 from ..registry import MODELS
 from .convolution import Convolution, is_dynamo_compiling
 
@@ -222,7 +224,8 @@ class IFN(BasePairEncoder):
             ValueError: For a file that does not hold every weight of the encoder.
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
-        pretrained = [cfg for cfg in configs if cfg.get('type', 'Pretrained') == 'Pretrained']
+        pretrained = [cfg for cfg in configs
+                      if is_type(cfg.get('type', 'Pretrained'), WEIGHT_INITIALIZERS, PretrainedInit)]
         if (self.frozen or self.frozen_stages > 0) and not configs:
             frozen, setting = (('The encoder of IFN is', 'frozen=False') if self.frozen else
                                ('The first stages of IFN are', 'frozen_stages=-1'))

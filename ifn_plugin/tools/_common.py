@@ -10,8 +10,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from ifn_plugin import StackError, configurations
+from ifn_plugin.acceleration import AccelerationHook
+from ifn_plugin.configurations import is_type
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +66,7 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
     if not chosen and not args.accelerate:
         return
     hooks = list(cfg.get('custom_hooks') or [])
-    ours = [hook for hook in hooks if hook['type'] in ('ifn_plugin.AccelerationHook', 'AccelerationHook')]
+    ours = [hook for hook in hooks if is_hook(hook, AccelerationHook)]
     if not ours:
         ours = [dict(type='ifn_plugin.AccelerationHook')]
         hooks += ours
@@ -73,6 +77,21 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
             del ours[0][name]
     ours[0].update(chosen)
     cfg.custom_hooks = hooks
+
+
+def is_hook(hook: Any, kind: type[Hook]) -> bool:
+    """Whether a hook, or the settings of one, is of this class."""
+    if isinstance(hook, Hook):
+        return isinstance(hook, kind)
+    return hook is not None and is_type(hook.get('type'), HOOKS, kind)
+
+
+def add_hooks(cfg: Config, *kinds: type[Hook]) -> None:
+    """Put the plugin's hooks into the configuration, each unless it is there."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    missing = [kind for kind in kinds if not any(is_hook(hook, kind) for hook in hooks)]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
+                        *(dict(type=f'ifn_plugin.{kind.__name__}') for kind in missing)]
 
 
 def load_config(args: argparse.Namespace) -> Config:

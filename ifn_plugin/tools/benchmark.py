@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
+from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmengine.utils.dl_utils import collect_env, set_multi_processing
@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifn_plugin.acceleration import DTYPES, accelerate, release_memory
+from ifn_plugin.configurations import is_type
 from ifn_plugin.data import find_loaders
 from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.fileio import write_atomic
@@ -188,7 +189,7 @@ class Subject:
         for setting in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(setting, None)
         half = self.variant.startswith('float16')
-        if half or optim_wrapper.get('type') == 'AmpOptimWrapper':
+        if half or is_type(optim_wrapper.get('type'), OPTIM_WRAPPERS, AmpOptimWrapper):
             optim_wrapper['type'] = 'AmpOptimWrapper' if half else 'OptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
         return lambda batch: model.train_step(batch, wrapper)

@@ -18,9 +18,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.registry import DATASETS
 from PIL import Image
 from rich.progress import track
 
+from ifn_plugin.configurations import is_type, type_name
 from ifn_plugin.data import LoadChangeLabel, LoadPair, find_loaders, list_images
 from ifn_plugin.data.dataset import LEVIRCDDataset, find_beyond, find_equal, read_names, walk
 from ifn_plugin.data.decoding import read_indices
@@ -150,9 +152,9 @@ def _configured_splits(path: Path) -> Iterator[Split]:
     for name in ('train', 'val', 'test'):
         datasets = list_dataset_settings(cfg, name)
         for number, settings in enumerate(datasets, 1):
-            ours = str(settings.get('type')).rpartition('.')[2] == LEVIRCDDataset.__name__
+            ours = is_type(settings.get('type'), DATASETS, LEVIRCDDataset)
             prefixes = (KINDS if ours else {}) | (settings.get('data_prefix') or {})
-            steps = [str(step.get('type')) for step in settings.get('pipeline') or []]
+            steps = [type_name(step.get('type')) for step in settings.get('pipeline') or []]
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
             if prefixes.keys() >= KINDS.keys():
                 root = Path(settings.get('data_root') or '')

@@ -17,11 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.model import PretrainedInit
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 
+from ifn_plugin.configurations import is_type
+from ifn_plugin.evaluation import EvaluationHook
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.tools._charts import VALIDATION, chart, style_of
-from ifn_plugin.tools._common import read_config, read_log, resolve_config
+from ifn_plugin.tools._common import is_hook, read_config, read_log, resolve_config
 from ifn_plugin.tools.report import cost_tables
 
 try:
@@ -105,7 +110,7 @@ def _simplify(settings: Any, from_scratch: bool) -> None:
         for value in settings:
             _simplify(value, from_scratch)
     elif isinstance(settings, dict):
-        if settings.get('type') in ('SyncBN', 'mmengine.SyncBN'):
+        if is_type(settings.get('type'), MODELS, torch.nn.SyncBatchNorm):
             settings['type'] = 'BN'  # a run is one process, and on a CPU SyncBN is none
         if from_scratch and 'pretrained' in settings:
             settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
@@ -121,8 +126,12 @@ def _simplify(settings: Any, from_scratch: bool) -> None:
 
 def _without_pretrained(init_cfg: Any) -> Any:
     if isinstance(init_cfg, (list, tuple)):
-        return [cfg for cfg in init_cfg if cfg.get('type') != 'Pretrained'] or None
-    return None if init_cfg and init_cfg.get('type') == 'Pretrained' else init_cfg
+        return [cfg for cfg in init_cfg if not _is_pretrained(cfg)] or None
+    return None if init_cfg and _is_pretrained(init_cfg) else init_cfg
+
+
+def _is_pretrained(init_cfg: dict[str, Any]) -> bool:
+    return is_type(init_cfg.get('type'), WEIGHT_INITIALIZERS, PretrainedInit)
 
 
 class RunError(RuntimeError):
@@ -312,7 +321,7 @@ def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
 def _check_record(protocol: Config, name: str) -> None:
     """Before hours are spent, see that what makes the record of the test is there."""
     hooks = [*(protocol.get('default_hooks') or {}).values(), *(protocol.get('custom_hooks') or [])]
-    if not any('EvaluationHook' in str(hook.get('type')) for hook in hooks if hook):
+    if not any(is_hook(hook, EvaluationHook) for hook in hooks):
         raise SystemExit(f"{name} keeps no record of tests: add default_hooks=dict(evaluation=dict(type="
                          "'ifn_plugin.EvaluationHook')).")
     if 'ChangeMetric' not in str(protocol.get('test_evaluator')):

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.models import SegTTAModel
+from mmseg.registry import MODELS
 
-from ifn_plugin.acceleration import detector_of
-from ifn_plugin.checkpoint import check_fit, get_state_dict, load_checkpoint_file
-from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
+from ifn_plugin.checkpoint import CheckpointError
+from ifn_plugin.configurations import resolve_type
+from ifn_plugin.loading import LoadedWeightsHook
+from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,17 +53,16 @@ def main(argv: list[str] | None = None) -> None:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(f'{args.config} has no tta_model and tta_pipeline, which --tta needs.')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        if cfg.tta_model.type in ('SegTTAModel', 'mmseg.SegTTAModel'):
+        if resolve_type(cfg.tta_model.type, MODELS) is SegTTAModel:
             cfg.tta_model.type = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
+    add_hooks(cfg, LoadedWeightsHook)
     runner = Runner.from_cfg(cfg)
     try:
-        # mmengine would warn, and test random weights
-        check_fit(args.checkpoint, get_state_dict(load_checkpoint_file(args.checkpoint)), detector_of(runner))
-    except (OSError, ValueError) as error:
+        runner.test()
+    except CheckpointError as error:
         raise SystemExit(str(error)) from error
-    runner.test()
     del runner
     leave_processes()
 

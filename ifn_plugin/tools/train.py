@@ -3,10 +3,14 @@
 import argparse
 
 import torch
-from mmengine.registry import RUNNERS
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ifn_plugin.tools._common import add_acceleration, add_arguments, leave_processes, load_config
+from ifn_plugin.checkpoint import CheckpointError
+from ifn_plugin.configurations import resolve_type
+from ifn_plugin.loading import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,13 +38,18 @@ def main(argv: list[str] | None = None) -> None:
     if args.amp and not torch.cuda.is_available():
         args.dtype = args.dtype or 'bfloat16'
     elif torch.cuda.is_available() and (args.amp or args.dtype == 'float16'):
-        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise SystemExit(f'--amp works with optim_wrapper.type=OptimWrapper, but {args.config} has {kind}.')
+        kind = resolve_type(cfg.optim_wrapper.get('type', 'OptimWrapper'), OPTIM_WRAPPERS)
+        if kind not in (OptimWrapper, AmpOptimWrapper):
+            raise SystemExit(f'--amp works with optim_wrapper.type=OptimWrapper, but {args.config} has '
+                             f'{cfg.optim_wrapper.type}.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
     add_acceleration(cfg, args)
+    add_hooks(cfg, LoadedWeightsHook, ResumedSettingsHook)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except CheckpointError as error:
+        raise SystemExit(str(error)) from error
     del runner
     leave_processes()
 

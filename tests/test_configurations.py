@@ -1,0 +1,121 @@
+"""Types in configurations are recognized however they are written."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+
+from ifn_plugin.acceleration import AccelerationHook
+from ifn_plugin.configurations import is_type, resolve_type, type_name
+from ifn_plugin.tools import check_dataset, compare, test, train
+from ifn_plugin.tools._common import add_acceleration
+
+# mmengine's pure Python style
+PURE = """
+from mmengine.config import read_base
+from mmengine.dataset import InfiniteSampler
+from mmengine.optim import OptimWrapper, AmpOptimWrapper
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.models import SegTTAModel
+from ifn_plugin.acceleration import AccelerationHook
+from ifn_plugin.data import LEVIRCDDataset, LoadPair
+from ifn_plugin.evaluation import EvaluationHook
+model = dict(type='mmseg.EncoderDecoder')
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type='SGD', lr=0.1))
+custom_hooks = [dict(type=AccelerationHook, dtype='float32', compile=False)]
+default_hooks = dict(evaluation=dict(type=EvaluationHook))
+test_evaluator = dict(type='ifn_plugin.ChangeMetric')
+tta_model = dict(type=SegTTAModel)
+tta_pipeline = []
+pipeline = [dict(type=LoadPair), dict(type=LoadAnnotations)]
+train_dataloader = dict(dataset=dict(type=LEVIRCDDataset, data_root='data', pipeline=pipeline))
+test_dataloader = dict(dataset=dict(type=LEVIRCDDataset, data_root='data', pipeline=pipeline))
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / 'config.py').write_text(PURE)
+    return tmp_path / 'config.py'
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The configurations of the runners that are built, which do nothing."""
+    class Stop(Exception):
+        pass
+
+    found = []
+
+    def keep(cfg):
+        found.append(cfg)
+        raise Stop
+
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', keep)
+    found.append(Stop)
+    return found
+
+
+@pytest.mark.parametrize('kind', [
+    AccelerationHook, 'ifn_plugin.AccelerationHook', 'ifn_plugin.acceleration.AccelerationHook',
+    type('Mine', (AccelerationHook, ), {})])
+def test_a_type_is_what_it_stands_for(kind):
+    assert is_type(kind, HOOKS, AccelerationHook) and not is_type(kind, HOOKS, EMAHook)
+    assert type_name(kind) in ('AccelerationHook', 'Mine')
+
+
+def test_lazy_types_are_what_they_stand_for(config):
+    cfg = Config.fromfile(config)
+    lazy = dict.__getitem__(cfg._cfg_dict.optim_wrapper, 'type')
+    assert not isinstance(lazy, type)
+    assert resolve_type(lazy, OPTIM_WRAPPERS) is OptimWrapper and type_name(lazy) == 'OptimWrapper'
+    assert resolve_type(cfg.to_dict()['optim_wrapper']['type'], OPTIM_WRAPPERS) is OptimWrapper
+
+
+def test_unknown_types_are_none():
+    assert resolve_type('opencd.NoSuchHook', HOOKS) is None and not is_type(None, HOOKS, EMAHook)
+    assert type_name('opencd.MultiImgLoadAnnotations') == 'MultiImgLoadAnnotations'
+
+
+def test_train_takes_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
+        config.write_text(PURE.replace('type=OptimWrapper', f'type={wrapper}'))
+        with pytest.raises(built[0]):
+            train.main([str(config), '--amp', '--work-dir', str(tmp_path)])
+        assert built[-1].optim_wrapper.type == 'AmpOptimWrapper'
+    config.write_text(PURE.replace('type=OptimWrapper', "type='ApexOptimWrapper'"))
+    with pytest.raises(SystemExit, match=r'--amp works with optim_wrapper.type=OptimWrapper, but .* has Apex'):
+        train.main([str(config), '--amp', '--work-dir', str(tmp_path)])
+
+
+def test_acceleration_goes_into_the_hook_that_is_there(config):
+    cfg = Config.fromfile(config)
+    add_acceleration(cfg, train.parse_args([str(config), '--dtype', 'bfloat16']))
+    hook, = cfg.custom_hooks
+    assert hook.dtype == 'bfloat16' and not hook.compile
+
+
+def test_tta_takes_the_plugins_model(config, built, tmp_path):
+    (tmp_path / 'weights.pth').touch()
+    with pytest.raises(built[0]):
+        test.main([str(config), str(tmp_path / 'weights.pth'), '--tta', '--work-dir', str(tmp_path)])
+    assert built[-1].model.type == 'ifn_plugin.ChangeTTAModel'
+
+
+def test_check_dataset_finds_its_folders_and_loader(config):
+    split = check_dataset.find_splits(str(config))[0]
+    assert [folder.name for folder in split.folders] == ['A', 'B', 'label']
+    assert split.stock_loader == 'LoadAnnotations'
+
+
+def test_compare_finds_its_record_and_the_weights_to_leave_out(config):
+    compare._check_record(Config.fromfile(config), 'config.py')
+    settings = dict(norm_cfg=dict(type=torch.nn.SyncBatchNorm), init_cfg=[
+        dict(type='mmengine.model.PretrainedInit', checkpoint='a'), dict(type='Pretrained', checkpoint='b'),
+        dict(type='Kaiming', layer='Conv2d')], other=dict(norm_cfg=dict(type='SyncBN')))
+    compare._simplify(settings, True)
+    assert settings == dict(norm_cfg=dict(type='BN'), init_cfg=[dict(type='Kaiming', layer='Conv2d')],
+                            other=dict(norm_cfg=dict(type='BN')))

@@ -1,0 +1,179 @@
+"""What a run loads fits, and where it goes on with other settings than the configuration's, it says so."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import Runner
+
+from ifn_plugin.checkpoint import CheckpointError, convert_to_opencd, load_checkpoint_file
+from ifn_plugin.loading import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.models import IFN, IFNHead
+from ifn_plugin.tools import train
+from ifn_plugin.tools._common import add_hooks
+
+
+class Model(BaseModel):
+
+    def __init__(self, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=sum(value.square().sum() for value in self.parameters()))
+
+
+class Dataset(torch.utils.data.Dataset):
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.ones(1))
+
+
+def run(work_dir, number=2, optimizer=None, schedules=None, **settings):
+    """A runner of any mmengine program, with the hooks in its configuration."""
+    model = Model(layer=torch.nn.Linear(1, 1))
+    runner = Runner(
+        model, str(work_dir), dict(batch_size=1, sampler=dict(type='InfiniteSampler'), dataset=Dataset()),
+        train_cfg=dict(by_epoch=False, max_iters=number),
+        optim_wrapper=dict(optimizer=optimizer or dict(type='SGD', lr=0.1)), param_scheduler=schedules,
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        custom_hooks=[dict(type='ifn_plugin.LoadedWeightsHook'), dict(type='ifn_plugin.ResumedSettingsHook')],
+        experiment_name=f'{work_dir}-{number}-{len(list(work_dir.iterdir()))}', log_level='WARNING', **settings)
+    runner.train()
+    return runner
+
+
+POLY = dict(type='PolyLR', begin=0, end=2, by_epoch=False)
+
+
+@pytest.mark.parametrize('first, second, told', [
+    ({}, {}, None),
+    (dict(schedules=[POLY]), dict(schedules=[POLY]), None),
+    (dict(optimizer=dict(type='AdamW', lr=0.1, foreach=False)), dict(optimizer=dict(type='AdamW', lr=0.1)), None),
+    ({}, dict(optimizer=dict(type='SGD', lr=0.001)), 'optimizer.lr 0.1 (configuration: 0.001)'),
+    (dict(schedules=[POLY]), dict(schedules=[POLY], optimizer=dict(type='SGD', lr=0.2)),
+     'optimizer.lr 0.1 (configuration: 0.2)'),
+    (dict(optimizer=dict(type='AdamW', lr=0.1)), dict(optimizer=dict(type='AdamW', lr=0.1, betas=(0.8, 0.9))),
+     'optimizer.betas [0.9, 0.999] (configuration: [0.8, 0.9])'),
+    ({}, dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.01)),
+     'optimizer.weight_decay 0 (configuration: 0.01)'),
+    (dict(schedules=[POLY]), dict(schedules=[dict(POLY, end=4)]), 'param_scheduler[0].end 2 (configuration: 4)'),
+    (dict(schedules=[POLY]), dict(schedules=[dict(type='StepLR', step_size=3, end=2, by_epoch=False)]),
+     'param_scheduler[0].step_size None (configuration: 3)'),
+    ({}, dict(schedules=[POLY]), '0 schedules (configuration: 1)'),
+    (dict(schedules=[POLY]), {}, '1 schedules (configuration: 0)'),
+])
+def test_settings_that_a_resumed_run_takes_over_are_told(tmp_path, capsys, first, second, told):
+    run(tmp_path, **first)
+    capsys.readouterr()
+    runner = run(tmp_path, 3, resume=True, **second)
+    output = ''.join(capsys.readouterr())
+    assert runner.iter == 3
+    if told is None:
+        assert 'Resumed from' not in output
+    else:
+        line, = (line for line in output.splitlines() if 'Resumed from' in line)
+        assert 'WARNING' in line and f'{tmp_path / "iter_2.pth"}, whose settings' in line and 'Fix:' in line
+        assert told in line, line
+
+
+def test_settings_of_several_optimizers_are_told():
+    def optimizers(lr):
+        return OptimWrapperDict(**{name: OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=rate))
+                                   for name, rate in (('one', 0.1), ('other', lr))})
+
+    def schedules(wrappers, end):
+        return {name: [PARAM_SCHEDULERS.build(dict(POLY, end=end, optimizer=wrapper))]
+                for name, wrapper in wrappers.items()}
+
+    before, now = optimizers(0.2), optimizers(0.3)
+    checkpoint = dict(param_schedulers={name: [one.state_dict() for one in several]
+                                        for name, several in schedules(before, 2).items()})
+    checkpoint['optimizer'] = before.state_dict()
+    messages = []
+    runner = SimpleNamespace(_resume=True, _load_from='a.pth', optim_wrapper=now, param_schedulers=schedules(now, 4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('ifn_plugin.loading.print_log', lambda text, *_: messages.append(text))
+        ResumedSettingsHook().after_load_checkpoint(runner, checkpoint)
+    assert re.findall(r'\S+ \S+ \(configuration: \S+\)', messages[0]) == [
+        'other.optimizer.lr 0.2 (configuration: 0.3)', *['param_scheduler[0].end 2 (configuration: 4)'] * 2]
+
+
+@pytest.fixture
+def detector():
+    return Model(backbone=IFN(init_cfg=None, frozen=False), decode_head=IFNHead())
+
+
+def load(model, checkpoint):
+    runner = SimpleNamespace(model=model, _load_from='weights.pth')
+    LoadedWeightsHook().after_load_checkpoint(runner, checkpoint)
+    return checkpoint['state_dict']
+
+
+def test_weights_of_open_cds_ifn_are_converted(detector):
+    other = Model(backbone=IFN(init_cfg=None, frozen=False), decode_head=IFNHead())
+    for checkpoint in (convert_to_opencd(other.state_dict()), dict(state_dict=convert_to_opencd(other.state_dict()))):
+        loaded = load(detector, checkpoint)
+        torch.testing.assert_close(loaded, dict(other.state_dict()))
+        torch.testing.assert_close(dict(detector.state_dict()), dict(other.state_dict()))
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda state: state.pop('backbone.features.0.weight'), r'backbone\.features\.0\.weight is missing'),
+    (lambda state: state.update({'decode_head.stray': torch.ones(1)}), r'decode_head\.stray is unknown'),
+    (lambda state: state.update({'backbone.features.0.bias': torch.ones(3)}), r'0\.bias is \(3,\), not \(64,\)'),
+    (dict.clear, r'is missing.* and \d+ more'),
+])
+def test_weights_that_do_not_fit_are_refused(detector, change, message):
+    state = dict(detector.state_dict())
+    change(state)
+    with pytest.raises(CheckpointError, match=rf'weights\.pth does not fit the configuration: .*{message}'):
+        load(detector, dict(state_dict=state))
+
+
+def test_what_a_module_brings_up_to_date_fits():
+    """Here the first convolution, for four bands instead of three."""
+    state = IFN(init_cfg=None, frozen=False).state_dict()
+    model = IFN(init_cfg=None, frozen=False, in_channels=4)
+    load(model, dict(state_dict=state))
+    assert model.features[0].weight.shape[1] == 4
+    assert torch.allclose(model.features[0].weight.sum(1), state['features.0.weight'].sum(1), atol=1e-6)
+
+
+def test_any_runner_refuses_to_resume_from_another_model(tmp_path):
+    run(tmp_path)
+    checkpoint = load_checkpoint_file(tmp_path / 'iter_2.pth')
+    checkpoint['state_dict']['other.weight'] = checkpoint['state_dict'].pop('layer.weight')
+    torch.save(checkpoint, tmp_path / 'iter_2.pth')
+    with pytest.raises(CheckpointError, match=r'iter_2\.pth does not fit .*layer\.weight is missing; other\.weight'):
+        run(tmp_path, 4, resume=True)
+    torch.save({}, tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match=r'weights\.pth does not fit .*layer\.weight is missing'):
+        run(tmp_path, 4, load_from=str(tmp_path / 'weights.pth'))
+
+
+def test_train_refuses_weights_that_do_not_fit(options, tmp_path):
+    torch.save(dict(state_dict={'backbone.stem.weight': torch.ones(1)}), tmp_path / 'weights.pth')
+    with pytest.raises(SystemExit, match=r'weights\.pth does not fit the configuration: backbone\.features\.0\.weight '
+                                         'is missing'):
+        train.main(['ifn_mmseg_256x256_40k_levircd.py', '--work-dir', str(tmp_path), '--cfg-options', *options,
+                    f'load_from={tmp_path / "weights.pth"}'])
+
+
+def test_hooks_are_added_where_they_are_not():
+    for cfg, expected in (
+        (Config(), ['ifn_plugin.LoadedWeightsHook', 'ifn_plugin.ResumedSettingsHook']),
+        (Config(dict(default_hooks=dict(a=None, b=dict(type='ifn_plugin.LoadedWeightsHook')),
+                     custom_hooks=[dict(type='EMAHook')])), ['EMAHook', 'ifn_plugin.ResumedSettingsHook']),
+    ):
+        add_hooks(cfg, LoadedWeightsHook, ResumedSettingsHook)
+        assert [hook.type for hook in cfg.custom_hooks] == expected
