@@ -315,4 +315,4 @@ class InvalidLossHook(Hook):
             samples = data_batch.get('data_samples') or [] if isinstance(data_batch, dict) else []
             files = [' and '.join(list_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             raise FloatingPointError(f'Iteration {runner.iter + 1}: {", ".join(wrong)}, from the pairs '
-                                     f'{"; ".join(files)}. {_advice(runner)}')
+                                     f'{"; ".join(files) or "of a batch without names"}. {_advice(runner)}')

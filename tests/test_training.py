@@ -356,6 +356,15 @@ def test_a_sample_of_one_file_is_named():
         InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, batch, dict(loss=torch.tensor(torch.nan)))
 
 
+@pytest.mark.parametrize('batch', [
+    None, [torch.ones(1)], (torch.ones(1), torch.ones(1)), torch.ones(1, 3), torch.ones(0), 'text', {},
+    dict(data_samples=None)], ids=repr)
+def test_a_batch_of_any_kind(batch):
+    """It is what the collate function gives; without samples, the iteration and the losses are told all the same."""
+    with pytest.raises(FloatingPointError, match=r'Iteration 42: loss=nan, from the pairs of a batch without names\.'):
+        InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, batch, dict(loss=torch.tensor(torch.nan)))
+
+
 def test_overflow_is_left_to_loss_scaling_for_a_while():
     hook, runner = InvalidLossHook(patience=3), FakeRunner(scaled=True)
     invalid, valid = dict(loss=torch.tensor(torch.inf)), dict(loss=torch.tensor(1.))
