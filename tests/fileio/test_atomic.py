@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ifn_plugin.apis.predict import write_picture
 from ifn_plugin.fileio import atomic_path, unfinished_path, write_atomic
-from ifn_plugin.tools.predict import _write
 
 LONGEST = ['变' * 83 + '.zip', 'a' * 251 + '.png', 'a' * 150 + '.' + 'b' * 104, 'a']
 
@@ -22,7 +22,7 @@ def test_a_name_as_long_as_the_disk_allows(tmp_path, name):
 
 
 def test_a_change_map_with_such_a_name(tmp_path):
-    _write(np.zeros((8, 8), np.uint8), tmp_path / 'map' / ('变' * 83 + '.png'))
+    write_picture(np.zeros((8, 8), np.uint8), tmp_path / 'map' / ('变' * 83 + '.png'))
     assert (tmp_path / 'map' / ('变' * 83 + '.png')).is_file()
 
 
