@@ -9,11 +9,11 @@ from .version import __version__
 
 check_stack()
 
-from . import acceleration, checkpoint, data, evaluation, loading, models, optim, training, visualization  # noqa: E402
+from . import acceleration, checkpoint, data, evaluation, loading, models, optim, samplers, training, visualization  # noqa: E402
 
 checkpoint.make_loading_safe()
 
 __all__ = [
     'StackError', '__version__', 'acceleration', 'checkpoint', 'data', 'evaluation', 'loading', 'models', 'optim',
-    'training', 'visualization'
+    'samplers', 'training', 'visualization'
 ]

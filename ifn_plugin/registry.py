@@ -5,7 +5,9 @@ A scope of its own keeps open-cd's ``IFN`` what it is, and lets ``type='ifn_plug
 
 from mmengine import registry as root
 
-__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
+__all__ = [
+    'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS'
+]
 
 
 def _child(parent: root.Registry, *modules: str) -> root.Registry:
@@ -14,6 +16,7 @@ def _child(parent: root.Registry, *modules: str) -> root.Registry:
 
 
 DATASETS = _child(root.DATASETS, 'data')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'samplers')
 HOOKS = _child(root.HOOKS, 'acceleration', 'evaluation', 'training', 'visualization')
 LOOPS = _child(root.LOOPS, 'evaluation', 'training')
 METRICS = _child(root.METRICS, 'evaluation')

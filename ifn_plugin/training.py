@@ -2,65 +2,32 @@
 
 import locale
 import logging
-import random
 import re
 import zipfile
+from bisect import bisect
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.dataset import InfiniteSampler
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper
-from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, find_latest_checkpoint
 from torch.utils.data import DataLoader
 
 from .fileio import write_atomic
 from .registry import HOOKS, LOOPS
-
-
-class _SeededIndex(int):
-    """A sample's number, with the seed for what is random about it."""
-
-    seed: tuple[int, ...]
-
-
-def _seed_everything(*numbers: int) -> None:
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-class _SeededDataset:
-    """A data set, whatever wraps it: what is random about a sample follows from its place in the run alone."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: _SeededIndex) -> Any:
-        _seed_everything(*index.seed)
-        return self.dataset[index]
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'dataset':  # while a worker unpickles it
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
+from .samplers import ResumableBatchSampler, check_length, make_resumable, seed_everything
 
 
 class _Batches(chain):
 
     def skip_iter(self, number: int) -> None:
-        """As onedl-mmengine drops batches; mmengine calls ``next``."""
+        """Drop batches, as onedl-mmengine does; mmengine calls ``next``."""
         for _ in range(number):
             next(self)
 
@@ -69,36 +36,39 @@ class _Batches(chain):
 class ResumableTrainLoop(IterBasedTrainLoop):
     """mmengine's loop, with all that is random derived from the seed and the iteration.
 
-    A resumed run goes on exactly as the unbroken one would have: with the same samples, crops and dropout, whatever the
-    number of workers. It starts at once, while mmengine's loop first loads and drops every batch that has been trained.
+    A resumed run goes on exactly as the uninterrupted one would have: with the same samples, crops and dropout,
+    whatever the number of workers. It starts at once, while mmengine's loop first loads and drops every batch that has
+    been trained.
 
     Args:
         runner: The runner.
-        dataloader: The training data, with mmengine's ``InfiniteSampler``, or its settings.
-        kwargs: ``IterBasedTrainLoop``'s.
+        dataloader: The training data, or its settings. Where no ``batch_sampler`` is named, it is a
+            ``ResumableBatchSampler``; see there for the samplers that it takes.
+        args, kwargs: ``IterBasedTrainLoop``'s.
 
     Raises:
-        ValueError: For another sampler.
+        ValueError: For another batch sampler or sampler.
     """
 
-    def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs: Any) -> None:
-        loader = runner.build_dataloader(dataloader, seed=runner.seed)
-        if not isinstance(loader.sampler, InfiniteSampler):
-            raise ValueError('ResumableTrainLoop needs train_dataloader.sampler.type=InfiniteSampler, but it is '
-                             f'{type(loader.sampler).__name__}.')
-        # before the workers start, which have copies of it; DataLoader's own __setattr__ would refuse
-        object.__setattr__(loader, 'dataset', _SeededDataset(loader.dataset))
-        super().__init__(runner, loader, **kwargs)
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, make_resumable(dataloader), *args, **kwargs)
+        if not isinstance(self.dataloader.batch_sampler, ResumableBatchSampler):
+            raise ValueError('ResumableTrainLoop needs train_dataloader.batch_sampler.type='
+                             'ifn_plugin.ResumableBatchSampler, but it is '
+                             f'{type(self.dataloader.batch_sampler).__name__}.')
+        sampler = dataloader.get('sampler') if isinstance(dataloader, dict) else None
+        self._has_own_order = isinstance(sampler, dict) and sampler.get('seed') is not None
+        # workers start with the first batch, after hooks have prepared the data set
+        self.dataloader_iterator = self._batches()
+        self.fast_forward_on_resume = False  # onedl-mmengine's, which would leave the samples to chance
 
-    def _indices(self) -> Iterator[int]:
-        """This process's samples from the current iteration on."""
-        sampler: Any = self.dataloader.sampler
-        sampler.seed = self._seed()
-        first = self.iter * self.dataloader.batch_size * sampler.world_size + sampler.rank
-        for place, number in islice(enumerate(sampler._infinite_indices()), first, None, sampler.world_size):
-            index = _SeededIndex(number)
-            index.seed = (sampler.seed, place)
-            yield index
+    def _batches(self) -> Iterator[Any]:
+        """Load batches from the current iteration on."""
+        batches: Any = self.dataloader.batch_sampler
+        batches.start, batches.seed = self.iter, self._seed()
+        if not self._has_own_order:
+            batches.sampler.seed = batches.seed
+        yield from self.dataloader
 
     def _seed(self) -> int:
         """One seed for all processes, which resuming may have set."""
@@ -107,16 +77,16 @@ class ResumableTrainLoop(IterBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train."""
-        self.dataloader.sampler.indices = self._indices()
-        # mmengine drops as many batches as there were iterations: let it drop nothing
-        self.dataloader_iterator = _Batches(repeat(None, self.iter), iter(self.dataloader))
-        self.fast_forward_on_resume = False  # onedl-mmengine's, which would leave that to chance
+        # mmengine drops as many batches as there were iterations: none of these is loaded
+        self.dataloader_iterator = _Batches(repeat(None, self.iter), self._batches())
         model: torch.nn.Module = super().run()
+        self.dataloader_iterator = self._batches()  # lets the workers go
         return model
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Train for one iteration."""
-        _seed_everything(self._seed(), self.iter, get_rank(), 1)
+        self.dataloader.batch_sampler.start = self.iter + 1
+        seed_everything(self._seed(), self.iter, get_rank(), 1)
         super().run_iter(data_batch)
 
 
@@ -145,14 +115,18 @@ class WholeCheckpointHook(CheckpointHook):
     takes the last whole one. In a training by iterations, a validation that the break cut off is made up for.
 
     Args:
-        kwargs: ``CheckpointHook``'s.
+        args, kwargs: ``CheckpointHook``'s.
     """
 
+    backend_args: dict[str, Any] | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        remote = '://' in str(kwargs.get('out_dir'))
-        if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None and not remote:
-            kwargs['backend_args'] = dict(backend='ifn_plugin.whole')
         super().__init__(*args, **kwargs)
+        remote = '://' in str(self.out_dir)
+        if self.backend_args is None and self.file_client_args is None and not remote:
+            self.backend_args = dict(backend='ifn_plugin.whole')
+        self._number_written = 0
+        self._last_step: int | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Where ``last_checkpoint`` names no whole checkpoint, let it name the last one that is.
@@ -193,23 +167,55 @@ class WholeCheckpointHook(CheckpointHook):
                 record.unlink()
 
     def before_train(self, runner: Runner) -> None:
-        """Validate a resumed run, if a validation should have followed its checkpoint, which is written before."""
+        """Validate a resumed run, if a validation should have followed its checkpoint, which is written before.
+
+        Raises:
+            ValueError: Where data loaders never end, so that nothing would ever be saved, or have no batches.
+        """
         super().before_train(runner)
-        loop = runner.train_loop
-        done = runner.message_hub.runtime_info.get('last_validation')
-        if (loop.iter > 0 and isinstance(loop, IterBasedTrainLoop) and runner.val_loop is not None and done != loop.iter
-                and loop.iter >= loop.val_begin
-                and (loop.iter % loop.val_interval == 0 or loop.iter == loop.max_iters)):
+        loop, val_loop = runner.train_loop, runner.val_loop
+        by_iterations = isinstance(loop, IterBasedTrainLoop)
+        check_length(loop.dataloader, 'train_dataloader', endless=not isinstance(loop, EpochBasedTrainLoop))
+        if val_loop is not None:
+            check_length(val_loop.dataloader, 'val_dataloader')
+        if by_iterations and self.by_epoch:
+            print_log('The checkpoint hook has by_epoch=True, and training by iterations is one epoch: there is no '
+                      'checkpoint before its end. Fix: default_hooks.checkpoint.by_epoch=False.', 'current',
+                      logging.WARNING)
+        if not by_iterations or loop.iter == 0:
+            return
+        if loop.iter >= loop.max_iters:
+            print_log(f'Nothing is left to train: the checkpoint is of iteration {loop.iter}, and '
+                      f'train_cfg.max_iters={loop.max_iters}.', 'current', logging.WARNING)
+        # as the loop chooses it after an iteration
+        interval = loop.dynamic_intervals[bisect(loop.dynamic_milestones, loop.iter + 1) - 1]
+        due = loop.iter >= loop.val_begin and (loop.iter % interval == 0 or loop.iter == loop.max_iters)
+        if val_loop is not None and due and runner.message_hub.runtime_info.get('last_validation') != loop.iter:
             runner.logger.info(f'Making up for the validation after iteration {loop.iter}.')
-            runner.val_loop.run()
+            val_loop.run()
+
+    def before_test(self, runner: Runner) -> None:
+        """Refuse test data that never end.
+
+        Raises:
+            ValueError: For an endless sampler, or if there are no batches.
+        """
+        check_length(runner.test_loop.dataloader, 'test_dataloader')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """Keep the best checkpoint, unless nothing is trained, as in ``Runner.val`` alone."""
-        if not hasattr(self, 'file_backend'):  # which before_train sets
+        """Keep the best checkpoint, unless nothing is trained, as in ``Runner.val`` alone.
+
+        This iteration's checkpoint is written again, with what the validation has changed: thresholds, schedules.
+        """
+        if metrics and not hasattr(self, 'file_backend'):  # which before_train sets
             return
-        # before a checkpoint is written again, so that it says so
         runner.message_hub.update_info('last_validation', runner.iter)
+        written = self._number_written
         super().after_val_epoch(runner, metrics)
+        step = runner.epoch if self.by_epoch else runner.iter
+        # mmengine has written it if it is the best so far
+        if self._number_written == written and self._last_step == step:
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
@@ -247,6 +253,7 @@ class WholeCheckpointHook(CheckpointHook):
         if ids and len(ids) == self.max_keep_ckpts and ids[-1] != step:
             outdated = ids.popleft()  # mmengine would remove it first
         super()._save_checkpoint_with_step(runner, step, meta)
+        self._number_written, self._last_step = self._number_written + 1, step
         if outdated is not None and is_main_process():
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
 

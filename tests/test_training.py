@@ -3,35 +3,23 @@
 import errno
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from mmengine.dataset import (
-    BaseDataset,
-    ClassBalancedDataset,
-    ConcatDataset,
-    DefaultSampler,
-    InfiniteSampler,
-    RepeatDataset,
-)
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
-from torch.utils.data import DataLoader
 
 from ifn_plugin.checkpoint import load_checkpoint_file
 from ifn_plugin.fileio import unfinished_path
-from ifn_plugin.training import InvalidLossHook, ResumableTrainLoop, WholeCheckpointHook, WholeFileBackend
+from ifn_plugin.training import InvalidLossHook, WholeCheckpointHook, WholeFileBackend
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
@@ -82,59 +70,6 @@ def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, setting
     assert got == pytest.approx({n: expected[n] for n in got}, abs=1e-6) and {5, 6} <= got.keys()
     weights = [load_checkpoint_file(folder / 'iter_6.pth')['state_dict'] for folder in (unbroken, tmp_path)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
-
-
-class Noise(BaseDataset):
-    """Three samples that are nothing but random numbers."""
-
-    def load_data_list(self):
-        return [dict(number=number) for number in range(3)]
-
-    def prepare_data(self, idx):
-        return self.get_data_info(idx)['number'] + np.random.rand() + random.random() + torch.rand(1).item()
-
-    def get_cat_ids(self, idx):
-        return [idx % 2]
-
-
-@pytest.mark.parametrize('wrap', [
-    lambda dataset: dataset, lambda dataset: ConcatDataset([dataset, dataset]),
-    lambda dataset: RepeatDataset(dataset, 2), lambda dataset: ClassBalancedDataset(dataset, 0.9),
-], ids=['plain', 'concat', 'repeat', 'balanced'])
-@pytest.mark.parametrize('workers', [0, 2])
-def test_samples_follow_from_the_iteration(wrap, workers):
-    """Whatever wraps the data set."""
-
-    def samples(start):
-        dataset = wrap(Noise(serialize_data=False))
-        loader = DataLoader(dataset, 4, sampler=InfiniteSampler(dataset, seed=5), num_workers=workers)
-        runner = SimpleNamespace(seed=5, _randomness_cfg={}, build_dataloader=lambda loader, seed: loader,
-                                 visualizer=SimpleNamespace())
-        loop = ResumableTrainLoop(runner, loader, max_iters=100)
-        assert len(loader.dataset) == len(dataset) and loader.dataset.metainfo == dataset.metainfo
-        loop._iter = start
-        loader.sampler.indices = loop._indices()
-        return torch.stack(list(islice(iter(loader), 6 - start)))
-
-    whole = samples(0)
-    assert len(whole.unique()) == 24
-    assert torch.equal(samples(2), whole[2:])
-
-
-@pytest.mark.parametrize('different', [False, True])
-def test_two_processes_share_an_epoch_whatever_their_seeds(monkeypatch, different):
-    seen = []
-    for rank in (0, 1):
-        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 2))
-        monkeypatch.setattr('ifn_plugin.training.get_rank', lambda rank=rank: rank)
-        dataset = Noise(serialize_data=False)
-        loader = DataLoader(dataset, 2, sampler=InfiniteSampler(dataset, seed=5))
-        seed = 5 + rank if different else 5  # as mmengine sets it
-        runner = SimpleNamespace(seed=seed, _randomness_cfg=dict(diff_rank_seed=different),
-                                 build_dataloader=lambda loader, seed: loader, visualizer=SimpleNamespace())
-        loop = ResumableTrainLoop(runner, loader, max_iters=100)
-        seen += [int(index) for index in islice(loop._indices(), 3)]
-    assert sorted(seen) == [0, 0, 1, 1, 2, 2]  # three samples twice
 
 
 def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
@@ -223,6 +158,7 @@ def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
 
 def test_remote_folders_have_their_own_backend():
     assert WholeCheckpointHook(out_dir='s3://bucket/runs').backend_args is None
+    assert WholeCheckpointHook(-1, True, True, True, 's3://bucket/runs').backend_args is None
     assert WholeCheckpointHook(out_dir='runs').backend_args == dict(backend='ifn_plugin.whole')
 
 
@@ -372,13 +308,6 @@ def test_overflow_is_left_to_loss_scaling_for_a_while():
         hook.after_train_iter(runner, 41, {}, outputs)
     with pytest.raises(FloatingPointError):
         hook.after_train_iter(runner, 41, {}, invalid)
-
-
-def test_another_sampler_is_refused(python, settings, tmp_path):
-    output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *settings,
-                    'train_dataloader.sampler.type=DefaultSampler', fails=True)
-    assert f'needs train_dataloader.sampler.type={InfiniteSampler.__name__}, but it is {DefaultSampler.__name__}' in \
-        output
 
 
 def test_the_users_own_backend_is_used():

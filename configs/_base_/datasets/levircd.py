@@ -9,6 +9,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='ifn_plugin.ResumableBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
