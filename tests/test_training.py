@@ -193,6 +193,20 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     assert json.loads(next(tmp_path.glob('*/evaluation_val.json')).read_text())['iteration'] == 6
 
 
+def test_documented_training_by_epochs(scalars, python, options, tmp_path):
+    """Two epochs of two batches, with a validation and a checkpoint after the second."""
+    text = (REPOSITORY / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
+    recipe = next(block for block in re.findall('```python\n(.*?)```', text, re.DOTALL) if 'EpochBased' in block)
+    (tmp_path / 'epochs.py').write_text(f'_base_ = {str(CONFIG)!r}\n{recipe}')
+    python('-m', 'ifn_plugin.tools.train', tmp_path / 'epochs.py', '--work-dir', tmp_path / 'run', '--cfg-options',
+           *options, 'train_cfg.max_epochs=2', 'param_scheduler.0.end=1', 'param_scheduler.1.begin=1',
+           'param_scheduler.1.end=2')
+    entries = scalars(tmp_path / 'run')
+    assert [(entry['epoch'], entry['iter']) for entry in entries if 'loss' in entry] == [(1, 1), (1, 2), (2, 3), (2, 4)]
+    assert [entry['step'] for entry in entries if 'F1' in entry] == [2]
+    assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
+
+
 @pytest.mark.parametrize('save_best', ['F1', ['F1', 'IoU']])
 @pytest.mark.parametrize('full', [False, True])
 def test_the_former_best_goes_after_the_new_one_has_come(tmp_path, save_best, full):
