@@ -6,34 +6,45 @@ from itertools import chain, count, islice
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_worker_info
 
+from .data.randomness import reseed_generators
 from .registry import DATA_SAMPLERS
 
 
 def seed_everything(*numbers: Any) -> None:
-    """Seed the generators of Python, numpy and torch from numbers, or sequences of them."""
+    """Seed the generators of Python, numpy, torch and OpenCV from numbers, or sequences of them."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    cv2.setRNGSeed(seed % 2**31)
 
 
 class SeededBatch(Sequence[int]):
-    """Indices of a batch's samples. Each seeds the generators as it is handed out, in the process that loads it."""
+    """Indices of a batch's samples. Each seeds the generators as it is handed out, in the process that loads it.
 
-    def __init__(self, indices: Sequence[int], places: Sequence[int], seed: int) -> None:
-        self.indices, self.places, self.seed = indices, places, seed
+    Those are the global ones and those that the data set's transforms keep.
+    """
+
+    def __init__(self, indices: Sequence[int], places: Sequence[int], seed: int, dataset: Any = None) -> None:
+        self.indices, self.places, self.seed, self.dataset = indices, places, seed, dataset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.indices, self.places, self.seed)  # a worker has a data set of its own
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, number: Any) -> Any:
         seed_everything(self.seed, self.places[number])
+        worker: Any = get_worker_info()
+        reseed_generators(worker.dataset if worker else self.dataset)
         return self.indices[number]
 
 
@@ -72,9 +83,10 @@ class ResumableBatchSampler(BatchSampler):
         """Yield batches of indices, a ``SeededBatch`` each, from ``start`` on."""
         places = count(*get_dist_info())
         epochs = (BatchSampler(self._order(epoch, places), self.batch_size, self.drop_last) for epoch in count())
+        dataset = getattr(self.sampler, 'dataset', getattr(self.sampler, 'data_source', None))
         for batch in islice(chain.from_iterable(epochs), self.start, None):
             indices, numbers = zip(*batch)
-            yield SeededBatch(indices, numbers, self.seed)
+            yield SeededBatch(indices, numbers, self.seed, dataset)
 
     def _order(self, epoch: int, places: Iterator[int]) -> Any:
         sampler: Any = self.sampler

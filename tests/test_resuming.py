@@ -4,6 +4,7 @@ import random
 import re
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -43,6 +44,20 @@ class Noise(BaseDataset):
 
     def get_cat_ids(self, idx):
         return [idx % 2]
+
+
+class OwnNoise(Noise):
+    """Random numbers of generators that the data set keeps, and of OpenCV's."""
+
+    def full_init(self):
+        super().full_init()
+        self.generators = np.random.default_rng(), random.Random(), torch.Generator()
+
+    def prepare_data(self, idx):
+        ours, python, torchs = self.generators
+        level = cv2.randu(np.zeros((1, 1)), np.array(0.), np.array(1.))[0, 0]
+        noise = torch.tensor([ours.random(), python.random() + level, torch.rand(1, generator=torchs).item()])
+        return dict(inputs=torch.cat((torch.tensor([self.get_data_info(idx)['number']]), noise)))
 
 
 class Batched(Noise):
@@ -133,8 +148,8 @@ def train(tmp_path):
     lambda dataset: dataset, lambda dataset: ConcatDataset([dataset, dataset]),
     lambda dataset: RepeatDataset(dataset, 2), lambda dataset: ClassBalancedDataset(dataset, 0.9),
     lambda dataset: Subset(dataset, [5, 1, 3, 0]), lambda dataset: Subset(Subset(dataset, [5, 1, 3, 0]), [0, 1, 3]),
-    lambda dataset: Batched(serialize_data=False),
-], ids=['plain', 'concat', 'repeat', 'balanced', 'subset', 'subset of subset', 'batched'])
+    lambda dataset: Batched(serialize_data=False), lambda dataset: RepeatDataset(OwnNoise(serialize_data=False), 1),
+], ids=['plain', 'concat', 'repeat', 'balanced', 'subset', 'subset of subset', 'batched', 'own generators'])
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resumed_run_sees_the_batches_of_the_uninterrupted(train, wrap, workers):
     """Whatever wraps the data set."""
