@@ -13,9 +13,11 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, TestLoop
+from mmseg.engine import SegVisualizationHook
 from torch import Tensor
 
 from .acceleration import detector_of
+from .data import check_views
 from .fileio import write_atomic
 from .registry import HOOKS, LOOPS, METRICS
 from .training import list_files
@@ -28,6 +30,8 @@ _CHOSEN = 'change_threshold'
 THRESHOLDS = torch.unique(
     torch.cat((torch.arange(1, 100, dtype=torch.float64) / 100,
                torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid())).float())
+# Between these lies the threshold of a detector that is not known
+_PLAUSIBLE = 0.001, 0.999
 
 
 def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:
@@ -82,6 +86,7 @@ class ChangeMetric(BaseMetric):
 
     Attributes:
         chosen_threshold: What validation chose.
+        threshold: The detector's, which :class:`EvaluationHook` hands over: what its change maps are compared with.
         record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and label),
             counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
     """
@@ -91,11 +96,13 @@ class ChangeMetric(BaseMetric):
         self.choose_threshold = choose_threshold
         self.ignore_index = ignore_index
         self.chosen_threshold: float | None = None
+        self.threshold: float | None = None
         self.record: dict[str, Any] = {}
         self._start()
 
     def _start(self) -> None:
         self._fits, self._probable = True, False
+        self._range = _PLAUSIBLE
         # unchanged and changed pixels between the thresholds
         self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
         self._last = self._histogram
@@ -138,21 +145,35 @@ class ChangeMetric(BaseMetric):
         if 'seg_logits' not in sample or not self._fits:
             return torch.zeros_like(self._histogram)
         self._probable = True
-        logits = sample['seg_logits']['data'].float()
+        given = sample['seg_logits']['data']
+        logits = given.float()
         # mmseg has taken the sigmoid of a single channel
         probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
         if not probability.isfinite().all():
             raise ValueError(f'{place}the detector gives probabilities that are not finite.')
         # as with mmseg's SegTTAModel, which merges the maps and leaves the probabilities of one of the views
-        self._fits = not predicted.any() or bool(predicted.all()) or bool(
-            probability[predicted].min() >= probability[~predicted].max())
+        self._fits = self._follows(predicted, given)
         if not self._fits:
-            print_log(f'{place}the change map does not follow from the probabilities, so they are left out.', 'current',
-                      logging.WARNING)
+            print_log(f'{place}the change map does not follow from the probabilities, so they are left out. Fix, if '
+                      "this is --tta: tta_model=dict(type='ifn_plugin.ChangeTTAModel').", 'current', logging.WARNING)
             return torch.zeros_like(self._histogram)
         size = self._histogram.shape[1]
         bins = torch.bucketize(probability, THRESHOLDS.to(probability.device)) + size * changed
         return torch.bincount(bins[counted], minlength=2 * size).reshape(2, size).cpu()
+
+    def _follows(self, predicted: Tensor, logits: Tensor) -> bool:
+        """Whether a change map is what one threshold for all maps, or the more probable class, makes of the logits."""
+        if len(logits) > 1:
+            return torch.equal(predicted, logits.argmax(dim=0) == 1)
+        probability = logits[0]
+        if self.threshold is not None:
+            return torch.equal(predicted, probability > self.threshold)
+        # the threshold lies above all unchanged pixels and below all changed ones, of all maps so far
+        low, high = (probability.new_tensor([limit]) for limit in self._range)
+        low = torch.cat((low, probability[~predicted])).max()
+        high = torch.cat((high, probability[predicted])).min()
+        self._range = low.item(), high.item()
+        return bool(low < high)
 
     def evaluate(self, size: int) -> dict:
         """Compute the metrics over all processes.
@@ -279,8 +300,16 @@ class ProtocolsTestLoop(TestLoop):
 
 
 def _records(evaluator: Evaluator, protocol: str = '') -> dict[str, dict]:
-    records = [metric.record for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
-    return {protocol: records[0]} if records else {}
+    metrics = [metric for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
+    # several differ in their prefixes
+    return {'/'.join(filter(None, (protocol, metric.prefix if len(metrics) > 1 else ''))): metric.record
+            for metric in metrics}
+
+
+def _hand_over_threshold(runner: Runner, evaluator: Evaluator) -> None:
+    for metric in evaluator.metrics:
+        if isinstance(metric, ChangeMetric):
+            metric.threshold = getattr(getattr(detector_of(runner), 'decode_head', None), 'threshold', None)
 
 
 @HOOKS.register_module()
@@ -305,7 +334,13 @@ class EvaluationHook(Hook):
         """Note whether the checkpoint that comes next is the one that the run starts from.
 
         The program may load others by itself, whose names no hook is told.
+
+        Raises:
+            ValueError: If mmseg's ``SegVisualizationHook`` is to draw, which takes one image a sample.
         """
+        if any(type(hook) is SegVisualizationHook and hook.draw for hook in runner.hooks):
+            raise ValueError("mmseg's SegVisualizationHook draws one image, and a pair has two. Fix: "
+                             "default_hooks.visualization=dict(type='ifn_plugin.ChangePanelHook', draw=True).")
         self._starts = not runner._has_loaded
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -317,6 +352,7 @@ class EvaluationHook(Hook):
         """Validate what is saved, the first process's running statistics of normalizations, in all of them."""
         for buffer in runner.model.buffers():
             broadcast(buffer)
+        _hand_over_threshold(runner, runner.val_loop.evaluator)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the threshold and write the record of a validation."""
@@ -336,7 +372,13 @@ class EvaluationHook(Hook):
             iteration=(checkpoint.get('meta') or {}).get('iter'))
 
     def before_test(self, runner: Runner) -> None:
-        """Hand the threshold to the metrics, and let none choose one from what it is to be tested on."""
+        """Hand the thresholds to the metrics, and let none choose one from what it is to be tested on.
+
+        Raises:
+            ValueError: As :func:`ifn_plugin.data.check_views`.
+        """
+        check_views(runner.test_loop.dataloader.dataset)
+        _hand_over_threshold(runner, runner.test_loop.evaluator)
         for metric in runner.test_loop.evaluator.metrics:
             if isinstance(metric, ChangeMetric):
                 metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)

@@ -42,6 +42,8 @@ class ChangeMap:
 class ChangeDetector:
     """A trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
 
+    Of a detector of semantic change, it gives where something changed, without the classes.
+
     Args:
         config: The configuration, of open-cd or mmseg: a file, the name of one of the plugin's own, or what
             ``Config.fromfile`` gives.
@@ -76,6 +78,9 @@ class ChangeDetector:
         self.model = model.to(self.device).eval()
         head: Any = self.model.decode_head
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+        if hasattr(head, 'binary_cd_head'):  # open-cd's detectors of semantic change
+            head = head.binary_cd_head
+            self.model.postprocess_pred_and_label = None  # of the classes, which needs their labels
         default = head.threshold if head.out_channels == 1 else 0.5
         self.threshold = default if threshold is None else threshold
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
@@ -151,8 +156,11 @@ class ChangeDetector:
         shape = pairs.shape[2:4]
         samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
-            outputs = self.model.test_step(
-                dict(inputs=list(torch.from_numpy(stacked)), data_samples=samples))
+            # one by one, as open-cd's preprocessor needs it
+            ready = [self.model.data_preprocessor(dict(inputs=[pair], data_samples=[sample]))
+                     for pair, sample in zip(torch.from_numpy(stacked), samples)]
+            outputs = self.model(torch.cat([data['inputs'] for data in ready]),
+                                 [sample for data in ready for sample in data['data_samples']], mode='predict')
         logits = torch.stack([output.seg_logits.data for output in outputs])
         # mmseg has taken the sigmoid of a single channel
         logits = logits[:number]

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import gc
 import importlib
+import json
 import os
 import re
 import shlex
@@ -44,7 +45,7 @@ from torch.distributed.run import parse_args as parse_torchrun
 
 from ifn_plugin.checkpoint import convert_to_opencd, load_checkpoint_file
 from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.tools import benchmark, compare, demo, train
+from ifn_plugin.tools import benchmark, compare, demo, test, train
 from ifn_plugin.tools._common import read_log
 from ifn_plugin.tools.pack_dataset import pack
 
@@ -481,36 +482,77 @@ PYTHON = list({block.meaning(): block for path in reversed(DOCUMENTS)
                for block in reversed(python_blocks(path))}.values())[::-1]
 
 
-@pytest.mark.parametrize('block', PYTHON, ids=[block.place for block in PYTHON])
-def test_python(block, tmp_path):
-    """It compiles; and a configuration, which has assignments only, loads beside the plugin's, and its model builds."""
-    compile(block.text, block.place, 'exec')
-    statements = ast.parse(block.text).body
-    if not all(isinstance(statement, ast.Assign) for statement in statements):
-        return
-    for folder in (REPOSITORY / 'configs').iterdir():
-        (tmp_path / 'configs' / folder.name).parent.mkdir(exist_ok=True)
-        (tmp_path / 'configs' / folder.name).symlink_to(folder)
-    names = {target.id for statement in statements for target in ast.walk(statement)
-             if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)}
+def is_configuration(block):
+    """Whether a block has assignments only."""
+    try:
+        return all(isinstance(statement, ast.Assign) for statement in ast.parse(block.text).body)
+    except SyntaxError:
+        return False
+
+
+def names_of(block):
+    """What a configuration sets."""
+    return {node.id for node in ast.walk(ast.parse(block.text))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def write_own(block, folder):
+    """Write a configuration beside the plugin's, for mmsegmentation; none that needs what open-cd has."""
+    for configs in (REPOSITORY / 'configs').iterdir():
+        (folder / 'configs' / configs.name).parent.mkdir(exist_ok=True)
+        (folder / 'configs' / configs.name).symlink_to(configs)
     text = block.text
-    if '_base_' not in names:
+    if '_base_' not in names_of(block):
         text = f"_base_ = '../ifn_mmseg/{CONFIG}'\n{text}"
     elif "'../common/" in text:
-        return  # which open-cd has
-    path = tmp_path / 'configs' / 'own' / 'own.py'
+        return None
+    path = folder / 'configs' / 'own' / 'own.py'
     path.parent.mkdir()
     path.write_text(text, encoding='utf-8')
     if "'../ifn/ifn_" in text:
         Config.fromfile(path, import_custom_modules=False)
         path.write_text(text.replace("_base_ = '../ifn/ifn_", "_base_ = '../ifn_mmseg/ifn_mmseg_"), encoding='utf-8')
+    return path
+
+
+@pytest.mark.parametrize('block', PYTHON, ids=[block.place for block in PYTHON])
+def test_python(block, tmp_path):
+    """It compiles; and a configuration loads beside the plugin's, and its model builds."""
+    compile(block.text, block.place, 'exec')
+    path = write_own(block, tmp_path) if is_configuration(block) else None
+    if path is None:
+        return
     cfg = Config.fromfile(path)
-    assert names - {'_base_'} <= cfg.keys()
-    if 'model' in names:
+    assert names_of(block) - {'_base_'} <= cfg.keys()
+    if 'model' in names_of(block):
         # mmseg's transformers read their rates of dropout from a tensor
-        device = 'cpu' if 'Transformer' in text else 'meta'
+        device = 'cpu' if 'Transformer' in block.text else 'meta'
         with DefaultScope.overwrite_default_scope('mmseg'), torch.device(device):
             MODELS.build(cfg.model)
+
+
+AUGMENTED = [block for block in PYTHON if is_configuration(block) and "'../common/" not in block.text
+             and re.search('model|pipeline|dataloader|evaluator', ' '.join(names_of(block)))]
+
+
+@pytest.mark.parametrize('block', AUGMENTED, ids=[block.place for block in AUGMENTED])
+def test_configuration_under_tta(block, levir_like, tmp_path):
+    """The merged map is that of the merged probabilities; open-cd's configurations are tested in tests/opencd."""
+    path = write_own(block, tmp_path)
+    if 'mmpretrain' in block.text:
+        pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
+    cfg = Config.fromfile(path)
+    lay_out(cfg, levir_like, tmp_path / 'data')
+    cfg.model.backbone.get('backbone', cfg.model.backbone).init_cfg = None
+    cfg.custom_hooks = []  # which may take a minute to compile
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'weights.pth')
+    cfg.dump(tmp_path / 'own.py')
+    test.main([str(tmp_path / 'own.py'), str(tmp_path / 'weights.pth'), '--tta', '--work-dir', str(tmp_path / 'run')])
+    record, = (tmp_path / 'run').glob('*/evaluation_test.json')
+    for protocol in json.loads(record.read_text())['protocols'].values():
+        assert 0 < protocol['metrics']['AP'] <= 100
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)

@@ -387,12 +387,17 @@ def test_threshold_of_the_validation_is_used_in_the_test():
     assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected, abs=1e-9)
 
 
-def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys):
-    """Whatever is loaded, trained and tested in which order: each record says of which weights it is."""
+def run_configuration(options):
     cfg = Config.fromfile(CONFIG)
     parser = ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    return cfg
+
+
+def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys):
+    """Whatever is loaded, trained and tested in which order: each record says of which weights it is."""
+    cfg = run_configuration(options)
     cfg.train_cfg.max_iters, cfg.work_dir, cfg.load_from = 2, str(tmp_path), str(checkpoint)
     cfg.test_evaluator = cfg.val_evaluator
     runner = Runner.from_cfg(cfg)
@@ -437,6 +442,87 @@ def test_probabilities_that_are_not_those_of_the_map_are_left_out(warnings_of_mm
     # the next evaluation starts anew
     metric.process(None, [with_probabilities(*pairs[0])])
     assert 'AP' in metric.evaluate(1)
+
+
+@pytest.mark.parametrize('threshold', [0.5, None])
+@pytest.mark.parametrize('changed', [True, False])
+def test_maps_of_one_class_that_contradict_their_probabilities_are_found(warnings_of_mmengine, changed, threshold):
+    """As mmseg's model for test-time augmentation gives for one channel, whose sigmoid it takes once more."""
+    metric = ChangeMetric()
+    metric.threshold = threshold
+    for probability, label in random_probabilities(4):
+        made = with_probabilities(probability, label)
+        made['pred_sem_seg']['data'] = torch.full_like(made['pred_sem_seg']['data'], int(changed))
+        metric.process(None, [made])
+    assert metric.evaluate(3).keys() == set(NAMES)
+    assert sum('does not follow from the probabilities' in message for message in warnings_of_mmengine()) == 1
+    assert any("tta_model=dict(type='ifn_plugin.ChangeTTAModel')" in message for message in warnings_of_mmengine())
+
+
+@pytest.mark.parametrize('threshold, fits', [(0.3, True), (0.4, False), (None, True)])
+def test_maps_are_compared_with_the_threshold_that_is_known(threshold, fits):
+    metric = ChangeMetric()
+    metric.threshold = threshold
+    pairs = random_probabilities(5)
+    for pair in pairs:
+        metric.process(None, [with_probabilities(*pair, threshold=0.3)])
+    assert ('AP' in metric.evaluate(len(pairs))) == fits
+
+
+def test_maps_of_two_thresholds_contradict_each_other():
+    metric = ChangeMetric()
+    for threshold, pair in zip((0.3, 0.6), random_probabilities(6)):
+        metric.process(None, [with_probabilities(*pair, threshold=threshold)])
+    assert 'AP' not in metric.evaluate(2)
+
+
+@pytest.mark.parametrize('value', [0.2, 0.8])
+def test_maps_of_one_class_that_follow_are_taken(value):
+    probability, label = np.full((4, 4), value, np.float32), np.eye(4, dtype=np.uint8)
+    for threshold in (0.5, None):
+        metric = ChangeMetric()
+        metric.threshold = threshold
+        metric.process(None, [with_probabilities(probability, label)])
+        assert 'AP' in metric.evaluate(1)
+
+
+def test_probabilities_of_half_precision_are_compared_in_it():
+    """As the detector compared them: 0.3 is another number there."""
+    probability = torch.tensor([[0.3, 0.5]], dtype=torch.float16)
+    made = sample((probability > 0.3).numpy(), np.array([[0, 1]], np.uint8))
+    made.seg_logits = PixelData(data=probability[None])
+    metric = ChangeMetric()
+    metric.threshold = 0.3
+    metric.process(None, [made.to_dict()])
+    assert 'AP' in metric.evaluate(1)
+
+
+def test_stock_merging_is_found_out_in_a_run(options, checkpoint, tmp_path, capsys):
+    """The runner's metrics know the detector's threshold; here mmseg's own model merges, as in other commands."""
+    cfg = run_configuration(options)
+    cfg.work_dir, cfg.load_from = str(tmp_path), str(checkpoint)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(type='mmseg.SegTTAModel', module=cfg.model)
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    assert metrics.keys() == set(NAMES) and metrics['Recall'] == 100
+    assert runner.test_loop.evaluator.metrics[0].threshold == 0.3
+    assert 'does not follow from the probabilities' in capsys.readouterr().out
+
+
+def test_several_metrics_are_recorded_by_their_prefixes(options, checkpoint, tmp_path):
+    cfg = run_configuration(options)
+    cfg.work_dir, cfg.load_from = str(tmp_path), str(checkpoint)
+    cfg.test_evaluator = [dict(type='ifn_plugin.ChangeMetric', prefix=prefix) for prefix in ('one', 'other')]
+    cfg.test_evaluator[1].ignore_index = 0
+    cfg.test_cfg = dict(type='ifn_plugin.ProtocolsTestLoop', protocols=dict(whole=dict(mode='whole')))
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    records = json.loads(Path(runner.log_dir, 'evaluation_test.json').read_text())['protocols']
+    assert records.keys() == {'whole/one', 'whole/other'}
+    for name, record in records.items():
+        assert record['metrics']['F1'] == metrics[f'{name}/F1']
+    assert metrics['whole/one/F1'] != metrics['whole/other/F1']
 
 
 def test_a_path_is_one_file():

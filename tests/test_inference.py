@@ -79,6 +79,19 @@ def test_many_pairs_come_in_order_in_batches_of_their_size(detector):
         np.testing.assert_allclose(change.probability, detector.predict(date1, date2).probability, rtol=0, atol=1e-5)
 
 
+def test_pairs_of_a_batch_are_preprocessed_one_by_one(detector, monkeypatch):
+    """As open-cd's preprocessor needs it; the network sees them together."""
+    preprocess, seen = detector.model.data_preprocessor.forward, []
+
+    def forward(data, training=False):
+        seen.append((len(data['inputs']), training))
+        return preprocess(data, training)
+
+    monkeypatch.setattr(detector.model.data_preprocessor, 'forward', forward)
+    assert len(list(detector.predict_all([pair(0), pair(1)]))) == 2
+    assert seen == [(1, False)] * 2
+
+
 def test_errors_come_when_their_pair_does(detector, tmp_path):
     (tmp_path / 'bad.png').write_bytes(b'no image')
     results = detector.predict_all([pair(), (tmp_path / 'bad.png', tmp_path / 'bad.png'), pair(1)])

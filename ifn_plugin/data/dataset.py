@@ -11,6 +11,7 @@ from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
 from ..registry import DATASETS
+from .views import check_views
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
@@ -191,7 +192,8 @@ class LEVIRCDDataset(BaseSegDataset):
     Raises:
         FileNotFoundError: If a folder is missing or empty, or a pair is not complete; the files are named.
         ValueError: If two files of a pair are the same, ``indices`` takes pairs that are not there, ``ann_file`` has
-            other things than names in it, or the file backend cannot list folders.
+            other things than names in it, the file backend cannot list folders, or a view of test-time augmentation
+            cannot be turned back.
     """
 
     METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])
@@ -207,6 +209,7 @@ class LEVIRCDDataset(BaseSegDataset):
         self.suffixes = dict(zip(prefix, (img_suffix_from or img_suffix, img_suffix_to or img_suffix, seg_map_suffix)))
         _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))  # which joins the paths
         super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+        check_views(self)
 
     def _files(self, prefix: str) -> dict[str, str]:
         """Files of a folder, by their path below it without suffix."""

@@ -17,6 +17,7 @@ from ..configurations import is_type
 from ..registry import TRANSFORMS
 from .dates import get_dates
 from .decoding import decode, is_transparent, read_indices
+from .paths import PairPaths
 from .randomness import get_global_states, reseed_generators, set_global_states
 
 
@@ -96,6 +97,7 @@ class LoadPair(_Loader):
         if isinstance(paths, (str, Path)) or len(paths) != 2:
             raise ValueError(f'{type(self).__name__} needs the two files of a pair, img_path=[date 1, date 2], but got '
                              f'{paths!r}. Fix: take a data set of pairs, such as ifn_plugin.LEVIRCDDataset.')
+        paths = results['img_path'] = PairPaths(paths)
         images = [self._load(path, results) for path in paths]
         shapes = [image.shape[:2] for image in images]
         if shapes[0] != shapes[1]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.models import SegTTAModel
-from mmseg.registry import MODELS
 
 from ifn_plugin.checkpoint import CheckpointError
-from ifn_plugin.configurations import resolve_type
+from ifn_plugin.configurations import type_name
+from ifn_plugin.data import check_views
+from ifn_plugin.data.transforms import list_dataset_settings
 from ifn_plugin.loading import LoadedWeightsHook
 from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
 
@@ -31,12 +31,28 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
     if hook is None:
         raise SystemExit(f'{args.config} has no default_hooks.visualization, which draws the panels: set it to '
                          "dict(type='ifn_plugin.ChangePanelHook').")
+    if type_name(hook['type']) == 'SegVisualizationHook':  # mmseg's, which draws one image, not a pair
+        hook['type'] = 'ifn_plugin.ChangePanelHook'
+        hook.pop('backend_args', None)
     hook.draw = True
     if args.show:
         hook.show = True
         hook.wait_time = args.wait_time
     if args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
+
+
+def _augment(cfg: Config, args: argparse.Namespace) -> None:
+    if not cfg.get('tta_pipeline'):
+        raise SystemExit(f'{args.config} has no tta_pipeline, which --tta needs. Fix: one as in '
+                         'ifn_256x256_40k_levircd.py, or ifn_mmseg_256x256_40k_levircd.py under mmsegmentation.')
+    for settings in list_dataset_settings(cfg, 'test'):
+        settings.pipeline = cfg.tta_pipeline
+    merging = cfg.get('tta_model') or dict(type='SegTTAModel')
+    if type_name(merging['type']) == 'SegTTAModel':
+        merging['type'] = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
+    merging['module'] = cfg.model
+    cfg.model = merging
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,15 +66,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.show or args.show_dir:
         _draw_panels(cfg, args)
     if args.tta:
-        if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-            raise SystemExit(f'{args.config} has no tta_model and tta_pipeline, which --tta needs.')
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        if resolve_type(cfg.tta_model.type, MODELS) is SegTTAModel:
-            cfg.tta_model.type = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
-        cfg.tta_model.module = cfg.model
-        cfg.model = cfg.tta_model
+        _augment(cfg, args)
     add_hooks(cfg, LoadedWeightsHook)
     runner = Runner.from_cfg(cfg)
+    try:
+        if args.tta:
+            check_views(runner.test_loop.dataloader.dataset)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     try:
         runner.test()
     except CheckpointError as error:

@@ -32,13 +32,16 @@ def lay_out(cfg, drawn, root):
                     write_bands(target / f'{split}_{path.stem}.tif', cv2.imread(str(path)), max(loader.bands))
                 elif 'OUT' in target.parts:  # SVCD's labels, saved with loss
                     cv2.imwrite(str(target / f'{split}_{path.stem}.jpg'), cv2.imread(str(path), 0))
+                elif kind == 'label' and settings.get('seg_map_suffix'):
+                    shutil.copy(path, target / f'{split}_{path.stem}{settings.seg_map_suffix}')
                 else:
                     shutil.copy(path, target / name)
-                names.append(name)
+                if kind == 'A':
+                    names.append(name)
         if settings.get('ann_file'):
             listed = Path(root, settings.ann_file)
             listed.parent.mkdir(exist_ok=True)
-            listed.write_text(''.join(f'{name}\n' for name in sorted(set(names))))
+            listed.write_text(''.join(f'{name}\n' for name in names))
 
 
 def write_bands(path, image, number):

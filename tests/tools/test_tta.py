@@ -1,17 +1,24 @@
 """Test-time augmentation, as the configurations set it up."""
 
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from ifn_plugin.data import LEVIRCDDataset, check_views
+from ifn_plugin.evaluation import ChangeMetric
 from ifn_plugin.models import ChangeTTAModel
 from ifn_plugin.registry import DATASETS
+from ifn_plugin.tools import test
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
@@ -54,6 +61,144 @@ def test_map_and_probabilities_are_of_all_views(channels):
     changed = expected > 0.4 if channels == 1 else expected[1:] > 0.5
     assert merged.pred_sem_seg.data.shape == (1, 5, 4)
     assert torch.equal(merged.pred_sem_seg.data.bool(), changed)
+
+
+LABEL = dict(type='ifn_plugin.LoadChangeLabel')
+
+
+def views(*steps, before=()):
+    """A pipeline with a view for each choice of steps."""
+    choices = [[step] if isinstance(step, dict) else step for step in steps]
+    return [dict(type='ifn_plugin.LoadPair'), dict(type='ifn_plugin.ConcatDates'), *before,
+            dict(type='TestTimeAug', transforms=[*choices, [LABEL], [dict(type='PackSegInputs')]])]
+
+
+def flip(direction, prob=1.):
+    return dict(type='RandomFlip', prob=prob, direction=direction)
+
+
+@pytest.fixture(scope='module')
+def marked(tmp_path_factory):
+    """A data set of one pair that differs where its label says so."""
+    folder = tmp_path_factory.mktemp('marked')
+    image = np.random.default_rng(0).integers(60, 120, (64, 80, 3)).astype(np.uint8)
+    label = np.zeros((64, 80), np.uint8)
+    label[5:25, 8:40] = 255
+    for kind, content in (('A', image), ('B', np.where(label[..., None] > 0, np.uint8(250), image)), ('label', label)):
+        (folder / kind).mkdir()
+        cv2.imwrite(str(folder / kind / 'a.png'), content)
+    return folder
+
+
+def perfect_f1(pipeline, folder):
+    """F1 of a network that sees each difference of the dates."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = LEVIRCDDataset(data_root=str(folder), pipeline=pipeline)
+        model = MODELS.build(dict(cfg.tta_model, module=cfg.model)).eval()
+        model.module.encode_decode = lambda x, *_: torch.where((x[:, :3] - x[:, 3:]).abs().sum(1, True) > 1e-3, 9., -9.)
+        metric = ChangeMetric()
+        metric.process(None, [sample.to_dict() for sample in model.test_step(pseudo_collate([dataset[0]]))])
+    return metric.evaluate(1)['F1']
+
+
+@pytest.mark.parametrize('pipeline, least', [
+    (views([flip('horizontal'), flip('vertical')]), 100),
+    (views(flip('diagonal')), 100),
+    (views([flip('horizontal', 0.), flip('horizontal'), flip('vertical'), flip('diagonal')]), 100),
+    (views([dict(type='Resize', scale_factor=2., keep_ratio=True)], flip(['horizontal', 'vertical', 'diagonal'])), 90),
+    (views(dict(type='AdjustGamma', gamma=1.5), flip('vertical')), 100),
+], ids=['two flips', 'diagonal', 'all flips', 'resized', 'colours'])
+def test_views_are_turned_back(marked, pipeline, least):
+    assert perfect_f1(pipeline, marked) >= least
+
+
+@pytest.mark.parametrize('pipeline, named', [
+    (views(dict(type='RandomRotate', prob=0.5, degree=90)), 'RandomRotate'),
+    (views(dict(type='RandomRotate', prob=1., degree=(180, 180))), 'RandomRotate'),
+    (views(dict(type='RandomCrop', crop_size=(512, 512))), 'RandomCrop'),
+    (views([flip('horizontal', 0.), flip('horizontal')], [flip('vertical', 0.), flip('vertical')]), 'RandomFlip'),
+    (views(dict(type='RandomRotFlip', rotate_prob=0., flip_prob=1.)), 'RandomRotFlip'),
+    (views(dict(type='ifn_plugin.EachDate', transforms=[dict(type='Pad', size_divisor=32)])), 'Pad'),
+    (views(flip('vertical'), before=[dict(type='RandomCrop', crop_size=(512, 512))]), 'RandomCrop'),
+    (views(dict(type='ifn_plugin.RandomRotateCropFlip', crop_size=(512, 512))), 'RandomRotateCropFlip'),
+], ids=['rotation', 'half turn', 'crop', 'two flips in a row', 'rotation and flip', 'padding', 'crop before',
+        'our crop'])
+def test_views_that_cannot_be_turned_back_are_refused(marked, pipeline, named):
+    if 'ifn_plugin.EachDate' in str(pipeline) or 'RandomRotateCropFlip' in str(pipeline):  # which take both dates
+        pipeline[-1]['transforms'].insert(1, [pipeline.pop(1)])
+    with pytest.raises(ValueError, match=rf'{named}.* cannot be turned back.*Fix: take one RandomFlip'):
+        perfect_f1(pipeline, marked)
+
+
+def test_label_that_the_first_view_leaves_behind_is_refused(marked):
+    late = views([flip('horizontal'), flip('horizontal', 0.)])
+    assert perfect_f1(late, marked) == 100
+    early = views([flip('horizontal'), flip('horizontal', 0.)], before=[LABEL])
+    del early[-1]['transforms'][1]
+    with pytest.raises(ValueError, match=r'RandomFlip\(.*changes the first view after its label was loaded'):
+        perfect_f1(early, marked)
+    early[-1]['transforms'][0].reverse()
+    assert perfect_f1(early, marked) == 100
+
+
+def test_views_in_wrapped_data_sets_are_seen_and_chance_goes_on(marked):
+    class Wrapper:
+        pass
+
+    bad, wrapper = Wrapper(), Wrapper()
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        bad.pipeline = Compose(views(dict(type='RandomRotate', prob=1., degree=90)))
+    wrapper.datasets = [LEVIRCDDataset(data_root=str(marked)), bad]
+    np.random.seed(0)
+    expected = np.random.random()
+    np.random.seed(0)
+    with pytest.raises(ValueError, match='RandomRotate'):
+        check_views(wrapper)
+    assert np.random.random() == expected
+
+
+@pytest.mark.parametrize('setting', ["tta_model = dict(_delete_=True, type='SegTTAModel')", 'tta_model = None'])
+def test_command_merges_probabilities_whatever_the_configuration_says(options, checkpoint, tmp_path, setting):
+    config = tmp_path / 'own.py'
+    config.write_text(f'_base_ = {str(CONFIG)!r}\n{setting}\n')
+    test.main([str(config), str(checkpoint), '--tta', '--work-dir', str(tmp_path), '--cfg-options', *options])
+    metrics = json.loads(next(tmp_path.glob('*/evaluation_test.json')).read_text())['protocols']['']['metrics']
+    assert 0 < metrics['AP'] <= 100 and 0 < metrics['Recall'] < 100
+
+
+def test_command_knows_mmsegs_model_by_its_class(options, checkpoint, tmp_path):
+    config = tmp_path / 'own.py'
+    imported = 'from mmseg.models import SegTTAModel\ntta_model = dict(type=SegTTAModel)\n'
+    text = Config.fromfile(CONFIG).pretty_text
+    config.write_text(imported.replace('tta_model', f'{text}\ntta_model', 1))
+    test.main([str(config), str(checkpoint), '--tta', '--work-dir', str(tmp_path), '--cfg-options', *options])
+    assert 'AP' in json.loads(next(tmp_path.glob('*/evaluation_test.json')).read_text())['protocols']['']['metrics']
+
+
+def test_command_augments_each_of_several_data_sets(options, checkpoint, levir_like, tmp_path):
+    config = tmp_path / 'own.py'
+    config.write_text(f"""_base_ = {str(CONFIG)!r}
+one = dict(type='ifn_plugin.LEVIRCDDataset', data_root={str(levir_like / 'test')!r}, pipeline=_base_.test_pipeline)
+test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[one, one]))
+""")
+    settings = [option for option in options if not option.startswith('test_dataloader.dataset')]
+    test.main([str(config), str(checkpoint), '--tta', '--work-dir', str(tmp_path), '--cfg-options', *settings])
+    record = json.loads(next(tmp_path.glob('*/evaluation_test.json')).read_text())['protocols']['']
+    assert len(record['pairs']) == 4 and 0 < record['metrics']['AP'] <= 100
+
+
+@pytest.mark.parametrize('setting, message', [
+    ('tta_pipeline = None', 'has no tta_pipeline'),
+    ("tta_pipeline = _base_.tta_pipeline\ntta_pipeline[-1].transforms[0] = [dict(type='RandomRotate', prob=1., "
+     'degree=90)]', r'RandomRotate\(.*cannot be turned back'),
+])
+def test_command_refuses_in_a_sentence(options, checkpoint, tmp_path, setting, message):
+    config = tmp_path / 'own.py'
+    config.write_text(f'_base_ = {str(CONFIG)!r}\n{setting}\n')
+    with pytest.raises(SystemExit, match=message):
+        test.main([str(config), str(checkpoint), '--tta', '--work-dir', str(tmp_path), '--cfg-options', *options])
 
 
 def _probability(detector, pair, axes):
