@@ -40,14 +40,15 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['ifn_plugin', 'ifn_plugin.*']),
-    package_data={'ifn_plugin': ['py.typed', 'tools/*.j2']},
+    package_data={'ifn_plugin': ['py.typed', 'analysis/templates/*.j2']},
     cmdclass={'build_py': BuildForMim},
     python_requires='>=3.10',
     # Not the stack itself: mmsegmentation has two distributions with one module name, and open-cd works with one of
     # them only. The import of the plugin says what is missing.
     install_requires=['packaging'],
     extras_require={
-        'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
+        'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5',
+                  'prettytable>=3.12'],
         'geo': ['rasterio', 'geopandas'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],

@@ -43,11 +43,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch.distributed.run import parse_args as parse_torchrun
 
+from ifn_plugin.analysis.benchmark import Subject
+from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.checkpoint import convert_to_opencd, load_checkpoint_file
 from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.tools import benchmark, compare, demo, test, train
-from ifn_plugin.tools._common import read_log
-from ifn_plugin.tools.pack_dataset import pack
+from ifn_plugin.data.packing import pack
+from ifn_plugin.tools import demo, test, train
 
 pytestmark = pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
 CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
@@ -274,11 +275,11 @@ def workspace(request, tmp_path, monkeypatch):
 
 
 class RowHere:
-    """The benchmark's row in this process; processes are a matter of tests/tools/test_benchmark.py."""
+    """The benchmark's row in this process; processes are a matter of tests/analysis/test_benchmark.py."""
 
-    def __init__(self, name, config, variant, data_root):
-        self.name, self.variant = name, variant
-        self.subject = benchmark.Subject(str(config), variant, data_root)
+    def __init__(self, entry, variant):
+        self.name, self.variant = entry.name, variant
+        self.subject = Subject(entry.config, variant, entry.data_root)
 
     def ask(self, message, *arguments):
         return getattr(self.subject, message)(*arguments)
@@ -287,10 +288,10 @@ class RowHere:
         pass
 
 
-def run_here(arguments, stdout=None, **_):
-    """What ``compare`` starts in a process, in this one: tests/tools/test_compare.py has processes."""
+def run_here(arguments, stdout, **_):
+    """What ``compare`` starts in a process, in this one: tests/analysis/test_comparison.py has processes."""
     name, words = tool_of(arguments)
-    with contextlib.redirect_stdout(stdout if hasattr(stdout, 'write') else None):
+    with contextlib.redirect_stdout(stdout):
         importlib.import_module(f'ifn_plugin.tools.{name}').main(words)
     return types.SimpleNamespace(returncode=0)
 
@@ -308,8 +309,8 @@ def small(name, words, monkeypatch):
         monkeypatch.setattr(demo, 'write_dataset', partial(write_dataset, size=64))
         return [*words, '--max-iters', '2']
     if name == 'compare':
-        monkeypatch.setattr(compare, 'subprocess', types.SimpleNamespace(
-            run=run_here, STDOUT=subprocess.STDOUT, DEVNULL=subprocess.DEVNULL))
+        monkeypatch.setattr('ifn_plugin.analysis.comparison.runs.subprocess', types.SimpleNamespace(
+            run=run_here, STDOUT=subprocess.STDOUT))
         words = [*without(without(words, '--seeds'), '--cost'), '--seeds', '0', '--cost', '64x1', '--from-scratch']
         light = ['train_cfg.max_iters=2', 'default_hooks.checkpoint.save_optimizer=False']
         words = with_settings(words, [*SCHEDULE, *light])
@@ -319,9 +320,10 @@ def small(name, words, monkeypatch):
             if option in words:
                 words = [*without(words, option), option, '64x1']
         # otherwise as many samples as fit into a second
-        monkeypatch.setattr(benchmark, 'random', types.SimpleNamespace(choices=lambda items, k: items[:1]))
+        monkeypatch.setattr('ifn_plugin.analysis.benchmark.subject.random',
+                            types.SimpleNamespace(choices=lambda items, k: items[:1]))
     if name in ('compare', 'benchmark'):
-        monkeypatch.setattr(benchmark, 'Row', RowHere)
+        monkeypatch.setattr('ifn_plugin.analysis.benchmark.runner.Row', RowHere)
     return words
 
 

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from ifn_plugin.checkpoint import load_checkpoint_file
 from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.data.packing import check, pack
 from ifn_plugin.tools._common import read_config
-from ifn_plugin.tools.pack_dataset import check, pack
 
 FACTOR = int(os.environ.get('IFN_PLUGIN_FUZZ', '1'))
 CONFIGS = Path(__file__).parents[1] / 'configs'

@@ -88,6 +88,8 @@ def test_wheel_carries_the_configurations_and_commands(content):
         assert content.read(f'ifn_plugin/.mim/{relative}') == path.read_bytes()
     assert {'ifn_plugin/.mim/tools/train.py', 'ifn_plugin/.mim/tools/test.py', 'ifn_plugin/py.typed'} <= names
     assert {'_ifn_plugin_mim/tools/train.py', '_ifn_plugin_mim/configs/ifn/ifn_256x256_40k_levircd.py'} <= names
+    templates = (REPOSITORY / 'ifn_plugin').rglob('*.j2')
+    assert names >= {path.relative_to(REPOSITORY).as_posix() for path in templates} != set()
     assert not any('test_' in name for name in names)
 
 

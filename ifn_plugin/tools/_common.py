@@ -2,9 +2,7 @@
 
 import argparse
 import gc
-import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,51 +121,6 @@ def read_config(path: Path) -> Config:
         raise
     except Exception as error:  # a configuration is a program
         raise SystemExit(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
-
-
-def read_log(work_dir: Path) -> list[dict[str, Any]]:
-    """What the runs in a work dir logged, in order; a line that was cut off is passed over.
-
-    A training that was resumed, or begun anew, replaces what an earlier one logged from its first iteration on. Where
-    one metric has a prefix, its scores are there without it, too.
-    """
-    entries: list[dict[str, Any]] = []
-    # directly in the work dir where a configuration has visualizer.save_dir
-    for path in [*work_dir.glob('vis_data/scalars.json'), *sorted(work_dir.glob('*/vis_data/scalars.json'))]:
-        found = []
-        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        # runs by epochs may count validations so: here by the last iteration that was logged of the epoch
-        last: dict[str, Any] = {}
-        for entry in found:
-            if 'epoch' in entry and 'iter' in entry:
-                last = entry
-            elif last and entry.get('step') == last['epoch']:
-                entry['step'] = last['iter']
-        if any('loss' in entry for entry in found):
-            first = min(map(_iteration, found))
-            entries = [entry for entry in entries if _iteration(entry) < first]
-        latest = -1
-        for entry in found:
-            if 'loss' in entry:
-                if _iteration(entry) <= latest:  # another run that logs into the same file
-                    entries = [other for other in entries if _iteration(other) < _iteration(entry)]
-                latest = _iteration(entry)
-            entries.append(_without_prefix(entry))
-    return entries
-
-
-def _without_prefix(entry: dict[str, Any]) -> dict[str, Any]:
-    prefixes = [name.removesuffix('F1') for name in entry if name == 'F1' or name.endswith('/F1')]
-    if len(prefixes) != 1:  # which of several metrics is meant, nobody knows
-        return entry
-    return entry | {name.removeprefix(prefixes[0]): value for name, value in entry.items()}
-
-
-def _iteration(entry: dict[str, Any]) -> int:
-    iteration: int = entry.get('iter', entry.get('step', 0))
-    return iteration
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:

@@ -6,7 +6,7 @@ import layouts
 import pytest
 from mmengine.registry import DefaultScope
 
-from ifn_plugin.tools.check_dataset import find_splits
+from ifn_plugin.analysis.dataset_check import find_splits
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'ifn_mmseg').glob('*k_*.py'))
 CONFIGS = [path for path in CONFIGS if 'levircd-' not in path.name]
@@ -22,4 +22,4 @@ def test_trains_and_tests(config, levir_like, tmp_path):
     # the last iteration decays to nothing, so the schedule fits the number of iterations
     whole = layouts.Config.fromfile(config)
     assert whole.param_scheduler[-1].end == whole.train_cfg.max_iters
-    assert [split.name for split in find_splits(str(config))] == ['train', 'val', 'test']
+    assert [split.name for split in find_splits(whole)] == ['train', 'val', 'test']

@@ -1,4 +1,4 @@
-"""What the commands that draw charts share."""
+"""Charts as SVG."""
 
 import io
 import warnings
@@ -15,7 +15,7 @@ VALIDATION = {'F1': 'F1 in validation, threshold as configured', 'F1@val': 'F1 i
 
 def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]],
           bands: Sequence[tuple[Any, Any, Any, dict]] = (), **limits: Any) -> str:
-    """A chart as SVG.
+    """Draw a chart.
 
     Args:
         title: Above it.
@@ -55,6 +55,11 @@ def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]
 
 
 def style_of(number: int, dots: bool = False) -> dict[str, Any]:
-    """Matplotlib's settings of a line that is to be told from the others, with a dot at every point or without."""
+    """Return matplotlib's settings of the line of this number, which tell it from the others.
+
+    Args:
+        number: Of the line, from 0.
+        dots: Mark every point.
+    """
     return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5, marker='o' if dots else '', markersize=3,
                 linestyle=('-', '--', ':')[number // len(COLOURS) % 3])

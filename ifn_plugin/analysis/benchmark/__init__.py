@@ -1,0 +1,13 @@
+"""Benchmark of configurations: parameters, arithmetic, time, memory and data pipeline, side by side.
+
+Every row of the tables is a process of its own, and they take turns, so that whatever else the machine does affects all
+of them.
+"""
+
+from .cases import ONNX, SWITCHES, VARIANTS, Case, Entry
+from .runner import run_benchmark
+from .subject import Subject
+from .tables import case_table, cost_tables, read_result, report, write_result
+
+__all__ = ['ONNX', 'SWITCHES', 'VARIANTS', 'Case', 'Entry', 'Subject', 'case_table', 'cost_tables',
+           'read_result', 'report', 'run_benchmark', 'write_result']

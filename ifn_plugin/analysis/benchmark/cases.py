@@ -1,0 +1,46 @@
+"""What a benchmark measures."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ifn_plugin.acceleration import DTYPES
+
+SWITCHES = ('channels_last', 'compile', 'keep_memory')
+# By default: a precision of autocast, with acceleration added or not
+VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
+# The variant that ONNX Runtime computes, on the CPU
+ONNX = 'onnxruntime'
+
+
+class Entry(NamedTuple):
+    """A configuration in the benchmark.
+
+    Attributes:
+        name: In the tables.
+        config: Its file.
+        data_root: Folder of its data set; ``None`` for the configuration's own.
+    """
+
+    name: str
+    config: Path
+    data_root: str | None = None
+
+
+class Case(NamedTuple):
+    """What is measured of each configuration.
+
+    Attributes:
+        task: ``train``, ``inference``, ``end_to_end`` (training with its data pipeline), ``data`` (the training
+            pipeline, files in memory) or ``cold_data`` (files on disk).
+        size: Side of the images, in pixels; 0 for the data set's.
+        batch: Pairs in a batch.
+    """
+
+    task: str
+    size: int = 0
+    batch: int = 1
+
+    @property
+    def is_data(self) -> bool:
+        """Whether this is a data pipeline without a network."""
+        return self.task.endswith('data')

@@ -1,0 +1,75 @@
+"""Time, memory and page cache of a process."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.device import get_device
+
+from ifn_plugin.acceleration import release_memory
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Measure how long a function takes, until the device has finished."""
+    if get_device() == 'cuda':
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        events[0].record()
+        function()
+        events[1].record()
+        torch.cuda.synchronize()
+        milliseconds: float = events[0].elapsed_time(events[1])
+        return milliseconds / 1000
+    begin = time.perf_counter()
+    function()
+    if get_device() == 'mps':
+        torch.mps.synchronize()
+    return time.perf_counter() - begin
+
+
+def reset_peak_memory() -> None:
+    """Let :func:`peak_memory` count from here, where the system can."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == 'linux':
+        Path('/proc/self/clear_refs').write_text('5')
+
+
+def peak_memory() -> int:
+    """Return the peak memory in bytes: of tensors on a GPU, else of the whole process, libraries included."""
+    if torch.cuda.is_available():
+        peak: int = torch.cuda.max_memory_allocated()
+        return peak
+    if sys.platform == 'linux':
+        lines = Path('/proc/self/status').read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
+    if sys.platform == 'win32':
+        import psutil
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+    # since the process began, in bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def free_memory() -> None:
+    """Leave nothing of one case to the next: an accelerated model is in a reference cycle."""
+    release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def drop_from_page_cache(root: Path) -> None:
+    """Drop a data set from the system's page cache, so that it is read from disk again.
+
+    Raises:
+        OSError: If the system does not let its page cache be emptied.
+    """
+    if not hasattr(os, 'posix_fadvise'):
+        raise OSError(f'{sys.platform} does not let its page cache be emptied: leave out --cold-data')
+    for path in root.rglob('*'):
+        if path.is_file():
+            with path.open('rb') as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

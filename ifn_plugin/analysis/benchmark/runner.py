@@ -1,0 +1,42 @@
+"""The benchmark from its first case to its last."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import product
+from typing import Any
+
+import torch
+from mmengine.utils.dl_utils import collect_env
+
+from .cases import VARIANTS, Case, Entry
+from .processes import Row, count, measure
+
+
+def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Sequence[str] = VARIANTS,
+                  rounds: int = 5) -> Iterator[dict[str, Any]]:
+    """Measure configurations side by side.
+
+    Args:
+        entries: The configurations. Ratios are against the first.
+        cases: What to measure, in this order, what needs images of a given size first.
+        variants: Of each configuration; a data pipeline has none.
+        rounds: Turns of each row.
+
+    Yields:
+        After each case, the result so far, a dictionary for JSON: ``device``, ``rounds``, ``environment``, ``counts``
+        of parameters and arithmetic at the first case's size if it has one, and ``cases``.
+    """
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    environment = {key: str(value) for key, value in collect_env().items()}
+    result: dict[str, Any] = dict(device=device, rounds=rounds, environment=environment, cases=[])
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        for variant, entry in product(variants, entries):
+            rows.append(Row(entry, variant))
+            stack.callback(rows[-1].close)
+        if cases[0].size:
+            result['counts'] = count(rows[:len(entries)], cases[0].size)
+        for case in cases:
+            records = measure(rows[:len(entries)] if case.is_data else rows, case, rounds)
+            result['cases'].append(case._asdict() | dict(rows=records))
+            yield result

@@ -1,0 +1,109 @@
+"""A comparison from its settings to its files."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ifn_plugin.analysis.tables import Table
+from ifn_plugin.fileio import write_atomic
+
+from .cost import cost_columns, cost_report, measure_cost
+from .runs import RunError, locked, prepare, read_results, run
+from .settings import check_protocol, combine
+from .tables import CURVES, draw, score_tables
+
+
+class Comparison:
+    """Models that are trained and tested under one protocol, each once for each seed.
+
+    What is finished is kept in the work dir, and not done again, whichever command or process did it.
+
+    Args:
+        protocol: Everything but the models; its types name their scope.
+        models: Configurations, of which only the model is taken, by their names, which become folders.
+        seeds: Of the runs.
+        work_dir: Folder for all that is written.
+        from_scratch: Without pretrained weights and with nothing frozen.
+
+    Attributes:
+        folders: Of each run, by model and seed, in the order in which they should run.
+        errors: Messages of the runs that failed, by the model's name.
+
+    Raises:
+        ValueError: If the protocol keeps no record of the test, a configuration has no model, or the work dir holds
+            runs of the same names and seeds with other settings.
+    """
+
+    def __init__(self, protocol: Config, models: dict[str, Config], seeds: Sequence[int], work_dir: Path,
+                 from_scratch: bool = False) -> None:
+        check_protocol(protocol)
+        self.work_dir = work_dir
+        # seed by seed, so that all models are in the table early
+        self.folders = {(name, seed): work_dir / name / f'seed{seed}' for seed in seeds for name in models}
+        for (name, seed), folder in self.folders.items():
+            prepare(combine(protocol, models[name], seed, from_scratch), folder)
+        self.errors: dict[str, list[str]] = {}
+
+    def run(self, name: str, seed: int) -> dict[str, dict[str, float]]:
+        """Train and test a model with a seed, and write the tables and curves anew.
+
+        Returns:
+            Its metrics by each protocol of the test.
+
+        Raises:
+            RunError: If it fails; the reason is among ``errors``, too.
+        """
+        try:
+            result = run(self.folders[name, seed])
+        except (RunError, OSError, ValueError, KeyError) as error:
+            message = str(error) if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
+            self.errors.setdefault(name, []).append(f'seed {seed}: {message}')
+            self.write()
+            raise RunError(message) from error
+        self.write()
+        metrics: dict[str, dict[str, float]] = result['metrics']
+        return metrics
+
+    def measure_cost(self, size: int, batch: int) -> Iterator[Table]:
+        """Measure time and memory of all models in the work dir, former ones too, unless that is done.
+
+        Args:
+            size: Side of the images, in pixels.
+            batch: Pairs in a batch.
+
+        Yields:
+            The table of each case when it is measured.
+        """
+        folders: dict[str, Path] = {}
+        for (name, _), folder in self.folders.items():
+            folders.setdefault(name, folder)
+        for name in self._results():
+            folders.setdefault(name, min((self.work_dir / name).glob('seed*/result.json')).parent)
+        yield from measure_cost(self.work_dir, folders, size, batch)
+
+    def write(self) -> str:
+        """Write what is finished: ``comparison.md``, and the curves of validation as ``comparison-SCORE.svg``.
+
+        Returns:
+            The tables in Markdown.
+        """
+        # another command may be at work on other models or seeds; a name does not begin with a dot
+        with locked(self.work_dir / '.lock', wait=True):
+            results = self._results()
+            blocks = [table.markdown() for table in score_tables(results, cost_columns(self.work_dir))]
+            blocks += [f'{name} failed: {message}' for name, messages in self.errors.items() for message in messages]
+            text = '\n\n'.join([*blocks, *cost_report(self.work_dir)])
+            write_atomic(f'{text}\n'.encode(), self.work_dir / 'comparison.md')
+            for score in CURVES:
+                picture = draw(results, score)
+                if picture:
+                    write_atomic(picture.encode(), self.work_dir / f'comparison-{score}.svg')
+        return text
+
+    def _results(self) -> dict[str, list[dict[str, Any]]]:
+        """Read the results of all models in the work dir, this comparison's first."""
+        found = read_results(self.work_dir, next(iter(self.folders.values())))
+        return {name: found[name] for name in dict.fromkeys([*(name for name, _ in self.folders), *found])
+                if name in found}

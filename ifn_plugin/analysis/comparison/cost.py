@@ -1,0 +1,64 @@
+"""Cost of the models of a comparison, as the benchmark measures it."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ifn_plugin.analysis.benchmark import Case, Entry, case_table, cost_tables, read_result, run_benchmark, write_result
+from ifn_plugin.analysis.tables import Table
+
+from .runs import settings_file
+
+
+def measure_cost(work_dir: Path, folders: dict[str, Path], size: int, batch: int) -> Iterator[Table]:
+    """Measure models side by side as they were trained, unless that is done, and keep the result in the work dir.
+
+    Args:
+        work_dir: Of the comparison.
+        folders: Of each model, that of one of its runs.
+        size: Side of the images, in pixels.
+        batch: Pairs in a batch.
+
+    Yields:
+        The table of each case when it is measured.
+    """
+    cases = [Case(task, size, batch) for task in ('inference', 'train')]
+    entries = [Entry(name, settings_file(folder)) for name, folder in folders.items()]
+    former = read_cost(work_dir)
+    measured = ({record['config'] for record in former['counts']},
+                {(case['task'], case['size'], case['batch']) for case in former['cases']})
+    changed = max(entry.config.stat().st_mtime for entry in entries)
+    if measured != (set(folders), set(cases)) or (work_dir / 'cost.json').stat().st_mtime < changed:
+        for result in run_benchmark(entries, cases, ['float32']):
+            yield case_table(result['cases'][-1])
+            write_result(result, work_dir / 'cost')
+
+
+def read_cost(work_dir: Path) -> dict[str, Any]:
+    """Read what was measured; nothing where the file is missing or truncated."""
+    try:
+        return read_result(work_dir / 'cost.json')
+    except (FileNotFoundError, ValueError):
+        return dict(counts=[], cases=[])
+
+
+def cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
+    """Return what stands beside the scores: of each model, figures by the title of their column."""
+    content = read_cost(work_dir)
+    columns: dict[str, dict[str, str]] = {
+        record['config']: {'parameters, millions': f'{record["parameters"] / 1e6:.2f}',
+                           'GMAC a pair': f'{record["macs"] / 1e9:.2f}'}
+        for record in content['counts'] if 'error' not in record}
+    for case in content['cases']:
+        for row in case['rows']:
+            if 'error' not in row:
+                columns.setdefault(row['config'], {})[f'{case["task"]}, ms a pair'] = (
+                    f'{1000 * statistics.median(row["seconds"]):.4g}')
+    return columns
+
+
+def cost_report(work_dir: Path) -> list[str]:
+    """Return blocks of Markdown with all that was measured, memory too."""
+    content = read_cost(work_dir)
+    return ['### Cost', *(table.markdown() for table in cost_tables(content))] if content['cases'] else []

@@ -1,0 +1,149 @@
+"""Runs of a comparison: one model with one seed, in a folder of its own."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ifn_plugin.analysis.logs import read_log
+from ifn_plugin.fileio import write_atomic
+
+from .settings import protocol_settings
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class RunError(RuntimeError):
+    """A run has failed."""
+
+
+def settings_file(folder: Path) -> Path:
+    """Return where the settings of a run are kept: beside its folder, which holds the runner's copy of them."""
+    return folder.with_name(f'{folder.name}.py')
+
+
+def prepare(cfg: Config, folder: Path) -> None:
+    """Keep the settings of a run beside its folder.
+
+    Raises:
+        ValueError: If a run with other settings is there.
+    """
+    path = settings_file(folder)
+    if not path.exists():
+        write_atomic(cfg.pretty_text.encode(), path)
+    elif Config.fromfile(path).pretty_text != cfg.pretty_text:
+        raise ValueError(f'{folder} holds a run with other settings: name another --work-dir, or remove it and {path}.')
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Train and test once, unless that is done.
+
+    Args:
+        folder: Of the run, whose settings :func:`prepare` has kept.
+
+    Returns:
+        ``metrics`` of the test by each protocol; ``validations``; ``iteration`` of the checkpoint that was tested; and
+        ``time``, the median of the seconds for an iteration, if any was logged.
+
+    Raises:
+        RunError: If it fails; the log is in the folder.
+    """
+    result_path = folder / 'result.json'
+    if result_path.exists():
+        result: dict[str, Any] = json.loads(result_path.read_text())
+        return result
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / 'lock') as lock:
+        settings = settings_file(folder)
+        _call(lock, folder, 'train', settings, '--work-dir', folder, '--resume')
+        _call(lock, folder, 'test', settings, _find_checkpoint(folder), '--work-dir', folder)
+    result = _read_result(folder)
+    write_atomic(json.dumps(result, indent=1).encode(), result_path)
+    return result
+
+
+def _find_checkpoint(folder: Path) -> Path:
+    # one, unless a run was killed at the worst moment and resumed
+    best = max(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+    if best is not None:
+        return best
+    last = folder / 'last_checkpoint'
+    if not last.exists():
+        raise RunError(f'the training has left no checkpoint in {folder}')
+    return Path(last.read_text().strip())
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    records = sorted(folder.glob('*/evaluation_test.json'))
+    if not records:
+        raise RunError('the test has left no record: default_hooks of the protocol need ifn_plugin.EvaluationHook')
+    record, log = json.loads(records[-1].read_text()), read_log(folder)
+    times = [entry['time'] for entry in log if 'loss' in entry and 'time' in entry]
+    return dict(
+        metrics={protocol: found['metrics'] for protocol, found in record['protocols'].items()},
+        validations=[entry for entry in log if 'F1' in entry and 'step' in entry],
+        iteration=record['iteration'],
+        time=statistics.median(times) if times else None)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[int]:
+    """Keep other processes out, also as long as a command that was started outlives this one.
+
+    Args:
+        path: The lock, a file.
+        wait: Until another process is done.
+
+    Yields:
+        The lock's file descriptor.
+
+    Raises:
+        RunError: If another process holds the lock, and ``wait`` is false.
+    """
+    with path.open('w') as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise RunError(f'another process is at work in {path.parent}: wait for it, or stop it') from None
+        yield file.fileno()
+
+
+def _call(lock: int, folder: Path, tool: str, *arguments: Any) -> None:
+    """Run a command in a process of its own, which frees its memory and cannot take this one down."""
+    log = folder / f'{tool}.log'
+    with log.open('w') as output:
+        code = subprocess.run(
+            [sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)], stdout=output,
+            stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []).returncode
+    if code:
+        lines = log.read_text(errors='replace').strip().splitlines() or ['nothing']
+        raise RunError(f'exit code {code} after {lines[-1]} ({log})')
+
+
+def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read all that is finished in a comparison's work dir, whichever command did it.
+
+    Args:
+        work_dir: Of the comparison.
+        like: Folder of a run; runs under another protocol are left out.
+
+    Returns:
+        Of each model, the results of its seeds.
+    """
+    results: dict[str, list[dict[str, Any]]] = {}
+    protocol = protocol_settings(Config.fromfile(settings_file(like)))
+    for path in sorted(work_dir.glob('*/seed*/result.json')):
+        settings = settings_file(path.parent)
+        if settings.exists() and protocol_settings(Config.fromfile(settings)) == protocol:
+            results.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
+    return results

@@ -1,0 +1,104 @@
+"""Configurations of the runs of a comparison: the protocol's, with the model's own."""
+
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import PretrainedInit
+from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
+
+from ifn_plugin.configurations import is_type
+from ifn_plugin.evaluation import EvaluationHook
+
+
+def check_protocol(protocol: Config) -> None:
+    """Check, before hours are spent, that runs will leave a record of their test.
+
+    Raises:
+        ValueError: If they will not.
+    """
+    hooks = [*(protocol.get('default_hooks') or {}).values(), *(protocol.get('custom_hooks') or [])]
+    if not any(is_type(hook.get('type'), HOOKS, EvaluationHook) for hook in hooks if hook):
+        raise ValueError(f'{protocol.filename} keeps no record of tests: add default_hooks=dict(evaluation=dict(type='
+                         "'ifn_plugin.EvaluationHook')).")
+    if 'ChangeMetric' not in str(protocol.get('test_evaluator')):
+        raise ValueError(f'{protocol.filename} has no scores to compare: set '
+                         "test_evaluator=dict(type='ifn_plugin.ChangeMetric').")
+
+
+def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = False) -> Config:
+    """Put a model under a protocol.
+
+    Args:
+        protocol: Everything but the model.
+        config: Where the model is from.
+        seed: The run's.
+        from_scratch: Take ``pretrained`` and ``init_cfg`` out of the model, and let what was frozen learn.
+
+    Returns:
+        The configuration of the run.
+
+    Raises:
+        ValueError: If there is no model in ``config``.
+    """
+    settings = protocol.to_dict()
+    model = config.to_dict().get('model')
+    if not isinstance(model, dict):
+        raise ValueError(f'{config.filename} has no model.')
+    _simplify(model, from_scratch)
+    preprocessor = model.get('data_preprocessor') or {}
+    if preprocessor.get('size'):
+        # that of its own crops, to which those of the protocol would be padded; mmseg needs one of the two
+        preprocessor['size'] = None
+        preprocessor['size_divisor'] = preprocessor.get('size_divisor') or 1
+    # validation too has to be the same for all, where a configuration may have windows of its own
+    protocols = (settings.get('test_cfg') or {}).get('protocols') or {}
+    model['test_cfg'] = protocols.get('whole') or next(iter(protocols.values()), dict(mode='whole'))
+    imports: list[str] = []
+    for cfg in (protocol, config):
+        names = (cfg.get('custom_imports') or {}).get('imports', [])
+        imports += [names] if isinstance(names, str) else names
+    settings.update(
+        model=model,
+        default_scope=config.get('default_scope') or 'mmseg',
+        custom_imports=dict(imports=list(dict.fromkeys(imports))),
+        randomness=dict(settings.get('randomness') or {}, seed=seed))
+    return Config(settings)
+
+
+def protocol_settings(run: Config) -> dict[str, Any]:
+    """Return those settings of a run that are the protocol's."""
+    settings = run.to_dict()
+    for key in ('model', 'default_scope', 'custom_imports'):
+        settings.pop(key, None)
+    settings.get('randomness', {}).pop('seed', None)
+    return settings
+
+
+def _simplify(settings: Any, from_scratch: bool) -> None:
+    if isinstance(settings, (list, tuple)):
+        for value in settings:
+            _simplify(value, from_scratch)
+    elif isinstance(settings, dict):
+        if is_type(settings.get('type'), MODELS, torch.nn.SyncBatchNorm):
+            settings['type'] = 'BN'  # a run is one process, and a CPU has no SyncBN
+        if from_scratch and 'pretrained' in settings:
+            settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
+        if from_scratch and 'init_cfg' in settings:
+            settings['init_cfg'] = _without_pretrained(settings['init_cfg'])
+        if from_scratch and settings.get('frozen') is True:
+            settings['frozen'] = False
+        if from_scratch and 'frozen_stages' in settings:
+            settings['frozen_stages'] = -1
+        for value in settings.values():
+            _simplify(value, from_scratch)
+
+
+def _without_pretrained(init_cfg: Any) -> Any:
+    if isinstance(init_cfg, (list, tuple)):
+        return [cfg for cfg in init_cfg if not _is_pretrained(cfg)] or None
+    return None if init_cfg and _is_pretrained(init_cfg) else init_cfg
+
+
+def _is_pretrained(init_cfg: dict[str, Any]) -> bool:
+    return is_type(init_cfg.get('type'), WEIGHT_INITIALIZERS, PretrainedInit)

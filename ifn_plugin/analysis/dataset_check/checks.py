@@ -1,0 +1,113 @@
+"""Checks of a split."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from ifn_plugin.data.dataset import find_beyond, find_equal
+
+from .reading import Listing, list_split, read_pairs
+from .records import Finding, Pair, Split
+
+
+def check_split(split: Split) -> Iterator[Finding]:
+    """Read a split, set its ``pairs`` and ``files``, and run all checks.
+
+    Yields:
+        What is wrong.
+    """
+    try:
+        listing = list_split(split)
+    except ValueError as error:
+        yield Finding(split.name, True, str(error))
+        return
+    for check_listing in LISTING_CHECKS:
+        yield from check_listing(split, listing)
+    for result in read_pairs(split, listing):
+        if isinstance(result, str):
+            yield Finding(split.name, True, result)
+            continue
+        split.pairs.append(result)
+        for check_pair in PAIR_CHECKS:
+            yield from check_pair(split, result)
+    for check_pairs in SPLIT_CHECKS:
+        yield from check_pairs(split)
+
+
+def check_emptiness(split: Split, listing: Listing) -> Iterator[Finding]:
+    if not listing.names:
+        yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
+
+
+def check_completeness(split: Split, listing: Listing) -> Iterator[Finding]:
+    for name in listing.names:
+        missing = [f'{folder / name}{suffix or ".*"}'
+                   for folder, files, suffix in zip(split.folders, listing.files, split.suffixes) if name not in files]
+        if missing:
+            yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
+
+
+def check_equal_files(split: Split, listing: Listing) -> Iterator[Finding]:
+    equal = find_equal([name for name in listing.names if listing.is_complete(name)], split.folders, listing.files)
+    if equal:
+        yield Finding(split.name, True, equal)
+
+
+def check_indices(split: Split, listing: Listing) -> Iterator[Finding]:
+    beyond = find_beyond(split.indices, len(listing.names))
+    if beyond:
+        yield Finding(
+            split.name, True, f'indices takes pairs {beyond}, but {split.folders[0]} has {len(listing.names)}, counted '
+            'from 0: change indices, or set it to None to take all.')
+
+
+def check_uniform_images(split: Split, pair: Pair) -> Iterator[Finding]:
+    for path, thumbnail in zip(pair.files, pair.thumbnails):
+        if np.ptp(thumbnail) == 0:
+            yield Finding(split.name, False, f'{path} has one grey value all over.', [pair.files])
+
+
+def check_identical_images(split: Split, pair: Pair) -> Iterator[Finding]:
+    if np.array_equal(*pair.thumbnails) and pair.changed:
+        yield Finding(split.name, True, f'{pair.files[0]} and {pair.files[1]} are the same image, but the label has '
+                      'changes.', [pair.files])
+
+
+def check_mixed_labels(split: Split) -> Iterator[Finding]:
+    conventions = _conventions(split)
+    if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
+        yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
+                      '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
+
+
+def check_inverted_labels(split: Split) -> Iterator[Finding]:
+    inverted = [pair.files for pair in split.pairs if pair.inverted]
+    if inverted:
+        yield Finding(split.name, False, f'{len(inverted)} labels, such as {inverted[0][2]}, have a colour table that '
+                      'shows 0 lighter than the rest: their values were taken, 0 for unchanged. If that is wrong, save '
+                      'them without a colour table.', inverted[:1])
+
+
+def check_unread_labels(split: Split) -> Iterator[Finding]:
+    # open-cd's takes all below 128 for unchanged, mmseg's 255 for ignored
+    unread = 1 if split.stock_loader.endswith('MultiImgLoadAnnotations') else 255
+    number = _conventions(split)[unread]
+    if split.stock_loader and number:
+        yield Finding(split.name, True, f'"changed" is {unread} in {number} labels, which {split.stock_loader} of the '
+                      'configuration does not read as changed: put ifn_plugin.LoadChangeLabel in its place.')
+
+
+def check_change(split: Split) -> Iterator[Finding]:
+    if split.pairs and not any(pair.changed for pair in split.pairs):
+        yield Finding(split.name, True, 'no label has a changed pixel.')
+
+
+def _conventions(split: Split) -> Counter[int]:
+    """Count the labels by their highest value, packed ones apart, which have one convention, and 255 for ignored."""
+    return Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs if pair.files[2].suffix != '.npy')
+
+
+LISTING_CHECKS = (check_emptiness, check_completeness, check_equal_files, check_indices)
+PAIR_CHECKS = (check_uniform_images, check_identical_images)
+SPLIT_CHECKS = (check_mixed_labels, check_inverted_labels, check_unread_labels, check_change)

@@ -1,0 +1,74 @@
+"""Splits of a folder or a configuration."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from ifn_plugin.configurations import is_type, type_name
+from ifn_plugin.data import find_loaders
+from ifn_plugin.data.dataset import LEVIRCDDataset, walk
+from ifn_plugin.data.transforms import list_dataset_settings
+
+from .records import Split
+
+KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
+
+
+def find_splits(dataset: Path | Config) -> list[Split]:
+    """Find the splits of a data set.
+
+    Args:
+        dataset: A folder with splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or others, or which is
+            one; or a configuration, for the folders of its data sets.
+
+    Returns:
+        The splits, unread.
+
+    Raises:
+        ValueError: If there are none, or they do not lie on disk.
+    """
+    splits = list(_folder_splits(dataset) if isinstance(dataset, Path) else _configured_splits(dataset))
+    if not splits:
+        name = dataset if isinstance(dataset, Path) else dataset.filename
+        raise ValueError(f'{name}: no folder A, B or label in it. For other names, check a configuration whose '
+                         'data_prefix has them.')
+    return splits
+
+
+def _folder_splits(folder: Path) -> Iterator[Split]:
+    parents = sorted({path.parent for path in walk(folder) if path.name in KINDS.values() and path.is_dir()})
+    for parent in parents:
+        name = str(parent.relative_to(folder))
+        yield Split(name, (parent / 'A', parent / 'B', parent / 'label'), name)
+
+
+def _configured_splits(cfg: Config) -> Iterator[Split]:
+    for name in ('train', 'val', 'test'):
+        datasets = list_dataset_settings(cfg, name)
+        for number, settings in enumerate(datasets, 1):
+            ours = is_type(settings.get('type'), DATASETS, LEVIRCDDataset)
+            prefixes = (KINDS if ours else {}) | (settings.get('data_prefix') or {})
+            steps = [type_name(step.get('type')) for step in settings.get('pipeline') or []]
+            stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
+            if prefixes.keys() >= KINDS.keys():
+                data_root = settings.get('data_root') or ''
+                backend = (settings.get('backend_args') or {}).get('backend', 'local')
+                for folder in (data_root, *(prefixes[kind] for kind in KINDS)):
+                    if '://' in str(folder) or backend != 'local':
+                        raise ValueError(f'{folder}: check_dataset reads files on disk. Fix: check a copy that lies '
+                                         'there.')
+                root = Path(data_root)
+                date1, date2, label = (root / prefixes[kind] for kind in KINDS)
+                yield Split(
+                    f'{name} {number}' if len(datasets) > 1 else name,
+                    (date1, date2, label),
+                    part_of=name,
+                    suffixes=(settings.get('img_suffix_from') or settings.get('img_suffix'),
+                              settings.get('img_suffix_to') or settings.get('img_suffix'),
+                              settings.get('seg_map_suffix')),
+                    ann_file=root / settings.ann_file if settings.get('ann_file') else None,
+                    indices=settings.get('indices'),
+                    loaders=find_loaders(cfg, settings),
+                    stock_loader=stock)

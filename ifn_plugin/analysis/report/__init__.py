@@ -1,0 +1,10 @@
+"""Report of finished runs: one self-contained HTML page, and its tables in Markdown.
+
+It reads what training and testing left in the work dirs (``ChangeMetric`` with ``EvaluationHook``), and runs the
+network only for the pictures.
+"""
+
+from .page import write_report
+from .runs import Run, name_folders, read_run
+
+__all__ = ['Run', 'name_folders', 'read_run', 'write_report']
