@@ -4,16 +4,14 @@
 and the rest available under their scope, and makes the loading of checkpoints safe.
 """
 
-from ._stack import StackError, check_stack
-from .version import __version__
+from ifn_plugin.utils.stack import StackError, check_stack
+from ifn_plugin.version import __version__
 
 check_stack()
 
-from . import acceleration, checkpoint, data, evaluation, loading, models, optim, samplers, training, visualization  # noqa: E402
+from ifn_plugin import datasets, engine, evaluation, models  # noqa: E402
+from ifn_plugin.fileio.checkpoint import make_loading_safe  # noqa: E402
 
-checkpoint.make_loading_safe()
+make_loading_safe()
 
-__all__ = [
-    'StackError', '__version__', 'acceleration', 'checkpoint', 'data', 'evaluation', 'loading', 'models', 'optim',
-    'samplers', 'training', 'visualization'
-]
+__all__ = ['StackError', '__version__', 'datasets', 'engine', 'evaluation', 'models']

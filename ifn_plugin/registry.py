@@ -10,16 +10,15 @@ __all__ = [
 ]
 
 
-def _child(parent: root.Registry, *modules: str) -> root.Registry:
-    locations = [f'ifn_plugin.{module}' for module in modules]
-    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=locations)
+def _child(parent: root.Registry, room: str) -> root.Registry:
+    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=[f'ifn_plugin.{room}'])
 
 
-DATASETS = _child(root.DATASETS, 'data')
-DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'samplers')
-HOOKS = _child(root.HOOKS, 'acceleration', 'evaluation', 'training', 'visualization')
-LOOPS = _child(root.LOOPS, 'evaluation', 'training')
+DATASETS = _child(root.DATASETS, 'datasets')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'engine')
+HOOKS = _child(root.HOOKS, 'engine')
+LOOPS = _child(root.LOOPS, 'engine')
 METRICS = _child(root.METRICS, 'evaluation')
 MODELS = _child(root.MODELS, 'models')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'optim')
-TRANSFORMS = _child(root.TRANSFORMS, 'data')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets')

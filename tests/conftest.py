@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.datasets.drawn import write_dataset
 
 REPOSITORY = Path(__file__).parents[1]
 if 'PYTEST_XDIST_WORKER' in os.environ:

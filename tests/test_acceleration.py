@@ -12,10 +12,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
-from ifn_plugin import acceleration
-from ifn_plugin.acceleration import AccelerationHook, accelerate
-from ifn_plugin.checkpoint import load_checkpoint_file
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.engine import AccelerationHook, accelerate, acceleration
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
@@ -373,7 +372,7 @@ def test_freed_memory_is_kept_and_what_compilation_leaves_is_not(python, compili
     """In a process of its own, since it is the whole process's."""
     output = python('-c', f"""
 import torch
-from ifn_plugin.acceleration import accelerate
+from ifn_plugin.engine.acceleration import accelerate
 def resident():
     return int(open('/proc/self/statm').read().split()[1]) * 4096 // 2**20
 def free(circle=False):

@@ -7,10 +7,10 @@ from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 
-from ifn_plugin.acceleration import AccelerationHook
-from ifn_plugin.configurations import is_type, resolve_type, type_name
+from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.tools import check_dataset, compare, test, train
 from ifn_plugin.tools._common import add_acceleration
+from ifn_plugin.utils.configurations import is_type, resolve_type, type_name
 
 # mmengine's pure Python style
 PURE = """
@@ -19,9 +19,9 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.optim import OptimWrapper, AmpOptimWrapper
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.models import SegTTAModel
-from ifn_plugin.acceleration import AccelerationHook
-from ifn_plugin.data import LEVIRCDDataset, LoadPair
-from ifn_plugin.evaluation import EvaluationHook
+from ifn_plugin.engine.acceleration import AccelerationHook
+from ifn_plugin.datasets import LEVIRCDDataset, LoadPair
+from ifn_plugin.evaluation.metric import EvaluationHook
 model = dict(type='mmseg.EncoderDecoder')
 optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type='SGD', lr=0.1))
 custom_hooks = [dict(type=AccelerationHook, dtype='float32', compile=False)]
@@ -59,7 +59,7 @@ def built(monkeypatch):
 
 
 @pytest.mark.parametrize('kind', [
-    AccelerationHook, 'ifn_plugin.AccelerationHook', 'ifn_plugin.acceleration.AccelerationHook',
+    AccelerationHook, 'ifn_plugin.AccelerationHook', 'ifn_plugin.engine.hooks.acceleration_hook.AccelerationHook',
     type('Mine', (AccelerationHook, ), {})])
 def test_a_type_is_what_it_stands_for(kind):
     assert is_type(kind, HOOKS, AccelerationHook) and not is_type(kind, HOOKS, EMAHook)

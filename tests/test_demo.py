@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ifn_plugin import configurations
-from ifn_plugin.baseline import difference_otsu
-from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.evaluation import scores
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.evaluation import difference_otsu, scores
 from ifn_plugin.tools import demo
+from ifn_plugin.utils import configurations
 
 
 def test_otsu_parts_a_changed_square_from_the_rest():

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 import torch
 
-from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.models import IFN
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
@@ -25,7 +25,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
-from ifn_plugin.evaluation import EvaluationHook
+from ifn_plugin.evaluation.metric import EvaluationHook
 from ifn_plugin.tools._common import leave_processes
 
 torch.set_num_threads(1)

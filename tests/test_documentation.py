@@ -45,9 +45,10 @@ from torch.distributed.run import parse_args as parse_torchrun
 
 from ifn_plugin.analysis.benchmark import Subject
 from ifn_plugin.analysis.logs import read_log
-from ifn_plugin.checkpoint import convert_to_opencd, load_checkpoint_file
-from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.data.packing import pack
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.datasets.packing import pack
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import demo, test, train
 
 pytestmark = pytest.mark.filterwarnings('ignore:Dataset has no geotransform')

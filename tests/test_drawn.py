@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ifn_plugin.baseline import difference_otsu
-from ifn_plugin.data import drawn
+from ifn_plugin.datasets import drawn
+from ifn_plugin.evaluation import difference_otsu
 
 
 def files(folder):
@@ -102,7 +102,7 @@ def test_images_are_written_in_the_right_order_of_channels(tmp_path, monkeypatch
 
 def test_dataset_is_the_same_in_another_process_and_beside_other_splits(tmp_path, python):
     drawn.write_dataset(tmp_path / 'here', dict(train=3, val=1), size=64, seed=5)
-    python('-c', 'import sys, pathlib; from ifn_plugin.data.drawn import write_dataset; '
+    python('-c', 'import sys, pathlib; from ifn_plugin.datasets.drawn import write_dataset; '
            'write_dataset(pathlib.Path(sys.argv[1]), dict(val=2, train=1), size=64, seed=5)', tmp_path / 'there')
     here, there = files(tmp_path / 'here'), files(tmp_path / 'there')
     common = here.keys() & there.keys()

@@ -28,7 +28,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ifn_plugin.export import ChangeNetwork, compare, export
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.apis.export import ChangeNetwork, compare, export
+from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.tools.export import main
 
 REPOSITORY = Path(__file__).parents[1]

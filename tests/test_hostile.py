@@ -11,7 +11,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, load_checkpoint
 
-from ifn_plugin.checkpoint import load_checkpoint_file, load_encoder_weights
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.models.backbones.pretrained import load_encoder_weights
 from ifn_plugin.tools._common import load_config
 from ifn_plugin.tools.convert_checkpoint import main as convert
 from ifn_plugin.tools.train import parse_args
@@ -24,7 +25,7 @@ CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x25
 def loader(request, monkeypatch):
     """Either way of loading, whatever torch is installed."""
     if request.param == LOADERS[1]:
-        monkeypatch.setattr('ifn_plugin.checkpoint.TORCH_KNOWS_SAFE_GLOBALS', False)
+        monkeypatch.setattr('ifn_plugin.models.conversion.TORCH_KNOWS_SAFE_GLOBALS', False)
 
 
 @pytest.mark.parametrize('loader', LOADERS, indirect=True)

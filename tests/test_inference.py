@@ -11,9 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ifn_plugin.checkpoint import convert_to_opencd
-from ifn_plugin.data import ConcatDates, LoadPair
-from ifn_plugin.inference import ChangeDetector, find_pairs
+from ifn_plugin.apis.inferencer import ChangeDetector, find_pairs
+from ifn_plugin.datasets import ConcatDates, LoadPair
+from ifn_plugin.models.conversion import convert_to_opencd
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
 
@@ -188,7 +188,7 @@ def test_pairs_of_folders(tmp_path):
 def test_what_a_test_does_to_images_besides_is_said(checkpoint, monkeypatch):
     """As open-cd's pipelines, which enlarge; a detector takes images as they are."""
     said = []
-    monkeypatch.setattr('ifn_plugin.inference.print_log', lambda message, *_: said.append(message))
+    monkeypatch.setattr('ifn_plugin.apis.inferencer.print_log', lambda message, *_: said.append(message))
     cfg = Config.fromfile(CONFIG)
     ChangeDetector(cfg, checkpoint, device='cpu')
     assert not said

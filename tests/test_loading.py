@@ -11,9 +11,10 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
-from ifn_plugin.checkpoint import CheckpointError, convert_to_opencd, load_checkpoint_file
-from ifn_plugin.loading import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.engine import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.fileio.checkpoint import CheckpointError, load_checkpoint_file
 from ifn_plugin.models import IFN, IFNHead
+from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import train
 from ifn_plugin.tools._common import add_hooks
 
@@ -102,7 +103,7 @@ def test_settings_of_several_optimizers_are_told():
     messages = []
     runner = SimpleNamespace(_resume=True, _load_from='a.pth', optim_wrapper=now, param_schedulers=schedules(now, 4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('ifn_plugin.loading.print_log', lambda text, *_: messages.append(text))
+        patch.setattr('ifn_plugin.engine.hooks.resumed_settings_hook.print_log', lambda text, *_: messages.append(text))
         ResumedSettingsHook().after_load_checkpoint(runner, checkpoint)
     assert re.findall(r'\S+ \S+ \(configuration: \S+\)', messages[0]) == [
         'other.optimizer.lr 0.2 (configuration: 0.3)', *['param_scheduler[0].end 2 (configuration: 4)'] * 2]

@@ -4,7 +4,7 @@ from mmengine.optim import LinearLR, OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from ifn_plugin.optim import TrainableOptimWrapperConstructor
+from ifn_plugin.engine import TrainableOptimWrapperConstructor
 
 
 class Net(nn.Module):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from ifn_plugin import StackError, _stack
+from ifn_plugin import StackError
+from ifn_plugin.utils import stack as _stack
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -22,9 +22,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset
 
-from ifn_plugin.checkpoint import load_checkpoint_file
-from ifn_plugin.samplers import ResumableBatchSampler
-from ifn_plugin.training import ResumableTrainLoop
+from ifn_plugin.engine import ResumableBatchSampler, ResumableTrainLoop
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
 
 SAMPLES = 7
 ITERATIONS = 6
@@ -190,9 +189,9 @@ def test_seed_of_the_resumed_run_is_that_of_its_checkpoint(train):
 def test_two_processes_share_an_epoch_whatever_their_seeds(train, monkeypatch, different):
     seen = []
     for rank in (0, 1):
-        for module in ('mmengine.dataset.sampler', 'ifn_plugin.samplers'):
+        for module in ('mmengine.dataset.sampler', 'ifn_plugin.engine.samplers'):
             monkeypatch.setattr(f'{module}.get_dist_info', lambda rank=rank: (rank, 2))
-        monkeypatch.setattr('ifn_plugin.training.get_rank', lambda rank=rank: rank)
+        monkeypatch.setattr('ifn_plugin.engine.hooks.invalid_loss_hook.get_rank', lambda rank=rank: rank)
         _, batches = train(seed=5 + rank if different else 5, work_dir=str(rank), iterations=7, batch_size=1,
                            randomness=dict(diff_rank_seed=different))
         seen += [batch[0] for batch in batches]

@@ -17,9 +17,10 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
-from ifn_plugin.checkpoint import load_checkpoint_file
+from ifn_plugin.engine import InvalidLossHook, WholeCheckpointHook
 from ifn_plugin.fileio import unfinished_path
-from ifn_plugin.training import InvalidLossHook, WholeCheckpointHook, WholeFileBackend
+from ifn_plugin.fileio.backend import WholeFileBackend
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'

@@ -14,14 +14,14 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
-from ifn_plugin.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
 
 
 @pytest.fixture(params=["torch's own", 'for older torch'])
 def load(request, tmp_path, monkeypatch):
     """A function that saves and loads."""
     if request.param == 'for older torch':
-        monkeypatch.setattr('ifn_plugin.checkpoint.TORCH_KNOWS_SAFE_GLOBALS', False)
+        monkeypatch.setattr('ifn_plugin.models.conversion.TORCH_KNOWS_SAFE_GLOBALS', False)
 
     def save_and_load(content):
         torch.save(dict(content=content), tmp_path / 'checkpoint.pth')
@@ -140,7 +140,7 @@ def test_schedules_of_mmseg(load):
     hostile.Call(HistoryBuffer, state=dict(statistics_methods=dict(a=hostile.Call(hostile.Global('a', 'b'))))),
     dict(a=hostile.Global('program', 'function')), [(hostile.Global('program', 'Class'), )],
     hostile.Call(hostile.Global('copyreg', '__newobj__'), hostile.Global('program', 'Class')),
-], ids=repr)
+], ids=range(13))
 def test_nothing_more_can_be_done_with_them(load, content, tmp_path):
     hostile.CONTAINERS['zip'](dict(content=content), tmp_path / 'crafted.pth', 2)
     with pytest.raises(ValueError, match=r'crafted\.pth is no checkpoint that can be read safely: .'):

@@ -11,7 +11,8 @@ from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
 
-from ifn_plugin.visualization import ChangePanelHook, draw_errors, draw_panel
+from ifn_plugin.engine import ChangePanelHook
+from ifn_plugin.visualization import draw_errors, draw_panel
 
 WHITE, BLACK, GREY, VERMILION, BLUE = (255, 255, 255), (0, 0, 0), (128, 128, 128), (213, 94, 0), (86, 180, 233)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ifn_plugin.data import LoadChangeLabel, LoadPair
+from ifn_plugin.datasets import LoadChangeLabel, LoadPair
 
 
 def load_pair(files: Sequence[str | Path], load_dates: LoadPair,

@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
-from ..data import LoadBands, LoadPair
-from ..data.bands import Scale
-from ..fileio import write_atomic
-from ..inference import ChangeDetector, ChangeMap, find_pairs
-from ..visualization import draw_panel
+from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap, find_pairs
+from ifn_plugin.datasets import LoadBands, LoadPair
+from ifn_plugin.datasets.transforms.bands import Scale
+from ifn_plugin.fileio import write_atomic
+from ifn_plugin.visualization import draw_panel
 
 if TYPE_CHECKING:
-    from .rasters import RasterPair, RasterSummary
+    from ifn_plugin.apis.rasters import RasterPair, RasterSummary
 
 OUTPUTS = ('map', 'probability', 'panel')
 # Formats of pictures, as both rasterio and Pillow call them
@@ -51,7 +51,7 @@ def _is_raster(name: str) -> bool:
     try:
         from rasterio.errors import NotGeoreferencedWarning
 
-        from .rasters.opening import open_raster
+        from ifn_plugin.apis.rasters.opening import open_raster
     except ImportError:
         return _is_no_picture(name)
     with warnings.catch_warnings():
@@ -148,7 +148,7 @@ def open_pair(date1: str,
         ImportError: If rasterio is missing.
         ValueError: If a raster is not what the detector needs, or the two do not fit each other.
     """
-    from .rasters import RasterPair  # not everyone has what it needs
+    from ifn_plugin.apis.rasters import RasterPair
 
     if bands is not None and len(bands) != loader.in_channels:
         raise ValueError(f'{date1} and {date2} with --bands {" ".join(map(str, bands))}: the detector takes '
@@ -192,7 +192,7 @@ def predict_rasters(detector: ChangeDetector,
         OSError: If a file cannot be written; what was there before is kept.
         ValueError: For another ``window`` or suffix of ``polygons``, or if no pixel has data in both dates.
     """
-    from .rasters import predict_raster, preview_map, write_polygons
+    from ifn_plugin.apis.rasters import predict_raster, preview_map, write_polygons
 
     name = name_results(pair.paths[1])
     out.mkdir(parents=True, exist_ok=True)

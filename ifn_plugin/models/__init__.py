@@ -1,10 +1,10 @@
 """The network: encoder of a pair, decoder with deep supervision, and what prepares a batch for them."""
 
-from .attention import ChannelAttention, SpatialAttention
-from .data_preprocessor import PairDataPreprocessor
-from .ifn import IFN, PairEncoder
-from .ifn_head import IFNHead
-from .tta import ChangeTTAModel
+from ifn_plugin.models.attention import ChannelAttention, SpatialAttention
+from ifn_plugin.models.data_preprocessor import PairDataPreprocessor
+from ifn_plugin.models.ifn import IFN, PairEncoder
+from ifn_plugin.models.ifn_head import IFNHead
+from ifn_plugin.models.tta import ChangeTTAModel
 
 __all__ = [
     'IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'PairEncoder', 'SpatialAttention'

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from mmseg.models import SegDataPreProcessor
 
-from ..registry import MODELS
-from .settings import check_switches
+from ifn_plugin.registry import MODELS
+from ifn_plugin.utils.settings import check_switches
 
 
 @MODELS.register_module()

@@ -11,10 +11,10 @@ from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from ..checkpoint import load_encoder_weights, spread_channels
-from ..configurations import is_type
-from ..registry import MODELS
-from .convolution import Convolution, is_dynamo_compiling
+from ifn_plugin.models.backbones.pretrained import load_encoder_weights, spread_channels
+from ifn_plugin.models.convolution import Convolution, is_dynamo_compiling
+from ifn_plugin.registry import MODELS
+from ifn_plugin.utils.configurations import is_type
 
 # Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
 VGG16_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -123,7 +123,8 @@ class PairEncoder(BasePairEncoder):
             ``dict(type='mmseg.TIMMBackbone', model_name=..., features_only=True, pretrained=True)`` for timm's. Its
             ``init_cfg`` says where its weights come from when training starts; timm has a say of its own.
         in_channels: Channels of one date, which the backbone's own settings say too. Weights of an encoder for red,
-            green and blue load into one for other bands: see :func:`ifn_plugin.checkpoint.spread_channels`.
+            green and blue load into one for other bands: see
+            :func:`ifn_plugin.models.backbones.pretrained.spread_channels`.
         frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an
             optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. The first stages only are frozen by
             the backbone's own ``frozen_stages``, where it has that.
@@ -166,7 +167,7 @@ class IFN(BasePairEncoder):
 
     Args:
         in_channels: Channels of one date. Weights of an encoder for red, green and blue load into one for other bands:
-            see :func:`ifn_plugin.checkpoint.spread_channels`.
+            see :func:`ifn_plugin.models.backbones.pretrained.spread_channels`.
         frozen: Keep the encoder as it was loaded, as in the paper: no gradient, no autograd graph, evaluation mode,
             no entry in an optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. ``False`` trains it.
         frozen_stages: With ``frozen=False``, keep this many of the first groups as they were loaded; -1 for none.

@@ -14,12 +14,12 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..registry import MODELS
-from .attention import ChannelAttention, SpatialAttention
-from .convolution import Convolution, convolve
-from .losses import check_loss, one_channel_loss
-from .pyramid import check_pyramid
-from .settings import check_switches
+from ifn_plugin.models.attention import ChannelAttention, SpatialAttention
+from ifn_plugin.models.convolution import Convolution, convolve
+from ifn_plugin.models.losses import check_loss, one_channel_loss
+from ifn_plugin.models.pyramid import check_pyramid
+from ifn_plugin.registry import MODELS
+from ifn_plugin.utils.settings import check_switches
 
 # torch.compiler has it since 2.3
 _is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling

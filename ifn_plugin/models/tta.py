@@ -7,7 +7,7 @@ import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 
-from ..registry import MODELS
+from ifn_plugin.registry import MODELS
 
 
 @MODELS.register_module()

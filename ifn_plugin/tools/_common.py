@@ -11,9 +11,10 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ifn_plugin import StackError, configurations
-from ifn_plugin.acceleration import AccelerationHook
-from ifn_plugin.configurations import is_type
+from ifn_plugin.engine import AccelerationHook
+from ifn_plugin.utils import configurations
+from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.stack import StackError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from ifn_plugin.acceleration import DTYPES
 from ifn_plugin.analysis.benchmark import (
     ONNX,
     SWITCHES,
@@ -19,6 +18,7 @@ from ifn_plugin.analysis.benchmark import (
     run_benchmark,
     write_result,
 )
+from ifn_plugin.engine.acceleration import DTYPES
 from ifn_plugin.tools._common import resolve_config
 
 

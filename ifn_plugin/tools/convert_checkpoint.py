@@ -9,15 +9,9 @@ from pathlib import Path
 
 import torch
 
-from ifn_plugin.checkpoint import (
-    convert_state_dict,
-    convert_to_opencd,
-    get_state_dict,
-    load_checkpoint_file,
-    recognize,
-    split_unused,
-)
 from ifn_plugin.fileio import write_atomic
+from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+from ifn_plugin.models.conversion import convert_state_dict, convert_to_opencd, recognize, split_unused
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,7 +26,7 @@ def convert(src: str, dst: Path, to: str = 'ifn_plugin') -> str:
     """Convert a checkpoint.
 
     Args:
-        src: The checkpoint, as for :func:`ifn_plugin.checkpoint.load_checkpoint_file`.
+        src: The checkpoint, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`.
         dst: File to write.
         to: Whose names to write, ``'ifn_plugin'`` or ``'opencd'``.
 

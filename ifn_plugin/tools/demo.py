@@ -11,12 +11,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ifn_plugin.baseline import difference_otsu
-from ifn_plugin.configurations import find_config
-from ifn_plugin.data import LEVIRCDDataset
-from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.datasets import LEVIRCDDataset
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.evaluation import ChangeMetric, difference_otsu
 from ifn_plugin.fileio import atomic_path
+from ifn_plugin.utils.configurations import find_config
 
 COUNTS = {'train': 96, 'val': 4, 'test': 16}
 VALIDATION_PIXELS = COUNTS['val'] * 256**2
@@ -113,7 +112,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Run the demonstration.
 
     Returns:
-        Of each method the metrics of :class:`ifn_plugin.evaluation.ChangeMetric` on the test split.
+        Of each method the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
     """
     begin = time.monotonic()
     args = parse_args(argv)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from ifn_plugin.export import ChangeNetwork, compare, export
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.apis.export import ChangeNetwork, compare, export
+from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.tools._common import read_config, resolve_config
 
 TOLERANCE = 1e-4

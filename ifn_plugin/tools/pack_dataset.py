@@ -8,7 +8,7 @@ decoded, and what lies outside of a crop is not read. Images are checked on the 
 import argparse
 from pathlib import Path
 
-from ifn_plugin.data.packing import FOLDERS, check, pack
+from ifn_plugin.datasets.packing import FOLDERS, check, pack
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.apis.predict import OUTPUTS, are_rasters, list_pairs, open_pair, predict_images, predict_rasters
-from ifn_plugin.data import find_loaders
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.datasets import find_loaders
 from ifn_plugin.tools._common import add_acceleration_arguments, chosen_acceleration, read_config, resolve_config
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.checkpoint import CheckpointError
-from ifn_plugin.configurations import type_name
-from ifn_plugin.data import check_views
-from ifn_plugin.data.transforms import list_dataset_settings
-from ifn_plugin.loading import LoadedWeightsHook
+from ifn_plugin.datasets import check_views
+from ifn_plugin.datasets.settings import list_dataset_settings
+from ifn_plugin.engine import LoadedWeightsHook
+from ifn_plugin.fileio.checkpoint import CheckpointError
 from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
+from ifn_plugin.utils.configurations import type_name
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,5 +1,5 @@
 """Helpers of the whole package."""
 
-from .text import abbreviate, readable
+from ifn_plugin.utils.text import abbreviate, readable
 
 __all__ = ['abbreviate', 'readable']

@@ -1,6 +1,6 @@
 from xml.etree import ElementTree
 
-from ifn_plugin.analysis.charts import chart
+from ifn_plugin.visualization import chart
 
 
 def test_any_name_can_be_read_in_charts(recwarn):

@@ -18,9 +18,9 @@ from ifn_plugin.analysis.dataset_check import (
     write_summary,
 )
 from ifn_plugin.analysis.dataset_check.reading import read_pair
-from ifn_plugin.configurations import find_config
-from ifn_plugin.data import LoadChangeLabel, LoadPair
-from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.datasets import LoadChangeLabel, LoadPair
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.utils.configurations import find_config
 
 pytest.importorskip('imagehash', reason='imagehash is not installed: pip install ifn_plugin[check]')
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
-from ifn_plugin.data import EachDate, PairPhotoMetricDistortion, RandomRotateCropFlip
-from ifn_plugin.data.drawn import draw_pair
+from ifn_plugin.datasets import EachDate, PairPhotoMetricDistortion, RandomRotateCropFlip
+from ifn_plugin.datasets.drawn import draw_pair
 
 PHOTOMETRY = dict(brightness_delta=10, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2), hue_delta=10)
 

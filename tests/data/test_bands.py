@@ -7,11 +7,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from ifn_plugin.checkpoint import spread_channels
-from ifn_plugin.data import BandDistortion, LoadBands, LoadChangeLabel, LoadPair, find_loaders
-from ifn_plugin.export import ChangeNetwork
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.apis.export import ChangeNetwork
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.datasets import BandDistortion, LoadBands, LoadChangeLabel, LoadPair, find_loaders
 from ifn_plugin.models import IFN, PairEncoder
+from ifn_plugin.models.backbones.pretrained import spread_channels
 from ifn_plugin.tools.check_dataset import main as check_dataset
 from ifn_plugin.tools.predict import main as predict
 

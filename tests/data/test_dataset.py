@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mmengine.fileio import BaseStorageBackend, register_backend
 
-from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 
 FOLDERS = ('A', 'B', 'label')
 

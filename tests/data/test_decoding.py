@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifn_plugin.data import LoadBands, LoadChangeLabel, LoadPair
-from ifn_plugin.data.decoding import read_indices
+from ifn_plugin.datasets import LoadBands, LoadChangeLabel, LoadPair
+from ifn_plugin.datasets.transforms.decoding import read_indices
 
 LABEL = np.zeros((12, 20), np.uint8)
 LABEL[2:7, 3:9] = 1
@@ -109,7 +109,7 @@ def test_plain_labels_are_not_opened_twice(monkeypatch, suffix):
 def test_images_beyond_opencvs_limit_are_sound(tmp_path, python, suffix):
     cv2.imwrite(str(tmp_path / f'large.{suffix}'), NOISE[0])
     program = ('import os, sys; os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = "100"\n'
-               'from ifn_plugin.data.decoding import decode\n'
+               'from ifn_plugin.datasets.transforms.decoding import decode\n'
                'try: decode(open(sys.argv[1], "rb").read(), sys.argv[1])\n'
                'except ValueError as error: print(error)')
     told = python('-c', program, tmp_path / f'large.{suffix}').splitlines()[-1]

@@ -15,9 +15,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from ifn_plugin.data import LEVIRCDDataset, LoadChangeLabel, LoadPair
-from ifn_plugin.data.drawn import write_dataset
-from ifn_plugin.data.packing import _write, check, pack, read_sums
+from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.datasets.packing import _write, check, pack, read_sums
 from ifn_plugin.registry import DATASETS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg'
@@ -166,7 +166,7 @@ def test_killed_it_goes_on(tmp_path):
     code = ('import os, time; write = os.fsync\n'
             'def slow(file): time.sleep(0.02); write(file)\n'
             'os.fsync = slow\n'
-            'from pathlib import Path; from ifn_plugin.data.packing import pack\n'
+            'from pathlib import Path; from ifn_plugin.datasets.packing import pack\n'
             f'pack(Path(r"{source}"), Path(r"{target}"))')
     process = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
     for _ in range(600):
@@ -227,7 +227,7 @@ def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
         written.append(arguments)
         return _write(*arguments)
 
-    monkeypatch.setattr('ifn_plugin.data.packing._write', kill_after_the_first)
+    monkeypatch.setattr('ifn_plugin.datasets.packing._write', kill_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         pack(levir_root, packed)
     monkeypatch.undo()

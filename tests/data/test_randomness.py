@@ -11,8 +11,13 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import DefaultScope
 
-from ifn_plugin.data import EachDate
-from ifn_plugin.data.randomness import find_generators, get_global_states, reseed_generators, set_global_states
+from ifn_plugin.datasets import EachDate
+from ifn_plugin.datasets.transforms.randomness import (
+    find_generators,
+    get_global_states,
+    reseed_generators,
+    set_global_states,
+)
 from ifn_plugin.registry import TRANSFORMS
 
 OF_THE_MODULE = np.random.default_rng()

@@ -11,7 +11,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ifn_plugin.data import (
+from ifn_plugin.datasets import (
     BandDistortion,
     ConcatDates,
     EachDate,
@@ -21,7 +21,7 @@ from ifn_plugin.data import (
     RandomExchangeDates,
     RandomRotateCropFlip,
 )
-from ifn_plugin.data.drawn import write_dataset
+from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.registry import DATASETS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg'

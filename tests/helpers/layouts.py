@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.data import LoadBands, find_loaders
+from ifn_plugin.datasets import LoadBands, find_loaders
 
 SPLITS = ('train', 'val', 'test')
 
@@ -21,9 +21,10 @@ def lay_out(cfg, drawn, root):
     for split in SPLITS:
         settings = cfg[f'{split}_dataloader'].dataset
         settings.data_root = str(root)
-        kinds = zip(('A', 'B', 'label'), ('img_path_from', 'img_path_to', 'seg_map_path'))
+        kinds = zip(('A', 'B', 'label'), ('img_path_from', 'img_path_to', 'seg_map_path'),
+                    ('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'))
         names = []
-        for kind, key in kinds:
+        for kind, key, suffix in kinds:
             target = root / settings.data_prefix[key]
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted((drawn / split / kind).iterdir()):
@@ -32,8 +33,8 @@ def lay_out(cfg, drawn, root):
                     write_bands(target / f'{split}_{path.stem}.tif', cv2.imread(str(path)), max(loader.bands))
                 elif 'OUT' in target.parts:  # SVCD's labels, saved with loss
                     cv2.imwrite(str(target / f'{split}_{path.stem}.jpg'), cv2.imread(str(path), 0))
-                elif kind == 'label' and settings.get('seg_map_suffix'):
-                    shutil.copy(path, target / f'{split}_{path.stem}{settings.seg_map_suffix}')
+                elif settings.get(suffix):
+                    shutil.copy(path, target / f'{split}_{path.stem}{settings[suffix]}')
                 else:
                     shutil.copy(path, target / name)
                 if kind == 'A':

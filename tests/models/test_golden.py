@@ -5,8 +5,8 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from ifn_plugin.checkpoint import convert_state_dict
 from ifn_plugin.models import IFN, IFNHead
+from ifn_plugin.models.conversion import convert_state_dict
 
 
 class Case:

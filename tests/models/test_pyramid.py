@@ -8,8 +8,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ifn_plugin import acceleration
-from ifn_plugin.acceleration import accelerate
+from ifn_plugin.engine import accelerate, acceleration
 from ifn_plugin.models import IFNHead, PairEncoder
 
 BN = dict(type='BN')

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from ifn_plugin.configurations import find_config
 from ifn_plugin.tools.benchmark import main, parse_args
+from ifn_plugin.utils.configurations import find_config
 
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 

@@ -11,8 +11,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.data import LoadPair
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.datasets import LoadPair
 from ifn_plugin.tools import test
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'

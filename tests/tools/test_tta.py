@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from ifn_plugin.data import LEVIRCDDataset, check_views
+from ifn_plugin.datasets import LEVIRCDDataset, check_views
 from ifn_plugin.evaluation import ChangeMetric
 from ifn_plugin.models import ChangeTTAModel
 from ifn_plugin.registry import DATASETS

@@ -4,10 +4,10 @@ Every row of the tables is a process of its own, and they take turns, so that wh
 of them.
 """
 
-from .cases import ONNX, SWITCHES, VARIANTS, Case, Entry
-from .runner import run_benchmark
-from .subject import Subject
-from .tables import case_table, cost_tables, read_result, report, write_result
+from ifn_plugin.analysis.benchmark.cases import ONNX, SWITCHES, VARIANTS, Case, Entry
+from ifn_plugin.analysis.benchmark.runner import run_benchmark
+from ifn_plugin.analysis.benchmark.subject import Subject
+from ifn_plugin.analysis.benchmark.tables import case_table, cost_tables, read_result, report, write_result
 
 __all__ = ['ONNX', 'SWITCHES', 'VARIANTS', 'Case', 'Entry', 'Subject', 'case_table', 'cost_tables',
            'read_result', 'report', 'run_benchmark', 'write_result']

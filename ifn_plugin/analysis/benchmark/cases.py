@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ifn_plugin.acceleration import DTYPES
+from ifn_plugin.engine.acceleration import DTYPES
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory')
 # By default: a precision of autocast, with acceleration added or not

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .cases import Case, Entry
-from .subject import Subject
+from ifn_plugin.analysis.benchmark.cases import Case, Entry
+from ifn_plugin.analysis.benchmark.subject import Subject
 
 
 class Row:

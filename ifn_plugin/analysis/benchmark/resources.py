@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.device import get_device
 
-from ifn_plugin.acceleration import release_memory
+from ifn_plugin.engine.memory import release_memory
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmengine.utils.dl_utils import collect_env
 
-from .cases import VARIANTS, Case, Entry
-from .processes import Row, count, measure
+from ifn_plugin.analysis.benchmark.cases import VARIANTS, Case, Entry
+from ifn_plugin.analysis.benchmark.processes import Row, count, measure
 
 
 def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Sequence[str] = VARIANTS,

@@ -18,13 +18,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifn_plugin.acceleration import accelerate, release_memory
-from ifn_plugin.configurations import is_type
-from ifn_plugin.data import find_loaders
-from ifn_plugin.data.transforms import list_dataset_settings
-
-from .cases import ONNX, SWITCHES, Case
-from .resources import drop_from_page_cache, free_memory, peak_memory, reset_peak_memory, seconds
+from ifn_plugin.analysis.benchmark.cases import ONNX, SWITCHES, Case
+from ifn_plugin.analysis.benchmark.resources import (
+    drop_from_page_cache,
+    free_memory,
+    peak_memory,
+    reset_peak_memory,
+    seconds,
+)
+from ifn_plugin.datasets import find_loaders
+from ifn_plugin.datasets.settings import list_dataset_settings
+from ifn_plugin.engine import accelerate
+from ifn_plugin.engine.memory import release_memory
+from ifn_plugin.utils.configurations import is_type
 
 
 class Subject:
@@ -151,7 +157,7 @@ class Subject:
         return step
 
     def _onnx_inference(self, case: Case) -> Callable[[], float]:
-        from ifn_plugin.export import ChangeNetwork, export, open_onnx
+        from ifn_plugin.apis.export import ChangeNetwork, export, open_onnx
         torch.manual_seed(0)
         with TemporaryDirectory() as folder:
             path = Path(folder) / 'model.onnx'

@@ -1,7 +1,7 @@
 """Comparison of models that are trained and tested under one protocol."""
 
-from .comparison import Comparison
-from .runs import RunError
-from .settings import combine
+from ifn_plugin.analysis.comparison.comparison import Comparison
+from ifn_plugin.analysis.comparison.runs import RunError
+from ifn_plugin.analysis.comparison.settings import combine
 
 __all__ = ['Comparison', 'RunError', 'combine']

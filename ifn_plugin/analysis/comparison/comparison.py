@@ -6,13 +6,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ifn_plugin.analysis.comparison.cost import cost_columns, cost_report, measure_cost
+from ifn_plugin.analysis.comparison.runs import RunError, locked, prepare, read_results, run
+from ifn_plugin.analysis.comparison.settings import check_protocol, combine
+from ifn_plugin.analysis.comparison.tables import CURVES, draw, score_tables
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.fileio import write_atomic
-
-from .cost import cost_columns, cost_report, measure_cost
-from .runs import RunError, locked, prepare, read_results, run
-from .settings import check_protocol, combine
-from .tables import CURVES, draw, score_tables
 
 
 class Comparison:

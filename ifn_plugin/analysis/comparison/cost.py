@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ifn_plugin.analysis.benchmark import Case, Entry, case_table, cost_tables, read_result, run_benchmark, write_result
+from ifn_plugin.analysis.comparison.runs import settings_file
 from ifn_plugin.analysis.tables import Table
-
-from .runs import settings_file
 
 
 def measure_cost(work_dir: Path, folders: dict[str, Path], size: int, batch: int) -> Iterator[Table]:

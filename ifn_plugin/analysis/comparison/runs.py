@@ -11,10 +11,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ifn_plugin.analysis.comparison.settings import protocol_settings
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.fileio import write_atomic
-
-from .settings import protocol_settings
 
 try:
     import fcntl

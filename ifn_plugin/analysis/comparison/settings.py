@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.model import PretrainedInit
 from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
 
-from ifn_plugin.configurations import is_type
-from ifn_plugin.evaluation import EvaluationHook
+from ifn_plugin.engine import EvaluationHook
+from ifn_plugin.utils.configurations import is_type
 
 
 def check_protocol(protocol: Config) -> None:

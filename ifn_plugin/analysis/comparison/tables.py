@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ifn_plugin.analysis.charts import VALIDATION, chart, style_of
 from ifn_plugin.analysis.tables import Table
+from ifn_plugin.visualization import chart
+from ifn_plugin.visualization.charts import VALIDATION, style_of
 
 CURVES = ('F1@val', 'AP')
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')

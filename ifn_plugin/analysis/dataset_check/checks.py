@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ifn_plugin.data.dataset import find_beyond, find_equal
-
-from .reading import Listing, list_split, read_pairs
-from .records import Finding, Pair, Split
+from ifn_plugin.analysis.dataset_check.reading import Listing, list_split, read_pairs
+from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
+from ifn_plugin.datasets.levircd import find_beyond, find_equal
 
 
 def check_split(split: Split) -> Iterator[Finding]:

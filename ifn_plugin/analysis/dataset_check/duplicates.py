@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from .records import Finding, Pair, Split
+from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
 
 # Of two perceptual hashes of 64 bits each, the bits that may differ for two pairs to be compared closely
 HASH_BITS, HASH_DISTANCE = 128, 12

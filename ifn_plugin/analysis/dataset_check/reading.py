@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from ifn_plugin.analysis.dataset_check.records import Pair, Split, Trio
 from ifn_plugin.analysis.pairs import load_pair
-from ifn_plugin.data import LoadChangeLabel, LoadPair, list_images
-from ifn_plugin.data.dataset import read_names
-from ifn_plugin.data.decoding import read_indices
-
-from .records import Pair, Split, Trio
+from ifn_plugin.datasets import LoadChangeLabel, LoadPair
+from ifn_plugin.datasets.levircd import list_images, read_names
+from ifn_plugin.datasets.transforms.decoding import read_indices
 
 THUMBNAIL = 32
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ifn_plugin.data import LoadChangeLabel, LoadPair
+from ifn_plugin.datasets import LoadChangeLabel, LoadPair
 
 # Both dates and the label of a pair, or the folders of these
 Trio = tuple[Path, Path, Path]

@@ -6,12 +6,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from ifn_plugin.configurations import is_type, type_name
-from ifn_plugin.data import find_loaders
-from ifn_plugin.data.dataset import LEVIRCDDataset, walk
-from ifn_plugin.data.transforms import list_dataset_settings
-
-from .records import Split
+from ifn_plugin.analysis.dataset_check.records import Split
+from ifn_plugin.datasets import LEVIRCDDataset, find_loaders
+from ifn_plugin.datasets.levircd import walk
+from ifn_plugin.datasets.settings import list_dataset_settings
+from ifn_plugin.utils.configurations import is_type, type_name
 
 KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ifn_plugin.analysis.pages import embed, write_page
+from ifn_plugin.analysis.dataset_check.records import Finding, Split, Trio
 from ifn_plugin.analysis.pairs import load_pair
-from ifn_plugin.data import LoadChangeLabel, LoadPair
+from ifn_plugin.datasets import LoadChangeLabel, LoadPair
 from ifn_plugin.utils import abbreviate
-from ifn_plugin.visualization import draw_mask, draw_row
-
-from .records import Finding, Split, Trio
+from ifn_plugin.visualization import write_page
+from ifn_plugin.visualization.pages import embed
+from ifn_plugin.visualization.panels import draw_mask, draw_row
 
 
 def summarize(split: Split) -> dict[str, str]:

@@ -4,7 +4,7 @@ It reads what training and testing left in the work dirs (``ChangeMetric`` with 
 network only for the pictures.
 """
 
-from .page import write_report
-from .runs import Run, name_folders, read_run
+from ifn_plugin.analysis.report.page import write_report
+from ifn_plugin.analysis.report.runs import Run, name_folders, read_run
 
 __all__ = ['Run', 'name_folders', 'read_run', 'write_report']

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.analysis.charts import VALIDATION, chart, style_of
-
-from .runs import Run
+from ifn_plugin.analysis.report.runs import Run
+from ifn_plugin.visualization import chart
+from ifn_plugin.visualization.charts import VALIDATION, style_of
 
 
 def training_charts(runs: Sequence[Run]) -> Iterator[str]:

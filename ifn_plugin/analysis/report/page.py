@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ifn_plugin.analysis.pages import write_page
+from ifn_plugin.analysis.report.curves import threshold_charts, training_charts
+from ifn_plugin.analysis.report.pictures import pictures
+from ifn_plugin.analysis.report.runs import Run
+from ifn_plugin.analysis.report.tables import pair_table, score_tables
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import readable
-
-from .curves import threshold_charts, training_charts
-from .pictures import pictures
-from .runs import Run
-from .tables import pair_table, score_tables
+from ifn_plugin.visualization import write_page
 
 
 def write_report(runs: Sequence[Run], out: Path, number: int = 3, costs: Sequence[Table] = (),

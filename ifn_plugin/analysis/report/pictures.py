@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from ifn_plugin.analysis.pages import embed
 from ifn_plugin.analysis.pairs import load_pair
-from ifn_plugin.data import find_loaders
-from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.analysis.report.runs import Run
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.datasets import find_loaders
 from ifn_plugin.models import IFNHead
 from ifn_plugin.visualization import draw_panel
-
-from .runs import Run
+from ifn_plugin.visualization.pages import embed
 
 
 def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:

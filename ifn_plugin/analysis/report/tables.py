@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ifn_plugin.analysis.report.runs import Run
 from ifn_plugin.analysis.tables import Table
-
-from .runs import Run
 
 SCORES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
 THRESHOLDS = (('as configured', ''), ('0.5', '@0.5'), ("validation's best", '@val'))

@@ -6,12 +6,12 @@ try:
 except ImportError as error:
     raise ImportError(f'Rasters need rasterio and geopandas ({error}): pip install "ifn_plugin[geo]".') from error
 
-from .blending import blended_blocks
-from .opening import find_colours, open_raster
-from .pair import RasterPair
-from .polygons import DRIVERS, find_driver, write_polygons
-from .prediction import RasterSummary, predict_raster, preview_map
-from .writing import FULL, NODATA
+from ifn_plugin.apis.rasters.blending import blended_blocks
+from ifn_plugin.apis.rasters.opening import find_colours, open_raster
+from ifn_plugin.apis.rasters.pair import RasterPair
+from ifn_plugin.apis.rasters.polygons import DRIVERS, find_driver, write_polygons
+from ifn_plugin.apis.rasters.prediction import RasterSummary, predict_raster, preview_map
+from ifn_plugin.apis.rasters.writing import FULL, NODATA
 
 __all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'find_colours', 'find_driver',
            'open_raster', 'predict_raster', 'preview_map', 'write_polygons']

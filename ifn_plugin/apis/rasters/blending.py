@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
-from ...inference import ChangeDetector, read_ahead
-from .pair import RasterPair
+from ifn_plugin.apis.inferencer import ChangeDetector, read_ahead
+from ifn_plugin.apis.rasters.pair import RasterPair
 
 
 class _Axis:

@@ -14,8 +14,8 @@ from mmengine.logging import print_log
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
-from ...data.bands import Scale, as_limits, read_alpha, read_bands, refuse_complex, scale_bands
-from .opening import find_colours, open_raster
+from ifn_plugin.apis.rasters.opening import find_colours, open_raster
+from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_alpha, read_bands, refuse_complex, scale_bands
 
 
 class RasterPair:

@@ -14,8 +14,8 @@ import rasterio.features
 import shapely
 import shapely.geometry
 
-from ...fileio import atomic_path
-from .writing import FULL, writing
+from ifn_plugin.apis.rasters.writing import FULL, writing
+from ifn_plugin.fileio import atomic_path
 
 DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON'}
 

@@ -9,10 +9,10 @@ import numpy as np
 import rasterio
 from rich.progress import Progress
 
-from ...inference import ChangeDetector
-from .blending import blended_blocks
-from .pair import RasterPair, shrunk
-from .writing import FULL, NODATA, PROFILE, UnfinishedRaster
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.apis.rasters.blending import blended_blocks
+from ifn_plugin.apis.rasters.pair import RasterPair, shrunk
+from ifn_plugin.apis.rasters.writing import FULL, NODATA, PROFILE, UnfinishedRaster
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
-from ...fileio import unfinished_path
+from ifn_plugin.fileio import unfinished_path
 
 # Of the written rasters: no data in one of the dates
 NODATA = 255

@@ -1,0 +1,244 @@
+"""Change maps from a trained network, for images in memory or on disk."""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.structures import SegDataSample
+
+from ifn_plugin.datasets import LoadBands, find_loaders
+from ifn_plugin.datasets.levircd import list_images
+from ifn_plugin.datasets.settings import dataset_settings
+from ifn_plugin.engine import accelerate
+from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.models.conversion import load_weights
+from ifn_plugin.utils.configurations import resolve_config, type_name
+
+Image = np.ndarray | str | Path
+
+
+@dataclass(frozen=True)
+class ChangeMap:
+    """What a detector finds in a pair.
+
+    Attributes:
+        probability: Probability of "changed", (H, W), float32.
+        changed: Where it is above the threshold, (H, W), bool.
+    """
+
+    probability: np.ndarray
+    changed: np.ndarray
+
+
+class ChangeDetector:
+    """A trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
+
+    Of a detector of semantic change, it gives where something changed, without the classes.
+
+    Args:
+        config: The configuration, of open-cd or mmseg: a file, the name of one of the plugin's own, or what
+            ``Config.fromfile`` gives.
+        checkpoint: Weights, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`. For IFN, those of another
+            project will do, see :func:`ifn_plugin.models.conversion.convert_state_dict`.
+        device: Where to compute, ``'cpu'`` or ``'cuda:1'`` for instance; by default on a GPU where there is one.
+        threshold: The probability above which a pixel is "changed"; by default the configuration's.
+        batch_size: How many pairs of one size pass the network at once.
+        acceleration: Arguments of :func:`ifn_plugin.engine.acceleration.accelerate`; by default channels-last maps in
+            float32, uncompiled.
+
+    Raises:
+        FileNotFoundError: If the configuration or the checkpoint is missing.
+        ValueError: If the checkpoint cannot be read safely, or does not fit the configuration, whose keys are named; or
+            if torch cannot compute on the device.
+    """
+
+    def __init__(self,
+                 config: str | Path | Config,
+                 checkpoint: str | Path,
+                 device: str | None = None,
+                 threshold: float | None = None,
+                 batch_size: int = 4,
+                 acceleration: dict[str, Any] | None = None) -> None:
+        cfg = config if isinstance(config, Config) else Config.fromfile(resolve_config(config))
+        self.device = _find_device(device)
+        self.scope = cfg.get('default_scope') or 'mmseg'
+        self.batch_size = batch_size
+        with DefaultScope.overwrite_default_scope(self.scope):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
+        self.model = model.to(self.device).eval()
+        head: Any = self.model.decode_head
+        head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+        if hasattr(head, 'binary_cd_head'):  # open-cd's detectors of semantic change
+            head = head.binary_cd_head
+            self.model.postprocess_pred_and_label = None  # of the classes, which needs their labels
+        default = head.threshold if head.out_channels == 1 else 0.5
+        self.threshold = default if threshold is None else threshold
+        settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
+        self.dtype = accelerate(self.model, **settings)
+        self.compiled = bool(settings['compile'])
+        self.loader = find_loaders(cfg)[0]
+        steps = [type_name(step['type']) for step in dataset_settings(cfg, 'test').get('pipeline') or []]
+        others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
+        if others:
+            print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Here they '
+                      'pass the network as they are, so the change maps may differ.', 'current', logging.WARNING)
+
+    def predict(self, date1: Image, date2: Image) -> ChangeMap:
+        """Find the changes between two images.
+
+        Args:
+            date1: The earlier image: a file, or (H, W, 3), RGB, uint8; for a detector of other bands, those that its
+                configuration's ``LoadBands`` names, (H, W, C), with values as in the files; what is infinite or no
+                number is no data.
+            date2: The later one, of the same size.
+
+        Returns:
+            The change map.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If an image cannot be read, is not what the configuration loads, or the sizes differ.
+        """
+        return next(self.predict_all([(date1, date2)]))
+
+    def predict_all(self, pairs: Iterable[tuple[Image, Image]]) -> Iterator[ChangeMap]:
+        """Find the changes in any number of pairs, one after the other; the next ones are read meanwhile.
+
+        Args:
+            pairs: Pairs of images, as for :meth:`predict`. Consecutive ones of one size pass the network together.
+
+        Yields:
+            The change map of each pair, in order.
+
+        Raises:
+            FileNotFoundError: As :meth:`predict`.
+            ValueError: As :meth:`predict`.
+        """
+        batch: list[np.ndarray] = []
+        full = None
+        for pair in read_ahead(self._read, pairs, self.batch_size):
+            if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
+                full = batch[0].shape if len(batch) == self.batch_size else full
+                yield from self._detect(batch)
+                batch = []
+            batch.append(pair)
+        if batch:
+            yield from self._detect(batch, fill_up=batch[0].shape == full)
+
+    def probabilities(self, pairs: np.ndarray, fill_up: bool = False) -> np.ndarray:
+        """Probabilities of "changed" for pairs of one size, in one pass.
+
+        Args:
+            pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair; for a detector of other bands, (N, 2, H, W, C)
+                in grey levels from 0 to 255, float32.
+            fill_up: Where the network is compiled, let ``batch_size`` pairs pass, the last one several times: after
+                full batches, this is faster than to compile for a smaller one.
+
+        Returns:
+            (N, H, W), float32.
+        """
+        number = len(pairs)
+        if fill_up and self.compiled:
+            pairs = pairs[np.minimum(range(self.batch_size), number - 1)]
+        # the pipelines give BGR, both dates' channels in one image
+        pairs = pairs[..., ::-1] if self.loader.bgr else pairs
+        stacked = np.ascontiguousarray(pairs.transpose(0, 1, 4, 2, 3)).reshape(len(pairs), -1, *pairs.shape[2:4])
+        shape = pairs.shape[2:4]
+        samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
+        with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
+            # one by one, as open-cd's preprocessor needs it
+            ready = [self.model.data_preprocessor(dict(inputs=[pair], data_samples=[sample]))
+                     for pair, sample in zip(torch.from_numpy(stacked), samples)]
+            outputs = self.model(torch.cat([data['inputs'] for data in ready]),
+                                 [sample for data in ready for sample in data['data_samples']], mode='predict')
+        logits = torch.stack([output.seg_logits.data for output in outputs])
+        # mmseg has taken the sigmoid of a single channel
+        logits = logits[:number]
+        changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
+        probability: np.ndarray = changed.float().cpu().numpy()
+        return probability
+
+    def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
+        """Both dates of a pair, (2, H, W, C), as ``probabilities`` takes them."""
+        if all(isinstance(image, (str, Path)) for image in pair):
+            dates = self.loader.transform(dict(img_path=[str(image) for image in pair]))['img']
+        else:
+            dates = [self.loader.from_array(image, name)
+                     for name, image in zip(('date 1', 'date 2'), pair)]
+            if dates[0].shape != dates[1].shape:
+                raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Bring both to the '
+                                 'same grid.')
+            if isinstance(self.loader, LoadBands):
+                finite = np.logical_and(*(np.isfinite(np.asarray(image)).all(axis=2) for image in pair))
+                for date in dates:
+                    date[~finite] = 0  # no data, as from files
+        stacked = np.stack(dates)
+        return stacked[..., ::-1] if self.loader.bgr else stacked
+
+    def _detect(self, batch: list[np.ndarray], fill_up: bool = False) -> Iterator[ChangeMap]:
+        for probability in self.probabilities(np.stack(batch), fill_up):
+            yield ChangeMap(probability, probability > self.threshold)
+
+
+def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path, Path]]:
+    """Pair the images of two folders by name; the suffixes may differ.
+
+    Returns:
+        Both files of each pair, by their path below the folders without suffix, sorted.
+
+    Raises:
+        FileNotFoundError: If a folder is missing or empty, or an image has no partner; they are named.
+    """
+    folders = Path(folder1), Path(folder2)
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f'{folder}: no such folder.')
+    date1, date2 = (list_images(folder) for folder in folders)
+    if not date1 and not date2:
+        raise FileNotFoundError(f'{folders[0]} and {folders[1]} hold no images.')
+    lacking = [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
+               for name in sorted(others.keys() - files.keys())]
+    if lacking:
+        more = f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''
+        raise FileNotFoundError(f'Images without a partner. Missing: {", ".join(lacking[:5])}{more}. Add these files, '
+                                'or remove their partners.')
+    return {name: (date1[name], date2[name]) for name in sorted(date1)}
+
+
+def _find_device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or get_device())
+        torch.empty(0, device=device)
+    except Exception as error:  # AssertionError, RuntimeError and others, by what torch was built for
+        reason = str(error).partition('\n')[0].rstrip('.')
+        raise ValueError(f'device={name}: torch cannot compute there ({reason}). Take cpu, or leave it out for a GPU '
+                         'where there is one.') from error
+    return device
+
+
+def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:
+    """Read items in a thread, some of them ahead of their use."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = []
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > number:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,227 @@
+"""Packed data sets: arrays that a crop can be read from.
+
+Every image becomes an uncompressed ``.npy`` file in the same layout, which training maps into memory: nothing is
+decoded, and what lies outside of a crop is not read. Images are checked on the way, and labels become 0, 1 and -1
+(ignored). Beside each split's folders stands ``SHA256SUMS``, in the format of the command ``sha256sum``.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from ifn_plugin.datasets.levircd import LEVIRCDDataset, walk
+from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
+from ifn_plugin.fileio import write_atomic
+
+FOLDERS = ('A', 'B', 'label')
+
+SUMS = 'SHA256SUMS'
+
+GIB = 2**30
+
+
+def _list_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
+    """List the folders with three such folders in them, at or below a folder."""
+    parents = sorted(path.parent for path in walk(folder) if path.name == kinds[0] and path.is_dir())
+    return [split for split in parents if all((split / kind).is_dir() for kind in kinds)]
+
+
+def find_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
+    """Find the folders with A, B and label, or others, in them, at or below a folder and relative to it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    splits = [split.relative_to(folder) for split in _list_splits(folder, kinds)]
+    if not splits:
+        raise FileNotFoundError(f'{folder}: no folder with {kinds[0]}, {kinds[1]} and {kinds[2]} in it. Others are '
+                                'named by --folders.')
+    return splits
+
+
+def _packed_files(split: Path) -> list[Path]:
+    """List the packed files of a split, in linked folders too."""
+    return [path for kind in FOLDERS for path in walk(split / kind) if path.suffix == '.npy']
+
+
+def _pairs(split: Path, kinds: Sequence[str], suffixes: Sequence[str | None]) -> dict[str, list[Path]]:
+    """List the three files of each pair, by the pair's name."""
+    dataset = LEVIRCDDataset(
+        data_root=str(split), data_prefix=dict(zip(('img_path_from', 'img_path_to', 'seg_map_path'), kinds)),
+        **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    files = [[Path(path) for path in (*info['img_path'], info['seg_map_path'])] for info in infos]
+    names = [trio[0].relative_to(split / kinds[0]).as_posix() for trio in files]
+    return {name[:-len(suffixes[0] or trio[0].suffix)]: trio for name, trio in zip(names, files)}
+
+
+def _packed_size(image: Path) -> int:
+    """Return the bytes that a pair takes, from an image's header."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # which is for what is decoded
+    try:
+        with Image.open(image) as header:
+            return 7 * header.width * header.height
+    except Exception:  # there is no end to what an odd header can raise; the loader says it better
+        date1, _ = LoadPair().transform(dict(img_path=[str(image), str(image)]))['img']
+        return 7 * date1.shape[0] * date1.shape[1]
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, array: np.ndarray, source: Path) -> str:
+    """Write an array, all of it or nothing, with the date of its source, and give its file's checksum."""
+    file = io.BytesIO()
+    np.save(file, array)
+    write_atomic(file.getvalue(), path)
+    date = source.stat().st_mtime_ns
+    os.utime(path, ns=(date, date))
+    return hashlib.sha256(file.getvalue()).hexdigest()
+
+
+def read_sums(split: Path) -> dict[str, str]:
+    """Read the checksums of a packed split, by the files' path below it."""
+    path = split / SUMS
+    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
+    # a run that was killed may have left half a line
+    return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
+
+
+def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
+    """Write the checksums anew, sorted, each file once, after a line about the labels."""
+    lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
+    write_atomic(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
+
+
+def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
+    # a corrected source may well be older than what was packed; file systems keep dates to 10 ms or finer
+    return all(name in sums and new.is_file() and abs(new.stat().st_mtime - old.stat().st_mtime) < 0.01
+               for old, new, name in zip(files, packed, names))
+
+
+def _check_labels(split: Path, labels: str) -> None:
+    """Refuse to add labels to others that were read in another way."""
+    path = split / SUMS
+    first = path.read_text(encoding='utf-8').partition('\n')[0] if path.is_file() else labels
+    if first.startswith('#') and first != labels:
+        raise ValueError(f'{split} was packed with other settings ({first[2:]}; now {labels[2:]}): use the same, or '
+                         'another folder.')
+
+
+def pack(src: Path,
+         dst: Path,
+         changed: int | None = None,
+         threshold: int | None = None,
+         folders: Sequence[str] = FOLDERS,
+         suffixes: Sequence[str | None] = (None, ) * 3) -> int:
+    """Pack all splits of a folder.
+
+    Args:
+        src: Folder in LEVIR-CD's layout.
+        dst: Folder to write; pairs that it has already are left as they are, unless the source's date has changed.
+        changed: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
+        threshold: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
+        folders: Names of the folders of both dates and of the labels in ``src``.
+        suffixes: How the names of the files in them end; ``None`` for PNG, JPEG, TIFF and BMP.
+
+    Returns:
+        The number of pairs written.
+
+    Raises:
+        FileNotFoundError: If there is no split, or a pair is not complete.
+        OSError: If the disk has no room for it, or is full; what was packed before stays.
+        ValueError: If ``dst`` lies in ``src``, labels were packed with other settings, an image cannot be read or a
+            label has wrong values; what was packed before stays.
+    """
+    load_pair, load_label = LoadPair(), LoadChangeLabel(changed, threshold)
+    labels = f'# labels: changed={changed}, threshold={threshold}'  # a comment for the command sha256sum
+    if dst.resolve().is_relative_to(src.resolve()):
+        raise ValueError(f'{dst} lies in {src}: choose a folder outside of it.')
+    todo, strays = _plan(src, dst, labels, folders, suffixes)
+    need = sum(_packed_size(files[0]) for _, files, _ in todo)
+    dst.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(dst).free
+    for path in strays:
+        print(f'{path} has no source any more, but will be read: remove it if it is not wanted.')
+    print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
+    if need > free:
+        raise OSError(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
+    packed = {dst / split for split, _, _ in todo}
+    for folder in packed:
+        folder.mkdir(parents=True, exist_ok=True)
+        # lest a new line join half a one, or a former checksum stand for a file that is to be written
+        _tidy_sums(folder, labels, {name for split, _, names in todo if dst / split == folder for name in names})
+    for split, files, names in track(todo, description='Packing'):
+        loaded = load_label.transform(load_pair.transform(dict(
+            img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
+        # signed, which tells a packed label, 0, 1 and -1 (ignored), from one of 0 and 255
+        arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
+        lines = [f'{_write(dst / split / name, array, file)}  {name}\n'
+                 for name, array, file in zip(names, arrays, files)]
+        with (dst / split / SUMS).open('a', encoding='utf-8') as sums_file:
+            sums_file.writelines(lines)
+    for folder in packed:
+        _tidy_sums(folder, labels)
+    return len(todo)
+
+
+def _plan(src: Path, dst: Path, labels: str, folders: Sequence[str], suffixes: Sequence[str | None]
+          ) -> tuple[list[tuple[Path, list[Path], list[str]]], list[Path]]:
+    """List what is to be packed: split, three files and three names below the split; and packed files without source.
+
+    Raises:
+        FileNotFoundError: If there is no split, or a pair is not complete.
+        ValueError: If labels were packed with other settings.
+    """
+    todo: list[tuple[Path, list[Path], list[str]]] = []
+    strays: list[Path] = []
+    for split in find_splits(src, folders):
+        _check_labels(dst / split, labels)
+        sums = read_sums(dst / split)
+        pairs = _pairs(src / split, folders, suffixes)
+        strays += [dst / split / name for name in sums if name.partition('/')[2][:-len('.npy')] not in pairs]
+        for name, files in pairs.items():
+            names = [f'{kind}/{name}.npy' for kind in FOLDERS]
+            if not _is_packed(files, [dst / split / path for path in names], names, sums):
+                todo.append((split, files, names))
+    return todo, strays
+
+
+def check(folder: Path) -> list[str]:
+    """Find what is wrong with a packed data set.
+
+    Returns:
+        One sentence for each file that is missing, damaged or not listed; empty where all is well.
+
+    Raises:
+        FileNotFoundError: If nothing was packed there.
+    """
+    faults = []
+    splits = {path.parent for path in walk(folder) if path.name == SUMS}
+    splits |= {split for split in _list_splits(folder) if _packed_files(split)}
+    if not splits:
+        raise FileNotFoundError(f'{folder}: no {SUMS} in it or below, so nothing was packed here.')
+    for split in sorted(splits):
+        if not (split / SUMS).is_file():
+            faults.append(f'{split / SUMS} is missing, so the files beside it cannot be checked.')
+            continue
+        sums = read_sums(split)
+        for name, digest in track(sums.items(), description=f'Checking {split.relative_to(folder)}'):
+            path = split / name
+            if not path.is_file():
+                faults.append(f'{path} is missing.')
+            elif _digest(path) != digest:
+                faults.append(f'{path} is damaged: its checksum differs.')
+        present = {path.relative_to(split).as_posix() for path in _packed_files(split)}
+        faults += [f'{split / name} is not in {SUMS}.' for name in sorted(present - sums.keys())]
+    return faults

@@ -1,0 +1,135 @@
+"""Random numbers of transforms: the global generators, and those that a transform keeps for itself."""
+
+import functools
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import BuiltinMethodType, FunctionType, MethodType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
+
+_KINDS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+
+# what seeds these seeds the run; each is also what some transforms keep as "theirs"
+_GLOBAL = (random.seed.__self__, np.random.rand.__self__, torch.default_generator)  # type: ignore[attr-defined]
+
+
+def find_generators(transform: Any) -> dict[str, Generator]:
+    """Find the random generators that a transform or a pipeline keeps, as albumentations' do since version 2.
+
+    Attributes, containers, bound methods and closures are looked through, the classes of what is found there and their
+    modules too. Data are not: neither arrays nor lists of dictionaries, so a data set may be given as well.
+
+    Args:
+        transform: A transform, a pipeline, or what holds one.
+
+    Returns:
+        The generators by where they were found first, such as ``transforms[0].rng``, in an order that is the same in
+        each process; without the global ones.
+    """
+    found: dict[int, tuple[str, Generator]] = {}
+    seen: set[int] = set()
+    todo: list[tuple[str, Any]] = [('', transform)]
+    while todo:
+        path, item = todo.pop()
+        kind: Any = type(item)
+        if _is_leaf(kind) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, _KINDS):
+            if not any(item is generator for generator in _GLOBAL):
+                found[id(item)] = path, item
+        else:
+            todo += reversed([*_list_parts(path, item)])
+    return {path.lstrip('.'): generator for path, generator in found.values()}
+
+
+def reseed_generators(transform: Any) -> None:
+    """Reseed the generators that a transform or a pipeline keeps from numpy's global one; without any, draw nothing.
+
+    Called before each sample, what is random about it follows from the global seeds alone.
+
+    Args:
+        transform: As for :func:`find_generators`.
+
+    Raises:
+        ValueError: If a generator has no seed, as ``random.SystemRandom``; it is named.
+    """
+    generators = find_generators(transform)
+    seeds = np.random.randint(2**31, size=len(generators)).tolist() if generators else []
+    for (path, generator), seed in zip(generators.items(), seeds):
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        elif isinstance(generator, random.SystemRandom):
+            raise ValueError(f'{type(transform).__name__}: {path} is a SystemRandom, whose numbers cannot be repeated, '
+                             'for the other date or in a resumed run. Fix: use random.Random.')
+        elif isinstance(generator, np.random.Generator):
+            bits = generator.bit_generator
+            bits.state = type(bits)(seed).state
+        else:
+            generator.seed(seed)
+
+
+def get_global_states() -> tuple[Any, ...]:
+    """The states of the global generators of Python, numpy, torch (on the CPU) and OpenCV."""
+    # OpenCV's can be set, but not read
+    seed = int(cv2.randu(np.zeros((1, 1), np.int32), np.array(0), np.array(2**31 - 1))[0, 0])
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), seed
+
+
+def set_global_states(states: tuple[Any, ...]) -> None:
+    """Go back to states that :func:`get_global_states` gave."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    cv2.setRNGSeed(states[3])
+
+
+@functools.cache
+def _is_leaf(kind: type) -> bool:
+    """Whether nothing is to be found in objects of a type: data, modules, classes, and the standard library's."""
+    if issubclass(kind, (*_KINDS, list, tuple, dict, FunctionType, MethodType, BuiltinMethodType, functools.partial)):
+        return False
+    return (issubclass(kind, (type, np.ndarray, np.generic, torch.Tensor))
+            or kind.__module__.partition('.')[0] in sys.stdlib_module_names)
+
+
+@functools.cache
+def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
+    """The generators that are attributes of a class, of one above it, or of their modules."""
+    owners: list[tuple[str, Any]] = [
+        (f'{parent.__module__}.{parent.__qualname__}', parent) for parent in kind.__mro__ if not _is_leaf(parent)]
+    owners += [(parent.__module__, sys.modules[parent.__module__]) for _, parent in owners
+               if parent.__module__ in sys.modules]
+    return tuple((f'{path}.{name}', value) for path, owner in owners for name, value in list(vars(owner).items())
+                 if isinstance(value, _KINDS))
+
+
+def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, (list, tuple)):
+        if not (item and isinstance(item[0], dict)):
+            yield from ((f'{path}[{place}]', part) for place, part in enumerate(item))
+        return
+    if isinstance(item, Mapping):
+        yield from ((f'{path}[{key!r}]', part) for key, part in item.items())
+    elif isinstance(item, functools.partial):
+        yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
+    elif isinstance(item, FunctionType):
+        for name, cell in zip(item.__code__.co_freevars, item.__closure__ or ()):
+            with suppress(ValueError):  # an empty one
+                yield f'{path}.{name}', cell.cell_contents
+        yield from ((f'{item.__module__}.{name}', value) for name, value in item.__globals__.items()
+                    if isinstance(value, _KINDS))
+        return
+    elif isinstance(item, (MethodType, BuiltinMethodType)):
+        yield path, item.__self__
+        return
+    yield from ((f'{path}.{name}', part) for name, part in getattr(item, '__dict__', {}).items())
+    kind: Any = type(item)
+    yield from _find_shared(kind)

@@ -1,0 +1,92 @@
+"""Check of the views of test-time augmentation."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import TestTimeAug
+
+# Sides that need padding: one larger than most images, so that a crop shows, then small ones for what is done by chance
+_SIZES = ((1021, 1531), *[(101, 149)] * 6)
+
+_FLIPS: dict[str, Any] = {'horizontal': np.s_[:, ::-1], 'vertical': np.s_[::-1], 'diagonal': np.s_[::-1, ::-1]}
+
+
+def check_views(dataset: Any) -> None:
+    """Refuse test-time augmentation whose change maps would be merged without having been turned back.
+
+    Detectors of mmseg and open-cd bring a view's map back by the metadata of the last flip and the size of the image;
+    what a rotation, a crop, padding or a second flip does is noted nowhere. A made pair with a mark passes the steps.
+
+    Args:
+        dataset: A data set, in mmengine's wrappers or not. Without a ``TestTimeAug`` in its pipeline nothing happens.
+
+    Raises:
+        ValueError: If a view cannot be turned back, or the label of the first one is loaded before it is changed; the
+            step is named.
+    """
+    for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
+        if inner is not None:
+            check_views(inner)
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    for place, augmentation in enumerate(steps):
+        if isinstance(augmentation, TestTimeAug):
+            states = random.getstate(), np.random.get_state()
+            try:
+                for number, view in enumerate(augmentation.subroutines):
+                    for size in _SIZES:
+                        _check_view([*steps[:place], *view.transforms], size, first=number == 0)
+            finally:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+
+
+def _check_view(steps: Sequence[Any], size: tuple[int, int], first: bool) -> None:
+    mark = np.zeros(size, np.uint8)
+    mark[size[0] // 10:size[0] // 2, size[1] // 8:3 * size[1] // 4] = 1
+    images = [np.repeat(60 + 120 * mark[..., None], 3, axis=2) for _ in range(2)]
+    results: Any = dict(img=images, img_shape=size, ori_shape=size, gt_seg_map=mark, seg_fields=['gt_seg_map'])
+    labelled, before = False, mark
+    for step in steps:
+        labelled = labelled or any(name in type(step).__name__ for name in ('Label', 'Annotations'))
+        try:
+            results = step(results)
+        except Exception:  # what loads finds no file here; what else fails does so with the data, too
+            continue
+        if not results:
+            return
+        name = ' '.join(str(step).split())
+        moved, notes = _find_mark(results)
+        if labelled and first and not _same(moved, before):
+            raise ValueError(f'Test-time augmentation: {name} changes the first view after its label was loaded. '
+                             'Fix: load the label inside TestTimeAug, after such steps.')
+        turned = moved[_FLIPS[notes['flip_direction']]] if notes.get('flip') else moved
+        if not _same(turned, mark):
+            raise ValueError(f'Test-time augmentation: {name} gives a view that cannot be turned back, so that its '
+                             'change map would be merged in the wrong place. Fix: take one RandomFlip a view '
+                             "(direction='horizontal', 'vertical' or, for both, 'diagonal') and resizing only.")
+        if 'inputs' in results:
+            return
+        before = moved
+
+
+def _find_mark(results: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The mark in the image of a view, whatever its colours have become, and the view's metadata."""
+    if 'inputs' in results:  # packed
+        channel, notes = results['inputs'][0].numpy(), results['data_samples'].metainfo
+    else:
+        image = results['img'][0] if isinstance(results['img'], list) else results['img']
+        channel, notes = image[..., 0], results
+    low, high = float(channel.min()), float(channel.max())
+    return (channel > (low + high) / 2).astype(np.uint8), notes
+
+
+def _same(mark: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether a mark lies where it is expected, but for its edges, which resizing and blurring move."""
+    height, width = expected.shape
+    back = cv2.resize(mark, (width, height), interpolation=cv2.INTER_NEAREST)
+    edges = 2 * sum(np.ptp(places) for places in np.nonzero(expected))
+    tolerance = edges * (1 + max(height / mark.shape[0], width / mark.shape[1]))
+    return bool(np.count_nonzero(back != expected) <= tolerance)

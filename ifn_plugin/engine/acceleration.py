@@ -1,0 +1,218 @@
+"""Faster training and inference of any detector: memory format, mixed precision, compilation, batches of windows."""
+
+import logging
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.runner import autocast
+from torch import Tensor, nn
+
+from ifn_plugin.engine.memory import keep_freed_memory, release_memory
+from ifn_plugin.engine.sliding_window import batched_slide_inference
+from ifn_plugin.models.convolution import is_dynamo_compiling
+from ifn_plugin.utils.settings import check_switches
+
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+
+
+def accelerate(model: nn.Module,
+               channels_last: bool = True,
+               dtype: str = 'auto',
+               compile: bool | dict[str, Any] = True,
+               window_batch: int = 8,
+               keep_memory: bool = True) -> torch.dtype:
+    """Make a detector of mmseg or open-cd faster, in place. Names and values of its weights stay as they are.
+
+    Args:
+        model: The detector, on its device.
+        channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
+        dtype: Precision of autocast around the whole forward pass, losses and validation included: ``'float32'`` (no
+            autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
+        compile: Compile inference in one graph, and for training the backbone, the neck and the heads, with
+            ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled by itself, eight at
+            most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
+            compiled runs as it is written, with one warning.
+        window_batch: How many windows of an image pass the network at once with ``test_cfg.mode='slide'``.
+        keep_memory: On a CPU, let the whole process keep freed memory for what comes next, from the second pass on
+            where it compiles: the system would zero each map's pages anew. Only with glibc, Linux's usual C library;
+            elsewhere nothing happens.
+
+    Returns:
+        The precision in use. What the machine cannot do is left out with a warning.
+
+    Raises:
+        ValueError: For a ``dtype`` that is none of the four, a ``window_batch`` that is no number from 1 on, or a
+            switch that is neither ``True`` nor ``False``; from the detector, for windows that leave gaps.
+    """
+    switches = {} if isinstance(compile, dict) else dict(compile=compile)
+    check_switches(channels_last=channels_last, keep_memory=keep_memory, **switches)
+    if dtype not in DTYPES:
+        raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
+    if not isinstance(window_batch, int) or window_batch < 1:
+        raise ValueError(f'window_batch={window_batch!r}: at least one window passes at once.')
+    place = next((parameter.device for parameter in model.parameters()), torch.device(get_device()))
+    device = place.type
+    precision = _usable_dtype(dtype, place)
+    hanging = _hanging_convolution(model)
+    if device == 'cpu' and precision == torch.bfloat16 and hanging is not None:
+        _warn(f'{hanging} is a depthwise convolution with a wide kernel, which can hang in bfloat16 and channels last, '
+              'the layout of compiled networks, on a CPU (a fault of oneDNN): going on in float32.')
+        precision = torch.float32
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    forward = type(model).forward
+    if precision != torch.float32:
+        forward = _under_autocast(forward, device, precision)
+        postprocess_result = getattr(type(model), 'postprocess_result', None)
+        if postprocess_result is not None:
+            _bind(model, 'postprocess_result', _from_float32(postprocess_result))
+    if window_batch > 1 and hasattr(model, 'slide_inference'):
+        _bind(model, 'slide_inference', batched_slide_inference(window_batch))
+    keep_memory = keep_memory and device == 'cpu'
+    if compile and _compiler_works(device):
+        _compile(model, compile if isinstance(compile, dict) else {})
+        forward = _settling(forward, keep_memory)
+    elif keep_memory:
+        keep_freed_memory()
+    if forward is not type(model).forward:
+        _bind(model, 'forward', forward)
+    return precision
+
+
+def _warn(message: str) -> None:
+    print_log(message, 'current', logging.WARNING)
+
+
+def _bind(module: nn.Module, name: str, function: Callable) -> None:
+    """Replace a method of one object. A bound method follows its object into a deep copy; a closure would not."""
+    setattr(module, name, MethodType(function, module))
+
+
+def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    kind = device.type
+    if kind == 'cuda':
+        native = torch.cuda.get_device_capability(device) >= (8, 0)  # torch's own test counts emulation as well
+    else:
+        probes = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+        native = kind == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    if dtype == 'auto':
+        return torch.bfloat16 if native else torch.float32
+    # a CPU without bfloat16 still computes in it, only slowly; the others refuse
+    able = {'cpu': ('float32', 'bfloat16'), 'cuda': ('float32', 'float16', *(['bfloat16'] if native else []))}
+    if dtype not in able.get(kind, ('float32', )):
+        _warn(f'{device} does not compute in {dtype} here: going on in float32.')
+        return torch.float32
+    precision: torch.dtype = getattr(torch, dtype)
+    return precision
+
+
+def _hanging_convolution(model: nn.Module) -> str | None:
+    """The first layer that oneDNN may never return from: seen from a width of 15 on, with 16 channels and fewer."""
+    return next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)
+                 and layer.groups == layer.in_channels > 1 and layer.kernel_size[1] > 13), None)
+
+
+def _under_autocast(forward: Callable, device: str, dtype: torch.dtype) -> Callable:
+
+    def forward_under_autocast(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with autocast(device_type=device, dtype=dtype):
+            return forward(self, *args, **kwargs)
+
+    return forward_under_autocast
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _from_float32(postprocess_result: Callable) -> Callable:
+
+    def postprocess_float32(self: nn.Module, seg_logits: Tensor | dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        # a sigmoid in bfloat16 is 1 from a logit of 6.3 on, and knows 128 values between 0.5 and 1
+        exact = ({key: _at_least_float32(logits) for key, logits in seg_logits.items()}
+                 if isinstance(seg_logits, dict) else _at_least_float32(seg_logits))
+        return postprocess_result(self, exact, *args, **kwargs)
+
+    return postprocess_float32
+
+
+def _settling(forward: Callable, keep_memory: bool) -> Callable:
+    graphs: int | None = None
+
+    def settling_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # One pass after a compilation, and so after the backward pass's, too; after the first one, whether or not it
+        # could be compiled. What the compiler leaves, 0.2 GiB the first time, would lie between the maps for good once
+        # memory is kept.
+        nonlocal graphs
+        compiled = torch._dynamo.utils.counters['stats']['unique_graphs']
+        if graphs is None:
+            graphs = -1
+        elif graphs != compiled:
+            graphs = compiled
+            release_memory()
+            if keep_memory:
+                keep_freed_memory()
+        return forward(self, *args, **kwargs)
+
+    return settling_forward
+
+
+def _compiler_works(device: str) -> bool:
+    """Compile a trifle: a missing compiler would otherwise show itself in the first iteration only, and end it."""
+    try:
+        torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever it is: dynamo, inductor, triton and the system's compiler have errors each
+        _warn(f'torch.compile does not work here, going on without it: {_reason(error)}')
+        return False
+    return True
+
+
+def _compile(model: nn.Module, options: dict[str, Any]) -> None:
+    # Inference in one graph: between two, the features of every level would be held until the last has used its own
+    encode_decode = getattr(type(model), 'encode_decode', None)
+    if encode_decode is not None:
+        _bind(model, 'encode_decode', _compiled(encode_decode, options))
+    # Not the whole step, as mmengine's `compile` setting: its data samples make a new graph of every batch
+    for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
+        part = getattr(model, name, None)
+        for module in part if isinstance(part, nn.ModuleList) else [part]:
+            if name == 'decode_head' and getattr(module, 'with_cp', False):  # IFNHead's
+                _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
+            if module is not None:
+                # in mmseg, heads call their own forward by name, past what Module.compile replaces
+                forward = _compiled(type(module).forward, options, training_only=encode_decode is not None)
+                _bind(module, 'forward', forward)
+
+
+def _compiled(function: Callable, options: dict[str, Any], training_only: bool = False) -> Callable:
+    """A method, compiled.
+
+    As it is written within another's graph, where the compiler fails and, with ``training_only``, without autograd.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # half a second, which only compilation shall cost
+
+    # each size by itself: one graph for all takes inductor several times as long, where it can
+    compiled = torch.compile(function, **dict(dynamic=False) | options)
+    works = True
+
+    def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        nonlocal works
+        if not is_dynamo_compiling() and works and (torch.is_grad_enabled() or not training_only):
+            try:
+                return compiled(self, *args, **kwargs)
+            except TorchDynamoException as error:
+                _warn(f'torch.compile fails for {type(self).__name__}.{function.__name__}, going on without it: '
+                      f'{_reason(error)}')
+                works = False
+        return function(self, *args, **kwargs)
+
+    return method
+
+
+def _reason(error: Exception) -> str:
+    error = getattr(error, 'inner_exception', error)  # dynamo's first line names the backend only
+    return f'{type(error).__name__}: {error}'.splitlines()[0]

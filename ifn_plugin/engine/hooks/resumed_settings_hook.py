@@ -1,0 +1,81 @@
+"""Hook that compares a checkpoint's settings with the configuration's."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+
+from ifn_plugin.engine.utils import name_source
+from ifn_plugin.registry import HOOKS
+
+# No settings of a parameter group: its parameters, and how torch computes a step
+_NO_SETTINGS = ('params', 'foreach', 'fused', 'capturable', 'differentiable')
+
+# Of a schedule's arguments, those that say where it stands
+_STATE = ('last_step', 'verbose')
+
+
+@HOOKS.register_module()
+class ResumedSettingsHook(Hook):
+    """Warn where a resumed run goes on with other settings of optimizer and schedules than the configuration's.
+
+    mmengine takes them from the checkpoint, whatever the configuration says by now.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare the checkpoint's settings with those that the runner has just built from the configuration."""
+        if not runner._resume or not isinstance(runner.optim_wrapper, OptimWrapper):
+            return
+        faults = [*_compare_optimizers(runner.optim_wrapper, checkpoint.get('optimizer')),
+                  *_compare_schedules(runner.param_schedulers, checkpoint.get('param_schedulers'))]
+        if faults:
+            print_log(
+                f'Resumed from {name_source(runner)}, whose settings of optimizer and learning rate schedule hold, '
+                f"not the configuration's: {'; '.join(faults)}. Fix: for the configuration's, begin a new run with "
+                'these weights, load_from=CHECKPOINT without --resume.', 'current', logging.WARNING)
+
+
+def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
+    several = isinstance(wrapper, OptimWrapperDict)
+    pairs = wrapper.items() if several else [('', wrapper)]
+    for name, one in pairs:
+        groups = ((states or {}).get(name, {}) if several else states or {}).get('param_groups', [])
+        # torch itself refuses another number of groups; of many that differ alike, one is told
+        yield from dict.fromkeys(
+            fault for ours, theirs in zip(one.param_groups, groups)
+            for fault in _compare(f'{name}.optimizer' if several else 'optimizer', _group_settings(theirs),
+                                  _group_settings(ours)))
+
+
+def _group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a parameter group, as they were before a schedule changed them."""
+    return {name: group.get(f'initial_{name}', value) for name, value in group.items()
+            if name not in _NO_SETTINGS and not name.startswith('initial_')}
+
+
+def _compare_schedules(schedules: Any, states: Any) -> Iterator[str]:
+    if isinstance(schedules, dict):  # of several optimizers
+        for name, several in schedules.items():
+            yield from _compare_schedules(several, (states or {}).get(name))
+        return
+    ours, theirs = schedules or [], states or []
+    if len(ours) != len(theirs):
+        yield f'{len(theirs)} schedules (configuration: {len(ours)})'
+    for number, (schedule, state) in enumerate(zip(ours, theirs)):
+        names = {name for kind in type(schedule).__mro__ for name in inspect.signature(kind).parameters}
+        settings = {name: value for name, value in schedule.state_dict().items()
+                    if name in names and name not in _STATE}
+        yield from _compare(f'param_scheduler[{number}]', {name: state.get(name) for name in settings}, settings)
+
+
+def _compare(place: str, loaded: Mapping[str, Any], configured: Mapping[str, Any]) -> Iterator[str]:
+    for name in [name for name in configured if name in loaded]:
+        before, now = (list(value) if isinstance(value, tuple) else value
+                       for value in (loaded[name], configured[name]))
+        if before != now:
+            yield f'{place}.{name} {before} (configuration: {now})'

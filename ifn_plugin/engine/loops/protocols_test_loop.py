@@ -1,0 +1,60 @@
+"""Test by several protocols."""
+
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.runner import Runner, TestLoop
+
+from ifn_plugin.engine.utils import detector_of
+from ifn_plugin.evaluation.records import collect_records
+from ifn_plugin.registry import LOOPS
+
+
+@LOOPS.register_module()
+class ProtocolsTestLoop(TestLoop):
+    """Test by several protocols, one after the other, with the metrics of all side by side.
+
+    What the field calls testing on 256×256 tiles is a sliding window of 256 pixels without overlap: every tile passes
+    the network by itself.
+
+    Args:
+        runner: The runner.
+        dataloader: The test data, whole images.
+        evaluator: The metrics.
+        protocols: mmseg's ``test_cfg`` of each, by name; the name becomes the prefix of its metrics. By default
+            ``whole`` and ``tiles``.
+        kwargs: ``TestLoop``'s.
+
+    Attributes:
+        records: ``ChangeMetric``'s record of each protocol.
+        protocol: The name of the one that is at work.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict] | None = None,
+                 **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, evaluator, **kwargs)
+        self.protocols = protocols or dict(
+            whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256)))
+        self.records: dict[str, dict] = {}
+        self.protocol = ''
+
+    def run(self) -> dict:
+        """Test."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        model = detector_of(self.runner)
+        configured, metrics = model.test_cfg, {}
+        try:
+            for name, settings in self.protocols.items():
+                self.protocol, model.test_cfg = name, ConfigDict(settings)
+                for index, batch in enumerate(self.dataloader):
+                    self.run_iter(index, batch)
+                found = self.evaluator.evaluate(len(self.dataloader.dataset))
+                metrics.update({f'{name}/{key}': value for key, value in found.items()})
+                self.records.update(collect_records(self.evaluator, name))
+        finally:
+            model.test_cfg = configured
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics

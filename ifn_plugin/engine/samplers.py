@@ -1,0 +1,146 @@
+"""Batches whose order and random numbers follow from the seed and the place in the run, whatever loads them."""
+
+import random
+from collections.abc import Iterator, Sequence, Sized
+from itertools import chain, count, islice
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dist import get_dist_info
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_worker_info
+
+from ifn_plugin.datasets.transforms.randomness import reseed_generators
+from ifn_plugin.registry import DATA_SAMPLERS
+
+
+def seed_everything(*numbers: Any) -> None:
+    """Seed the generators of Python, numpy, torch and OpenCV from numbers, or sequences of them."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    cv2.setRNGSeed(seed % 2**31)
+
+
+class SeededBatch(Sequence[int]):
+    """Indices of a batch's samples. Each seeds the generators as it is handed out, in the process that loads it.
+
+    Those are the global ones and those that the data set's transforms keep.
+    """
+
+    def __init__(self, indices: Sequence[int], places: Sequence[int], seed: int, dataset: Any = None) -> None:
+        self.indices, self.places, self.seed, self.dataset = indices, places, seed, dataset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.indices, self.places, self.seed)  # a worker has a data set of its own
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: Any) -> Any:
+        seed_everything(self.seed, self.places[number])
+        worker: Any = get_worker_info()
+        reseed_generators(worker.dataset if worker else self.dataset)
+        return self.indices[number]
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableBatchSampler(BatchSampler):
+    """Endless batches, which can begin anywhere in the run without loading what comes before.
+
+    The order is that of the sampler, epoch after epoch.
+
+    Args:
+        sampler: mmengine's ``InfiniteSampler`` or ``DefaultSampler``, or torch's ``SequentialSampler``.
+        batch_size: Samples in a batch.
+        drop_last: Leave out the last batch of a ``DefaultSampler``'s epoch if it is smaller.
+
+    Attributes:
+        start: Number of the first batch of the next iterator. ``ResumableTrainLoop`` keeps it at the next iteration.
+        seed: What the random numbers of samples follow from. ``ResumableTrainLoop`` sets it to the run's.
+
+    Raises:
+        ValueError: For another sampler, or if there is no batch.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
+        # others may be endless, and go on where their last iterator stopped
+        if type(sampler) is not InfiniteSampler and not isinstance(sampler, (DefaultSampler, SequentialSampler)):
+            raise ValueError('The order of train_dataloader.sampler.type='
+                             f'{type(sampler).__name__} cannot be taken up where a run was interrupted. Fix: '
+                             'InfiniteSampler or DefaultSampler, or train_cfg.type=IterBasedTrainLoop with '
+                             'train_dataloader.batch_sampler=None.')
+        super().__init__(sampler, batch_size, drop_last)
+        check_length(SimpleNamespace(batch_sampler=self), 'train_dataloader', endless=True)
+        self.start = 0
+        self.seed: int = getattr(sampler, 'seed', 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield batches of indices, a ``SeededBatch`` each, from ``start`` on."""
+        places = count(*get_dist_info())
+        epochs = (BatchSampler(self._order(epoch, places), self.batch_size, self.drop_last) for epoch in count())
+        dataset = getattr(self.sampler, 'dataset', getattr(self.sampler, 'data_source', None))
+        for batch in islice(chain.from_iterable(epochs), self.start, None):
+            indices, numbers = zip(*batch)
+            yield SeededBatch(indices, numbers, self.seed, dataset)
+
+    def _order(self, epoch: int, places: Iterator[int]) -> Any:
+        sampler: Any = self.sampler
+        if isinstance(sampler, InfiniteSampler):
+            # the sampler's own iterator goes on where the last one stopped
+            sampler = InfiniteSampler(sampler.dataset, sampler.shuffle, sampler.seed)
+        elif isinstance(sampler, DefaultSampler):
+            sampler.set_epoch(epoch)
+        return zip(sampler, places)
+
+
+def make_resumable(loader: DataLoader | dict) -> DataLoader | dict:
+    """Give a data loader, or its settings, a ``ResumableBatchSampler`` in place of torch's batch sampler.
+
+    Raises:
+        ValueError: For a batch sampler of another kind.
+    """
+    if isinstance(loader, dict):
+        loader = loader.copy()
+        batches = loader.get('batch_sampler') or dict(type=ResumableBatchSampler)
+        if isinstance(batches, dict):
+            # DataLoader would refuse it beside a batch sampler
+            batches = dict(batches, drop_last=True) if loader.pop('drop_last', False) else batches
+            loader.setdefault('batch_size', 1)
+        loader['batch_sampler'] = batches
+    elif type(loader.batch_sampler) is BatchSampler:
+        kept = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
+                'generator', 'prefetch_factor', 'persistent_workers', 'pin_memory_device')
+        batches = ResumableBatchSampler(loader.sampler, loader.batch_sampler.batch_size, loader.drop_last)
+        return DataLoader(loader.dataset, batch_sampler=batches, **{name: getattr(loader, name) for name in kept})
+    return loader
+
+
+def check_length(loader: Any, name: str, endless: bool = False) -> None:
+    """Refuse a data loader without batches, or one that never ends where it should.
+
+    Args:
+        loader: The data loader.
+        name: Name of its settings.
+        endless: Whether it may be endless, as in training by iterations.
+
+    Raises:
+        ValueError: With what to set.
+    """
+    batches = getattr(loader, 'batch_sampler', None)
+    samplers = batches, getattr(batches, 'sampler', None), getattr(loader, 'sampler', None)
+    kinds = [type(sampler).__name__ for sampler in samplers if isinstance(sampler, _ENDLESS)]
+    if kinds and not endless:
+        raise ValueError(f'Going through {name} never ends, because of its {" and ".join(dict.fromkeys(kinds))}. Fix: '
+                         f'{name}.sampler.type=DefaultSampler and {name}.batch_sampler=None'
+                         + (', or training by iterations, train_cfg.type=ifn_plugin.ResumableTrainLoop.'
+                            if name.startswith('train') else '.'))
+    if isinstance(batches, BatchSampler) and isinstance(batches.sampler, Sized) and not len(batches):
+        raise ValueError(f'{name} gives no batch: {len(batches.sampler)} samples, batch_size={batches.batch_size}, '
+                         f'drop_last={batches.drop_last}. Fix: look at its dataset, or take a smaller batch_size.')
+
+_ENDLESS = ResumableBatchSampler, InfiniteSampler

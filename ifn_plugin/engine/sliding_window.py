@@ -1,0 +1,47 @@
+"""mmseg's sliding window, several windows at a time."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def batched_slide_inference(window_batch: int) -> Callable:
+
+    def slide_inference(self: Any, inputs: Tensor, batch_img_metas: Sequence[dict[str, Any]]) -> Any:
+        """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
+        cfg = self.test_cfg
+        size = inputs.shape[2:]
+        crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size, strict=True)]
+        tops, lefts = (
+            [min(start, whole - side) for start in range(0, max(whole - side + stride - 1, 0) + 1, stride)]
+            for whole, side, stride in zip(size, crop, cfg.stride, strict=True))
+        if any(after - start > side for starts, side in zip((tops, lefts), crop) for start, after in pairwise(starts)):
+            raise ValueError(f'test_cfg: windows of crop_size={tuple(cfg.crop_size)} every stride={tuple(cfg.stride)} '
+                             'leave gaps. Fix: a stride of at most crop_size.')
+        places = list(product(range(len(inputs)), tops, lefts))
+        totals: dict[str, Tensor] = {}
+        count = inputs.new_zeros(len(inputs), 1, *size)
+        for first in range(0, len(places), window_batch):
+            batch = places[first:first + window_batch]
+            windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
+            # as torch.Size, which mmseg's heads take before an image's padded size
+            metas = [dict(batch_img_metas[n], img_shape=windows.shape[2:]) for n, _, _ in batch]
+            outputs = self.encode_decode(windows, metas)
+            # open-cd's detectors of semantic change return several maps
+            for key, logits in (outputs if isinstance(outputs, dict) else {'': outputs}).items():
+                if logits.shape[2:] != windows.shape[2:]:
+                    raise ValueError(f'The detector gives logits of {tuple(logits.shape[2:])} for windows of '
+                                     f'{tuple(windows.shape[2:])}. Fix: resize them to the images in its head.')
+                if key not in totals:
+                    totals[key] = logits.new_zeros(len(inputs), logits.shape[1], *size, dtype=torch.float32)
+                for logit, (n, y, x) in zip(logits, batch):
+                    totals[key][n, :, y:y + crop[0], x:x + crop[1]] += logit
+            for n, y, x in batch:
+                count[n, :, y:y + crop[0], x:x + crop[1]] += 1
+        means = {key: total / count for key, total in totals.items()}
+        return means.get('', means)
+
+    return slide_inference

@@ -1,0 +1,162 @@
+"""Safe loading of checkpoints."""
+
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from mmengine import dist
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from ifn_plugin.fileio.unpickling import (
+    TORCH_KNOWS_SAFE_GLOBALS,
+    SafePickle,
+    finish,
+    name_unknown,
+    what_mmengine_writes,
+)
+
+if TYPE_CHECKING:
+    pass
+
+# torchvision's VGG16_Weights.IMAGENET1K_V1; the file's name ends in the first digits of its checksum
+VGG16_SHA256 = '397923af'
+
+VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read safely, or does not fit the model."""
+
+
+def make_loading_safe() -> None:
+    """Let mmengine load checkpoints, files and URLs, by :func:`load_checkpoint_file`.
+
+    mmengine leaves it to torch how files are read. Before 2.6, torch ran what code they hold; since then it refuses
+    what mmengine's own runner writes, which stops ``--resume`` and ``test``. Called when ``ifn_plugin`` is imported.
+    """
+
+    def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the name's end
+        return load_checkpoint_file(source, map_location)
+
+    CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_safe, force=True)
+
+
+def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Args:
+        source: A file, a URL, or ``torchvision://vgg16``.
+        map_location: Device for the tensors, as ``torch.load`` takes it.
+
+    Returns:
+        The checkpoint's dictionary.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it cannot be downloaded.
+        CheckpointError: If it is damaged, no dictionary, or wants anything but tensors and what mmengine writes.
+    """
+    source = str(source)
+    url = VGG16_URL if source == 'torchvision://vgg16' else source
+    if url.startswith('torchvision://'):
+        raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
+    try:
+        path = _local(url)
+        _check_kind(path)
+        _check_sums(path)
+        content = finish(_load(path, map_location))
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f'{url} cannot be downloaded ({error}). Download it where there is a network and name the file: '
+            "backbone.init_cfg=dict(type='Pretrained', checkpoint='/path/to/file.pth').") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{source}: no such checkpoint.') from error
+    except Exception as error:  # there is no end to what a damaged pickle can raise
+        raise CheckpointError(
+            f'{source} is no checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f'{source} holds a {type(content).__name__}, not a dictionary of weights{_how_to_renew(url)}.')
+    return content
+
+
+def _is_remote(url: str) -> bool:
+    return url.startswith(('http://', 'https://'))
+
+
+def _cached(url: str) -> Path:
+    """Where torch keeps what it downloads."""
+    return Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+
+
+def _how_to_renew(url: str) -> str:
+    if not _is_remote(url) or not _cached(url).exists():
+        return ''
+    return f'. What was downloaded lies in {_cached(url)}: remove it there to download it again'
+
+
+def _local(url: str) -> Path:
+    """The file itself, or what torch's cache has of a URL; one process of each machine downloads what it has not."""
+    if not _is_remote(url):
+        return Path(url).expanduser()
+    path = _cached(url)
+    # as the launchers set it; mmengine's get_local_rank needs a process group that nobody makes
+    if os.environ.get('LOCAL_RANK', '0') == '0' and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print_log(f'Downloading {url} to {path}', 'current')
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=VGG16_SHA256 if url == VGG16_URL else None)
+    dist.barrier()
+    return path
+
+
+def _load(path: Path, map_location: Any) -> Any:
+    zipped = zipfile.is_zipfile(path)
+    if zipped and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
+        raise ValueError('it is a TorchScript program')  # which torch would run
+    if not TORCH_KNOWS_SAFE_GLOBALS:
+        return torch.load(path, map_location=map_location, pickle_module=SafePickle, weights_only=False)
+    with torch.serialization.safe_globals(what_mmengine_writes()):
+        # the older format has no list of its names
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+        with torch.serialization.safe_globals(name_unknown(unknown)):
+            return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _check_kind(path: Path) -> None:
+    """Recognize what often lies in place of a checkpoint."""
+    with path.open('rb') as file:
+        start = file.read(64).lstrip().lower()
+    kinds = {b'<': 'a web page', b'{': 'JSON', b'version https://git-lfs': 'a pointer of Git LFS, see git lfs pull'}
+    kind = next((kind for beginning, kind in kinds.items() if start.startswith(beginning)), None)
+    if kind or not start:
+        raise ValueError(f'it is {kind or "empty"}. Download it again')
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the parts of a file with their checksums, which torch does not."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+        if damaged:
+            raise ValueError(f'{damaged} in it is damaged, or was saved without a checksum')
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a line: torch's own message is a page, and tells how to load without safety."""
+    paragraphs = [text for text in re.split(r'\n\s*\n', str(error).strip()) if not text.startswith('Check the doc')]
+    text = paragraphs[-1].rpartition('WeightsUnpickler error:')[2].strip() if paragraphs else ''
+    return re.split(r'\n|(?<!\d)\. ', text)[0] or type(error).__name__
+
+
+def get_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: its ``state_dict`` where it has one, itself otherwise, without ``module.``."""
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    items = state_dict.items() if isinstance(state_dict, Mapping) else ()
+    return {str(key).removeprefix('module.'): value for key, value in items if isinstance(value, Tensor)}

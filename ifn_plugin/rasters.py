@@ -1,2 +1,0 @@
-"""The names of :mod:`ifn_plugin.apis.rasters`."""
-from .apis.rasters import *  # noqa: F403

@@ -1,0 +1,82 @@
+"""Where the configurations are that come with the plugin, and what the types in a configuration mean."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.registry import Registry
+
+
+def find_config(name: str) -> Path:
+    """Find a configuration of the plugin's own by its file name, in an installed package or in a source checkout.
+
+    Args:
+        name: Such as ``'ifn_256x256_40k_levircd.py'``.
+
+    Returns:
+        The file, for ``Config.fromfile`` or as a ``_base_``.
+
+    Raises:
+        FileNotFoundError: If it is in neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    # an installed package first: what lies beside it in site-packages is not the plugin's
+    folders = (package / '.mim' / 'configs', package.parent / 'configs')
+    for folder in folders:
+        for path in folder.glob('[!_]*/*.py'):
+            if path.name == name:
+                return path
+    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')
+
+
+def resolve_config(config: str | Path) -> Path:
+    """Turn a file, or the name of one of the plugin's own configurations, into a path.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    try:
+        return find_config(str(config))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.") from error
+
+
+def resolve_type(kind: Any, registry: Registry) -> Any:
+    """Find what a ``type`` of a configuration stands for.
+
+    Args:
+        kind: A name, with or without scope, or the dotted path of a class; or, as in mmengine's pure Python style, the
+            class itself or what stands for it until it is imported.
+        registry: Where the names are registered: mmengine's, or mmseg's for names of mmseg without scope.
+
+    Returns:
+        The class or function; ``None`` if there is none of that name.
+    """
+    if isinstance(kind, (LazyObject, LazyAttr)):
+        kind = kind.build()
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def is_type(kind: Any, registry: Registry, *wanted: type) -> bool:
+    """Whether a ``type`` of a configuration stands for one of these classes or a subclass of theirs.
+
+    Args:
+        kind: As for :func:`resolve_type`.
+        registry: As for :func:`resolve_type`.
+        wanted: The classes.
+    """
+    found = resolve_type(kind, registry)
+    return isinstance(found, type) and issubclass(found, wanted)
+
+
+def type_name(kind: Any) -> str:
+    """The name of a ``type`` without scope or module, whether it can be imported here or not.
+
+    Args:
+        kind: As for :func:`resolve_type`.
+    """
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    return name.rpartition('.')[2]
