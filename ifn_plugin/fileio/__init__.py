@@ -1,5 +1,10 @@
-"""Files: writing them whole or not at all."""
+"""Files: atomic writing, and safe reading of checkpoints."""
 
 from ifn_plugin.fileio.atomic import atomic_path, unfinished_path, write_atomic
+from ifn_plugin.fileio.backend import WholeFileBackend
+from ifn_plugin.fileio.checkpoint import CheckpointError, load_checkpoint_file, make_loading_safe
 
-__all__ = ['atomic_path', 'unfinished_path', 'write_atomic']
+__all__ = [
+    'CheckpointError', 'WholeFileBackend', 'atomic_path', 'load_checkpoint_file', 'make_loading_safe',
+    'unfinished_path', 'write_atomic'
+]
