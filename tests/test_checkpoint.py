@@ -8,7 +8,8 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS
 
-from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.fileio.checkpoint import get_state_dict
 from ifn_plugin.models import IFN, IFNHead
 from ifn_plugin.models.conversion import convert_state_dict
 

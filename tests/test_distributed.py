@@ -146,7 +146,7 @@ def test_training_and_testing_in_two_processes(torchrun, python, scalars, option
     command = ['-m', 'ifn_plugin.tools.test', CONFIG, run / 'iter_2.pth', '--work-dir', tmp_path / 'test']
     outputs = (torchrun(script, *command[1:], '--launcher', 'pytorch', '--cfg-options', *settings),
                python(*command, '--cfg-options', *settings))
-    figures = [dict(re.findall(r'(\S+): +([\d.]+)', output.split('Iter(test)')[-1])) for output in outputs]
+    figures = [dict(re.findall(r'(\S+): +(-?[\d.]+)', output.split('Iter(test)')[-1])) for output in outputs]
     for found in figures:
         del found['data_time'], found['time']
     # scores of the change maps, at 0.5 and at the validation's threshold, AP, and the threshold

@@ -47,7 +47,7 @@ from ifn_plugin.analysis.benchmark import Subject
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.datasets.packing import pack
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import demo, test, train
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ifn_plugin.apis.export import ChangeNetwork, compare, export
-from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.export import main
 
 REPOSITORY = Path(__file__).parents[1]

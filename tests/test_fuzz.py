@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.datasets.packing import check, pack
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.tools._common import read_config
 
 FACTOR = int(os.environ.get('IFN_PLUGIN_FUZZ', '1'))

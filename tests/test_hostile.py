@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, load_checkpoint
 
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.backbones.pretrained import load_encoder_weights
 from ifn_plugin.tools._common import load_config
 from ifn_plugin.tools.convert_checkpoint import main as convert

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ifn_plugin.apis.inferencer import ChangeDetector, find_pairs
+from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.datasets import ConcatDates, LoadPair
 from ifn_plugin.models.conversion import convert_to_opencd
 

@@ -12,7 +12,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
 from ifn_plugin.engine import LoadedWeightsHook, ResumedSettingsHook
-from ifn_plugin.fileio.checkpoint import CheckpointError, load_checkpoint_file
+from ifn_plugin.fileio import CheckpointError, load_checkpoint_file
 from ifn_plugin.models import IFN, IFNHead
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import train

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.predict import main
 
 rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')

@@ -23,7 +23,7 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset
 
 from ifn_plugin.engine import ResumableBatchSampler, ResumableTrainLoop
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 
 SAMPLES = 7
 ITERATIONS = 6

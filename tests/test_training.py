@@ -14,13 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 
-from ifn_plugin.engine import InvalidLossHook, WholeCheckpointHook
-from ifn_plugin.fileio import unfinished_path
-from ifn_plugin.fileio.backend import WholeFileBackend
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.engine import DelayedRuntimeInfoHook, InvalidLossHook, WholeCheckpointHook
+from ifn_plugin.engine.transfer import Transfer
+from ifn_plugin.fileio import WholeFileBackend, load_checkpoint_file, unfinished_path
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
@@ -323,6 +323,65 @@ def test_overflow_is_left_to_loss_scaling_for_a_while():
         hook.after_train_iter(runner, 41, {}, outputs)
     with pytest.raises(FloatingPointError):
         hook.after_train_iter(runner, 41, {}, invalid)
+
+
+@pytest.mark.parametrize('look', [
+    lambda hook, runner: hook.after_train_iter(runner, 42, dict(data_samples=[]), dict(loss=torch.tensor(1.))),
+    lambda hook, runner: hook.after_train_iter(runner, 42, None, None),
+    lambda hook, runner: hook.before_save_checkpoint(runner, {}),
+    lambda hook, runner: hook.before_val(runner),
+    lambda hook, runner: hook.after_train(runner),
+], ids=['next iteration', 'without losses', 'checkpoint', 'validation', 'end'])
+def test_an_invalid_loss_that_arrives_late_is_told_with_its_iteration_and_images(monkeypatch, look):
+    monkeypatch.setattr(Transfer, 'is_there', lambda self: False)  # as on a GPU
+    hook, runner = InvalidLossHook(), FakeRunner(scaled=False)
+    batch = dict(data_samples=[SimpleNamespace(img_path=['a.png', 'b.png'])])
+    losses = {'loss': torch.tensor(torch.inf), 'decode.level2.loss_ce': torch.tensor([torch.inf]),
+              'decode.level3.loss_ce': torch.tensor(2., dtype=torch.float64)}
+    hook.after_train_iter(runner, 41, batch, losses)
+    runner.iter += 1
+    with pytest.raises(FloatingPointError,
+                       match=r'Iteration 42: loss=inf, decode\.level2\.loss_ce=inf, from the pairs a\.png and b\.png'):
+        look(hook, runner)
+    look(hook, runner)  # once
+
+
+def test_overflow_that_arrives_late_is_left_to_loss_scaling_for_a_while(monkeypatch):
+    monkeypatch.setattr(Transfer, 'is_there', lambda self: False)  # as on a GPU
+    hook, runner = InvalidLossHook(patience=3), FakeRunner(scaled=True)
+    invalid, valid = dict(loss=torch.tensor(torch.inf)), dict(loss=torch.tensor(1.))
+    for outputs in [invalid, invalid, invalid, valid, invalid, invalid, invalid, invalid]:
+        hook.after_train_iter(runner, 41, {}, outputs)
+        runner.iter += 1
+    with pytest.raises(FloatingPointError, match='Iteration 49'):
+        hook.after_train_iter(runner, 49, {}, valid)
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_the_log_is_mmengines_whenever_losses_arrive(late, monkeypatch):
+    if late:
+        monkeypatch.setattr(Transfer, 'is_there', lambda self: False)  # as on a GPU
+    hubs = {}
+    for kind in (RuntimeInfoHook, DelayedRuntimeInfoHook):
+        hook, hub = kind(), MessageHub(kind.__name__)
+        runner = SimpleNamespace(message_hub=hub, hooks=[LoggerHook(interval=5)], train_dataloader=range(100))
+        hubs[kind] = read = []
+        for iteration in range(13):
+            outputs = {'loss': torch.tensor(1.5 * iteration), 'acc_seg': torch.tensor([2. * iteration])}
+            hook.after_train_iter(runner, iteration, {}, outputs)
+            if iteration % 5 == 4:
+                read.append({name: list(scalars.data[0]) for name, scalars in hub.log_scalars.items()})
+            if iteration == 6:
+                hook.before_save_checkpoint(runner, {})
+                read.append(hub.get_scalar('train/loss').current())
+            if iteration == 7:
+                hook.before_val(runner)
+                read.append((hub.get_scalar('train/loss').current(), hub.get_info('loop_stage')))
+        seen = len(hub.get_scalar('train/loss').data[0])
+        assert seen == (12 if late and kind is DelayedRuntimeInfoHook else 13)
+        hook.after_train(runner)
+        read.append({name: list(scalars.data[0]) for name, scalars in hub.log_scalars.items()})
+    assert hubs[DelayedRuntimeInfoHook] == hubs[RuntimeInfoHook]
 
 
 def test_the_users_own_backend_is_used():

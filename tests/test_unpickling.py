@@ -14,7 +14,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 
 
 @pytest.fixture(params=["torch's own", 'for older torch'])

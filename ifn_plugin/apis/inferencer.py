@@ -21,7 +21,7 @@ from ifn_plugin.datasets import LoadBands, find_loaders
 from ifn_plugin.datasets.levircd import list_images
 from ifn_plugin.datasets.settings import dataset_settings
 from ifn_plugin.engine import accelerate
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
 from ifn_plugin.utils.configurations import resolve_config, type_name
 

@@ -4,6 +4,7 @@ from ifn_plugin.engine.acceleration import accelerate
 from ifn_plugin.engine.hooks import (
     AccelerationHook,
     ChangePanelHook,
+    DelayedRuntimeInfoHook,
     EvaluationHook,
     InvalidLossHook,
     LoadedWeightsHook,
@@ -15,7 +16,7 @@ from ifn_plugin.engine.optimizers import TrainableOptimWrapperConstructor
 from ifn_plugin.engine.samplers import ResumableBatchSampler
 
 __all__ = [
-    'AccelerationHook', 'ChangePanelHook', 'EvaluationHook', 'InvalidLossHook', 'LoadedWeightsHook',
-    'ProtocolsTestLoop', 'ResumableBatchSampler', 'ResumableTrainLoop', 'ResumedSettingsHook',
+    'AccelerationHook', 'ChangePanelHook', 'DelayedRuntimeInfoHook', 'EvaluationHook', 'InvalidLossHook',
+    'LoadedWeightsHook', 'ProtocolsTestLoop', 'ResumableBatchSampler', 'ResumableTrainLoop', 'ResumedSettingsHook',
     'TrainableOptimWrapperConstructor', 'WholeCheckpointHook', 'accelerate'
 ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ifn_plugin.engine.memory import keep_freed_memory, release_memory
 from ifn_plugin.engine.sliding_window import batched_slide_inference
-from ifn_plugin.models.convolution import is_dynamo_compiling
+from ifn_plugin.models.layers.compiling import is_dynamo_compiling
 from ifn_plugin.utils.settings import check_switches
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')

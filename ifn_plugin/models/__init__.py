@@ -1,9 +1,9 @@
 """The network: encoder of a pair, decoder with deep supervision, and what prepares a batch for them."""
 
-from ifn_plugin.models.attention import ChannelAttention, SpatialAttention
+from ifn_plugin.models.backbones import IFN, PairEncoder
 from ifn_plugin.models.data_preprocessor import PairDataPreprocessor
-from ifn_plugin.models.ifn import IFN, PairEncoder
-from ifn_plugin.models.ifn_head import IFNHead
+from ifn_plugin.models.decode_heads import IFNHead
+from ifn_plugin.models.layers import ChannelAttention, SpatialAttention
 from ifn_plugin.models.tta import ChangeTTAModel
 
 __all__ = [

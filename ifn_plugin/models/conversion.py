@@ -12,7 +12,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     pass
-from ifn_plugin.fileio.checkpoint import CheckpointError, get_state_dict
+from ifn_plugin.fileio import CheckpointError
+from ifn_plugin.fileio.checkpoint import get_state_dict
 from ifn_plugin.models.backbones.pretrained import list_misfits
 
 
@@ -30,7 +31,7 @@ def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch
     Raises:
         CheckpointError: If some are missing, of another shape, or unknown; the keys are named.
     """
-    from ifn_plugin.models.ifn_head import IFNHead
+    from ifn_plugin.models.decode_heads.ifn_head import IFNHead
 
     state = get_state_dict(checkpoint)
     project = recognize(state)
@@ -99,8 +100,8 @@ _PROJECTS = {
 @lru_cache
 def _detector_weights() -> dict[str, Tensor]:
     """Without values."""
-    from ifn_plugin.models.ifn import IFN
-    from ifn_plugin.models.ifn_head import IFNHead
+    from ifn_plugin.models.backbones.ifn import IFN
+    from ifn_plugin.models.decode_heads.ifn_head import IFNHead
 
     with torch.device('meta'):
         detector = torch.nn.ModuleDict(dict(backbone=IFN(init_cfg=None), decode_head=IFNHead()))

@@ -1,10 +1,14 @@
-"""mmseg's losses on one-channel logits."""
+"""mmseg's losses and accuracy on one-channel logits, without waiting for the device."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.losses import CrossEntropyLoss, DiceLoss, LovaszLoss
 from mmseg.models.losses.lovasz_loss import lovasz_hinge
+from mmseg.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
 
@@ -48,9 +52,33 @@ def _check_settings(name: str, loss: nn.Module) -> None:
                          f'against an unchanged one, not {len(weights)}: {weights}. Fix: {fix}.')
 
 
+def check_label(label: Tensor, ignore_index: int) -> None:
+    """Refuse labels of other values than 0, 1 and ``ignore_index``; negative ones count as ignored in mmseg.
+
+    On a CUDA GPU, nothing waits for the answer: there, a device-side assertion fails, as with a label out of range in
+    torch's own losses.
+
+    Raises:
+        RuntimeError: On other devices, with the values that there may be.
+    """
+    valid = ((label <= 1) | (label == ignore_index)).all()
+    message = f'Labels must be 0, 1 or, where ignored, {ignore_index}. Fix: load them with ifn_plugin.LoadChangeLabel.'
+    if label.device.type in ('cpu', 'cuda'):
+        torch._assert_async(valid, message)  # private, but the only check that a device makes by itself
+    elif not valid:
+        raise RuntimeError(message)
+
+
 def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-    """One of mmseg's losses, or one that is called likewise, between logits and label, both (N, 1, H, W)."""
+    """One of mmseg's losses, or one that is called likewise, between logits and label, both (N, 1, H, W).
+
+    mmseg's select pixels by a mask, for which the host waits for the device. What stands for them here has their
+    values; a label without a labelled pixel gives 0.
+    """
     ignored = label == ignore_index
+    masked = MASKED_LOSSES.get(type(loss))
+    if masked is not None:
+        return masked(loss, logit, label, ignored)
     if ignored.all():
         return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
     value: Tensor
@@ -64,3 +92,101 @@ def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index
     else:
         value = loss(logit, label.squeeze(1), ignore_index=ignore_index)
     return value
+
+
+def masked_cross_entropy(loss: CrossEntropyLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
+    """Binary cross-entropy, as mmseg's ``CrossEntropyLoss(use_sigmoid=True)``.
+
+    Args:
+        loss: Its settings.
+        logit: (N, 1, H, W).
+        label: (N, 1, H, W), of 0 and 1 where it is not ignored; negative values are ignored as well.
+        ignored: (N, 1, H, W).
+
+    Returns:
+        The loss, weighted: a scalar; with ``reduction='none'``, (N, 1, H, W).
+    """
+    ignored = ignored | (label < 0)
+    counted = (~ignored).float()
+    changed_weight = None if loss.class_weight is None else _scalar(loss.class_weight[0], logit)
+    values = F.binary_cross_entropy_with_logits(
+        logit, label.masked_fill(ignored, 0).float(), pos_weight=changed_weight, reduction='none')
+    number = counted.sum() if loss.reduction == 'mean' and loss.avg_non_ignore else None
+    value: Tensor = loss.loss_weight * weight_reduce_loss(values, counted, loss.reduction, number)
+    return value
+
+
+def masked_dice(loss: DiceLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
+    """Dice loss of the changed class, as mmseg's, in which an image without a labelled pixel does not count.
+
+    Args:
+        loss: Its settings.
+        logit: (N, 1, H, W).
+        label: (N, 1, H, W), of 0 and 1 where it is not ignored.
+        ignored: (N, 1, H, W).
+
+    Returns:
+        The loss, weighted, a scalar; ``reduction='none'`` gives the mean, which mmengine would take.
+    """
+    predicted = logit.sigmoid().masked_fill(ignored, 0).flatten(1)
+    changed = label.masked_fill(ignored, 0).flatten(1).float()
+    overlap = 2 * (predicted * changed).sum(1)
+    if loss.naive_dice:
+        dice = (overlap + loss.eps) / (predicted.sum(1) + changed.sum(1) + loss.eps)
+    else:
+        dice = overlap / ((predicted * predicted).sum(1) + loss.eps + (changed * changed).sum(1) + loss.eps)
+    labelled = (~ignored).flatten(1).any(1).to(dice)
+    total: Tensor = loss.loss_weight * ((1 - dice) * labelled).sum()
+    return total if loss.reduction == 'sum' else total / labelled.sum().clamp(min=1)
+
+
+def masked_lovasz(loss: LovaszLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
+    """Lovász hinge of Berman et al., CVPR 2018, as mmseg's ``LovaszLoss(loss_type='binary')``.
+
+    Args:
+        loss: Its settings.
+        logit: (N, 1, H, W).
+        label: (N, 1, H, W), of 0 and 1 where it is not ignored.
+        ignored: (N, 1, H, W).
+
+    Returns:
+        The loss, weighted: a scalar; with ``per_image=True, reduction='none'``, (N, ).
+    """
+    logit, changed, counted = (x.flatten(1) if loss.per_image else x.reshape(1, -1)
+                               for x in (logit, label.masked_fill(ignored, 0).float(), (~ignored).float()))
+    # ignored pixels come last, where they change neither intersection nor union
+    errors = (1 - logit * (2 * changed - 1)).masked_fill(counted == 0, -torch.inf)
+    errors, order = errors.sort(dim=1, descending=True)
+    changed, counted = changed.gather(1, order), counted.gather(1, order)
+    total = changed.sum(1, keepdim=True)
+    intersection = total - changed.cumsum(1)
+    union = (total + (counted - changed).cumsum(1)).clamp(min=1)
+    jaccard = 1 - intersection / union
+    values = (errors.relu() * jaccard.diff(dim=1, prepend=torch.zeros_like(total))).sum(1)
+    value: Tensor = loss.loss_weight * (weight_reduce_loss(values, None, loss.reduction) if loss.per_image
+                                        else values.squeeze(0))
+    return value
+
+
+def masked_accuracy(logit: Tensor, label: Tensor, threshold: float, ignore_index: int) -> Tensor:
+    """Percentage of the labelled pixels that are right at a threshold, as mmseg's ``accuracy``: a scalar.
+
+    Args:
+        logit: (N, 1, H, W).
+        label: (N, 1, H, W), of 0, 1 and ``ignore_index``.
+        threshold: Probability above which a pixel is changed.
+        ignore_index: The label of pixels that do not count.
+    """
+    counted = label != ignore_index
+    right = (logit > _scalar(threshold, logit).logit()) == (label == 1)
+    return 100 * (right & counted).sum() / counted.sum().clamp(min=1)
+
+
+def _scalar(value: float, like: Tensor) -> Tensor:
+    """A number on the device, without the copy from the host, which waits, of ``new_tensor``."""
+    return like.new_full((), value)
+
+
+# By type: what a user derives from them may compute anything
+MASKED_LOSSES: dict[type, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
+    CrossEntropyLoss: masked_cross_entropy, DiceLoss: masked_dice, LovaszLoss: masked_lovasz}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ifn_plugin.fileio import write_atomic
-from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file, write_atomic
+from ifn_plugin.fileio.checkpoint import get_state_dict
 from ifn_plugin.models.conversion import convert_state_dict, convert_to_opencd, recognize, split_unused
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ifn_plugin.apis.export import ChangeNetwork
-from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.datasets import BandDistortion, LoadBands, LoadChangeLabel, LoadPair, find_loaders
 from ifn_plugin.models import IFN, PairEncoder
 from ifn_plugin.models.backbones.pretrained import spread_channels

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from ifn_plugin.transfer import transfer
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -45,3 +48,31 @@ def test_trains_under_autocast(networks, dtype):
     sum(value for key, value in losses.items() if 'loss' in key).backward()
     assert all(p.grad.isfinite().all() for p in network['decode_head'].parameters())
     assert all(p.grad is None for p in network['backbone'].parameters())
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_a_training_step_does_not_wait(dtype):
+    losses = [dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True), dict(type='mmseg.DiceLoss'),
+              dict(type='mmseg.LovaszLoss', loss_type='binary', per_image=True)]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(ConfigDict(
+            type='mmseg.EncoderDecoder', backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+            decode_head=dict(type='ifn_plugin.IFNHead', loss_decode=losses))).cuda().train()
+    optimizer = torch.optim.AdamW(model.decode_head.parameters())
+    images, label = torch.randn(2, 6, 64, 64, device='cuda'), torch.randint(0, 2, (2, 1, 64, 64), device='cuda')
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=x)) for x in label]
+    for mode in ('default', 'error'):  # the first step chooses algorithms
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            with torch.autocast('cuda', torch.bfloat16, enabled=dtype == torch.bfloat16):
+                values = model.loss(images, samples)
+            model.parse_losses(values)[0].backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+def test_losses_arrive_as_they_are():
+    values = {'loss': torch.tensor(1.5, device='cuda'), 'acc_seg': torch.tensor([torch.nan], device='cuda')}
+    arriving = transfer(values)
+    assert not arriving.is_there() and arriving.get().isnan().tolist() == [False, True] and arriving.get()[0] == 1.5

@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from torch.nn import functional as F
 
 from ifn_plugin.models import IFN, IFNHead
-from ifn_plugin.models.ifn_head import DecoderLevel
+from ifn_plugin.models.decode_heads.ifn_head import DecoderLevel
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
 DICE = dict(type='mmseg.DiceLoss', use_sigmoid=True)

@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from ifn_plugin.models import IFN, IFNHead, PairEncoder
-from ifn_plugin.models.ifn_head import block_widths
+from ifn_plugin.models.decode_heads.ifn_head import block_widths
 
 RESNET = dict(type='mmseg.ResNetV1c', depth=18, norm_cfg=dict(type='BN'))
 SWIN = dict(type='mmseg.SwinTransformer', embed_dims=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=4)

@@ -25,9 +25,13 @@ from opencd.apis import OpenCDInferencer  # noqa: E402
 from opencd.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.datasets.packing import pack  # noqa: E402
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file  # noqa: E402
+from ifn_plugin.fileio import load_checkpoint_file  # noqa: E402
 from ifn_plugin.inference import ChangeDetector  # noqa: E402
-from ifn_plugin.models import IFN, IFNHead, PairEncoder  # noqa: E402
+from ifn_plugin.models import (
+    IFN,
+    IFNHead,
+    PairEncoder,
+)
 from ifn_plugin.models.conversion import convert_state_dict  # noqa: E402
 from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.train import parse_args  # noqa: E402

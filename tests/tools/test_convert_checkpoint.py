@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models import IFN
 from ifn_plugin.tools.convert_checkpoint import main
 

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.fileio.checkpoint import load_checkpoint_file
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import test, train
 from ifn_plugin.tools._common import add_acceleration, load_config

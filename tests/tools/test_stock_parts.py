@@ -11,7 +11,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.datasets import LoadPair
 from ifn_plugin.tools import test
 

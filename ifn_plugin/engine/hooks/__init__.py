@@ -7,8 +7,9 @@ from ifn_plugin.engine.hooks.evaluation_hook import EvaluationHook
 from ifn_plugin.engine.hooks.invalid_loss_hook import InvalidLossHook
 from ifn_plugin.engine.hooks.loaded_weights_hook import LoadedWeightsHook
 from ifn_plugin.engine.hooks.resumed_settings_hook import ResumedSettingsHook
+from ifn_plugin.engine.hooks.runtime_info_hook import DelayedRuntimeInfoHook
 
 __all__ = [
-    'AccelerationHook', 'ChangePanelHook', 'EvaluationHook', 'InvalidLossHook', 'LoadedWeightsHook',
-    'ResumedSettingsHook', 'WholeCheckpointHook'
+    'AccelerationHook', 'ChangePanelHook', 'DelayedRuntimeInfoHook', 'EvaluationHook', 'InvalidLossHook',
+    'LoadedWeightsHook', 'ResumedSettingsHook', 'WholeCheckpointHook'
 ]

@@ -1,1 +1,6 @@
 """Encoders of pairs."""
+
+from ifn_plugin.models.backbones.ifn import IFN
+from ifn_plugin.models.backbones.pair_encoder import PairEncoder
+
+__all__ = ['IFN', 'PairEncoder']

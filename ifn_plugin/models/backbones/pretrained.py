@@ -8,8 +8,9 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ifn_plugin.models.ifn import IFN
-from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+    from ifn_plugin.models.backbones.ifn import IFN
+from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.fileio.checkpoint import get_state_dict
 
 
 def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, map_location: str = 'cpu') -> None:
@@ -75,3 +76,17 @@ def list_misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pref
                for key, value in wanted.items() if key in found and found[key].shape != value.shape]
     faults += [f'{prefix}{key} is unknown' for key in found if key not in wanted]
     return '; '.join(faults[:8]) + (f' and {len(faults) - 8} more' if len(faults) > 8 else '')
+
+
+def spread_when_loaded(encoder: nn.Module, in_channels: int) -> None:
+    """Let the first convolution of an encoder for other bands load the weights of one for red, green and blue."""
+    first = next((layer for layer in encoder.modules()
+                  if isinstance(layer, nn.Conv2d) and layer.in_channels == in_channels), None)
+    if first is not None and in_channels != 3:
+        first._register_load_state_dict_pre_hook(partial(_spread, in_channels))
+
+
+def _spread(in_channels: int, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    key = f'{prefix}weight'
+    if key in state_dict:
+        state_dict[key] = spread_channels(state_dict[key], in_channels)

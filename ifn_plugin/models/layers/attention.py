@@ -5,16 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-
-def _largest(x: Tensor, first: int, last: int) -> Tensor:
-    """The largest value over the dimensions from ``first`` to ``last``, which stay with size 1."""
-    dims = tuple(range(first, last + 1))
-    if not torch.is_grad_enabled():
-        return x.amax(dims, keepdim=True)
-    # amax's gradient looks for the places that equal the largest value. Compiled under bfloat16 autocast, they are
-    # computed anew without rounding, none equals it, and the gradient is 0/0. max remembers the place.
-    largest = x.flatten(first, last).max(first).values
-    return largest.reshape(*x.shape[:first], *(1 for _ in dims), *x.shape[last + 1:])
+from ifn_plugin.models.layers.pooling import largest
 
 
 class ChannelAttention(nn.Module):
@@ -37,7 +28,7 @@ class ChannelAttention(nn.Module):
     def scale(self, parts: Sequence[Tensor]) -> Tensor:
         """Weights of the channels of maps that lie side by side: (N, C_i, H, W) with ΣC_i = C → (N, C, 1, 1)."""
         mean = torch.cat([part.mean((2, 3), keepdim=True) for part in parts], dim=1)
-        maximum = torch.cat([_largest(part, 2, 3) for part in parts], dim=1)
+        maximum = torch.cat([largest(part, 2, 3) for part in parts], dim=1)
         return (self._bottleneck(mean) + self._bottleneck(maximum)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,6 +49,6 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
-        pooled = torch.cat((x.mean(1, keepdim=True), _largest(x, 1, 1)), dim=1)
+        pooled = torch.cat((x.mean(1, keepdim=True), largest(x, 1, 1)), dim=1)
         scale: Tensor = self.conv(pooled)
         return x * scale.sigmoid()

@@ -1,28 +1,31 @@
 """IFN's decoder with deep supervision (the paper's DDN: difference discrimination network)."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.losses import accuracy
 from mmseg.models.utils import resize
 from mmseg.utils import SampleList
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from ifn_plugin.models.attention import ChannelAttention, SpatialAttention
-from ifn_plugin.models.convolution import Convolution, convolve
-from ifn_plugin.models.losses import check_loss, one_channel_loss
-from ifn_plugin.models.pyramid import check_pyramid
+from ifn_plugin.models.decode_heads.pyramid import check_pyramid
+from ifn_plugin.models.layers import (
+    ChannelAttention,
+    Convolution,
+    SpatialAttention,
+    Upsampling,
+    decode_and_recompute,
+    decode_without_autograd,
+    fit,
+)
+from ifn_plugin.models.layers.compiling import is_compiling
+from ifn_plugin.models.losses import MASKED_LOSSES, check_label, check_loss, masked_accuracy, one_channel_loss
 from ifn_plugin.registry import MODELS
 from ifn_plugin.utils.settings import check_switches
 
-# torch.compiler has it since 2.3
-_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._dynamo.is_compiling
 # The paper's, beyond which richer encoders would buy a decoder that outweighs them
 WIDEST = 512
 
@@ -42,22 +45,6 @@ def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
             (finest, finest // 2, finest // 4)]
 
 
-def _upsample(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """``layer(x)`` of a transposed 2×2 convolution of stride 2: (N, C, h, w) → (N, C, 2h, 2w).
-
-    Compiled, it is a 1×1 convolution to the 2×2 pixels' channels: what follows then reads its result directly, and the
-    backward pass is a 1×1 convolution's, which takes less time.
-    """
-    if not _is_compiling():
-        upsampled: Tensor = layer(x)
-        return upsampled
-    assert layer.bias is not None
-    kernel = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)[..., None, None]
-    pixels = F.conv2d(x, kernel, layer.bias.repeat(4)).unflatten(1, (2, 2, -1))  # (N, 2, 2, C, h, w)
-    height, width = x.shape[2:]
-    return pixels.permute(0, 4, 1, 5, 2, 3).reshape(-1, 2 * height, 2 * width, x.shape[1]).movedim(3, 1)
-
-
 class Block(nn.Sequential):
     """Convolution, activation, normalization: in this order, unlike the usual one.
 
@@ -71,42 +58,6 @@ class Block(nn.Sequential):
         super().__init__(Convolution(in_channels, out_channels), nn.PReLU(), nn.BatchNorm2d(out_channels))
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
-
-
-def _upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel: Tensor) -> Tensor:
-    """``F.conv2d(upsample(coarse), kernel, padding=1)`` with less than half of the multiplications.
-
-    A 3×3 convolution after a transposed 2×2 convolution of stride 2 is a transposed 4×4 convolution of stride 2.
-
-    Args:
-        coarse: (N, C, h, w), with h and w of at least 2.
-        upsample: From C to C channels, with bias.
-        kernel: (O, C, 3, 3).
-
-    Returns:
-        (N, O, 2h, 2w).
-    """
-    assert upsample.bias is not None
-    merged = F.conv_transpose2d(upsample.weight, kernel.flip(2, 3).transpose(0, 1))
-    # Beyond the border is nothing, not even the bias. What it gives to the nine pixels of a 3×3 map are its shares in
-    # the corners, edges and middle of any.
-    shares = F.conv2d(upsample.bias[:, None, None].expand(-1, 3, 3)[None], kernel, padding=1)
-    rows, columns = (_third(2 * side, coarse.device) for side in coarse.shape[2:])
-    x = F.conv_transpose2d(coarse, merged, stride=2, padding=1)
-    x += shares[..., rows[:, None], columns]
-    return x
-
-
-def _fit(x: Tensor, height: int, width: int) -> Tensor:
-    """Crop at the lower and right border, or repeat what is there: encoders round odd sizes up or down."""
-    missing = (0, max(width - x.shape[3], 0), 0, max(height - x.shape[2], 0))
-    return (F.pad(x, missing, mode='replicate') if any(missing) else x)[..., :height, :width]
-
-
-def _third(size: int, device: torch.device) -> Tensor:
-    """0 for the first place, 2 for the last, 1 for those between: (size, )."""
-    place = torch.arange(size, device=device)
-    return (place > 0).long() + (place == size - 1).long()
 
 
 class DecoderLevel(nn.Module):
@@ -123,7 +74,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         channels = [coarse_channels + pair_channels, *widths]
         if coarse_channels:
-            self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
+            self.upsample = Upsampling(coarse_channels)
             self.channel_attention = ChannelAttention(channels[0])
         self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()
@@ -140,67 +91,19 @@ class DecoderLevel(nn.Module):
         Returns:
             Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
         """
-        first, *others = self.blocks
-        x = first(pair) if coarse is None else self._fuse(pair, coarse)
-        for block in others:
+        if coarse is not None and not torch.is_grad_enabled():
+            return decode_without_autograd(self, pair, coarse)
+        x = pair
+        if coarse is not None:
+            x = fit(self.upsample(coarse), *pair.shape[2:])
+            scale = self.channel_attention.scale((x, pair))
+            # scaled in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
+            x = torch.cat((x, pair), dim=1) * scale
+        for block in self.blocks:
             x = block(x)
-        x = self.norm(self.spatial_attention(x))
+        x = self.spatial_attention(x)
+        x = self.norm(x)
         return x, self.logit(x)
-
-    def _fuse(self, pair: Tensor, coarse: Tensor) -> Tensor:
-        """The first block of both, concatenated and weighted by the channel attention, at less cost."""
-        height, width = pair.shape[2:]
-        upsampled = _fit(_upsample(coarse, self.upsample), height, width)
-        scale = self.channel_attention.scale((upsampled, pair))
-        block = self.blocks[0]
-        assert isinstance(block, Block)
-        convolution, *others = block
-        assert isinstance(convolution, Convolution)
-        if torch.is_grad_enabled():
-            # in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
-            x = convolution(torch.cat((upsampled, pair), dim=1) * scale)
-        elif scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
-            # One large image: scaling the kernels, and adding up what the parts give, spares two copies of the maps
-            kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
-            if (height, width) == (2 * coarse.shape[2], 2 * coarse.shape[3]):
-                del upsampled  # not to be held any longer
-                x = _upsample_and_convolve(coarse, self.upsample, kernels[0])
-            else:
-                x = convolve(upsampled, kernels[0])
-                del upsampled
-            x += convolve(pair, kernels[1], convolution.bias)
-        else:
-            x = torch.cat((upsampled, pair), dim=1).mul_(scale)
-            del upsampled
-            x = convolution(x)
-        for layer in others:
-            x = layer(x)
-        return x
-
-
-class _WithoutStatistics:
-    """Let normalizations use a batch's statistics without adding them to the running ones, as often as entered."""
-
-    def __init__(self, module: nn.Module) -> None:
-        # mmcv's SyncBatchNorm, too
-        self.norms: list[Any] = [layer for layer in module.modules()
-                                 if layer.training and getattr(layer, 'running_mean', None) is not None]
-
-    def __enter__(self) -> None:
-        self.momenta = [norm.momentum for norm in self.norms]
-        for norm in self.norms:
-            norm.momentum = 0.
-
-    def __exit__(self, *_: object) -> None:
-        for norm, momentum in zip(self.norms, self.momenta):
-            norm.momentum = momentum
-            if getattr(norm, 'num_batches_tracked', None) is not None:
-                norm.num_batches_tracked -= 1
-
-
-def _forward_and_recomputation(level: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    # a batch must count once only, though its maps are computed twice
-    return nullcontext(), _WithoutStatistics(level)
 
 
 @MODELS.register_module()
@@ -304,13 +207,11 @@ class IFNHead(BaseDecodeHead):
                              "backbone's out_indices to several stages, or in_channels to the maps that there are.")
         maps = self._transform_inputs(inputs)
         check_pyramid('IFNHead', maps, self.in_channels, self.in_index)
+        recompute = self.with_cp and self.training and not is_compiling()
         features, logits = None, []
         for level, pair in zip(self.levels, reversed(maps)):
-            if self.with_cp and self.training and not _is_compiling():
-                contexts = partial(_forward_and_recomputation, level)
-                features, logit = checkpoint(level, pair, features, use_reentrant=False, context_fn=contexts)
-            else:
-                features, logit = level(pair, features)
+            decode = partial(decode_and_recompute, level) if recompute else level
+            features, logit = decode(pair, features)
             logits.append(logit)
         return tuple(logits)
 
@@ -331,6 +232,8 @@ class IFNHead(BaseDecodeHead):
             weighted; ``acc_seg``, the percentage of labelled pixels that the last level gets right at ``threshold``.
         """
         whole = self._stack_batch_gt(batch_data_samples)
+        if any(type(loss) in MASKED_LOSSES for loss in self.losses):
+            check_label(whole, self.ignore_index)
         losses: dict[str, Tensor] = {}
         for number, (logit, level_weight) in enumerate(zip(seg_logits, self.loss_weights), 1):
             label = whole
@@ -346,11 +249,5 @@ class IFNHead(BaseDecodeHead):
                 name = f'level{number}.{loss.loss_name}'
                 value = level_weight * one_channel_loss(loss, logit, label, self.ignore_index)
                 losses[name] = losses[name] + value if name in losses else value
-        losses['acc_seg'] = self._accuracy(logit, label)
+        losses['acc_seg'] = masked_accuracy(logit, label, self.threshold, self.ignore_index)
         return losses
-
-    def _accuracy(self, logit: Tensor, label: Tensor) -> Tensor:
-        at_threshold = torch.full_like(logit, self.threshold).logit()
-        value: Tensor = accuracy(
-            torch.cat((at_threshold, logit), dim=1), label.squeeze(1), ignore_index=self.ignore_index)
-        return value

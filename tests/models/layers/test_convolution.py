@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ifn_plugin.models import convolution
-from ifn_plugin.models.convolution import Convolution, convolve, winograd
+from ifn_plugin.models.layers import convolution
+from ifn_plugin.models.layers.convolution import Convolution, convolve, winograd
 
 
 def made(n, channels, out_channels, height, width, dtype):

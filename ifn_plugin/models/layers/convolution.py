@@ -1,11 +1,10 @@
-"""3×3 convolutions with half of the multiplications, where that takes less time."""
+"""3×3 convolutions, and Winograd's way to half of their multiplications."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# torch.compiler has it since 2.3. Unlike its is_compiling, not while exporting.
-is_dynamo_compiling = getattr(torch.compiler, 'is_dynamo_compiling', None) or torch._dynamo.is_compiling
+from ifn_plugin.models.layers.compiling import is_dynamo_compiling
 
 # Below the least, moving maps and preparing kernels takes what the multiplications would have taken; and the largest
 # maps, which decide how much memory is needed, have the fewest channels
