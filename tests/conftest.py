@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.utils.configurations import find_config
 
 REPOSITORY = Path(__file__).parents[1]
 if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -122,7 +123,7 @@ def checkpoint(tmp_path_factory):
     """Random weights of IFN that call half of a noisy image changed at the threshold of the 40k configurations."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
-        config = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+        config = find_config('ifn_mmseg_256x256_40k_levircd.py')
         model = MODELS.build(Config.fromfile(config).model).eval()
     layer = model.decode_head.levels[-1].logit
     with torch.no_grad():

@@ -2,7 +2,6 @@ import copy
 import logging
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +11,12 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
-from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.engine import AccelerationHook, accelerate, acceleration
 from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
 
 

@@ -111,12 +111,12 @@ def test_large_images_are_validated_on_a_few_only(tmp_path):
 
 
 def test_find_config_looks_into_the_checkout_and_the_package(tmp_path, monkeypatch):
-    assert configurations.find_config('ifn_mmseg_demo.py').parent.name == 'ifn_mmseg'
+    assert configurations.find_config('ifn_demo.py').parent.name == 'ifn'
     package = tmp_path / 'site-packages' / 'ifn_plugin'
     monkeypatch.setattr(configurations, '__file__', str(package / 'configurations.py'))
-    with pytest.raises(FileNotFoundError, match=r'ifn_mmseg_demo\.py'):
-        configurations.find_config('ifn_mmseg_demo.py')
-    for folder in (package.parent / 'configs' / 'ifn_mmseg', package / '.mim' / 'configs' / 'ifn_mmseg'):
+    with pytest.raises(FileNotFoundError, match=r'ifn_demo\.py'):
+        configurations.find_config('ifn_demo.py')
+    for folder in (package.parent / 'configs' / 'ifn', package / '.mim' / 'configs' / 'ifn'):
         folder.mkdir(parents=True)
-        (folder / 'ifn_mmseg_demo.py').touch()
-        assert configurations.find_config('ifn_mmseg_demo.py') == folder / 'ifn_mmseg_demo.py'
+        (folder / 'ifn_demo.py').touch()
+        assert configurations.find_config('ifn_demo.py') == folder / 'ifn_demo.py'

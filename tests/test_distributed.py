@@ -4,7 +4,6 @@ import re
 import socket
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -12,8 +11,9 @@ import torch
 
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.models import IFN
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 GRADIENTS = """
 import sys
 from types import SimpleNamespace

@@ -54,7 +54,7 @@ from ifn_plugin.tools import demo, test, train
 pytestmark = pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
 CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
 # What the documents write for a configuration, if it is another in one of them
-CONFIGS = {'bands.md': 'ifn_mmseg_256x256_40k_4bands.py'}
+CONFIGS = {'bands.md': 'ifn_256x256_40k_4bands.py'}
 # Commands that are not run, as regular expressions, and why
 NOT_RUN = {
     r'make \w+': 'CI runs check and test; tests/test_demo.py runs what demo runs; environments takes long, by hand',
@@ -179,10 +179,9 @@ class Workspace:
         if word == 'CONFIG':
             return self.config
         name = Path(word).name
-        if re.fullmatch(r'ifn_(?!mmseg_)[\w-]+\.py', name):
-            # the same for mmsegmentation; those of open-cd are not there without it
+        if name == 'ifn_256x256_40k_levircd.py':  # needs open-cd
             assert '/' not in word or word.startswith('OPEN-CD/') or (REPOSITORY / word).is_file(), word
-            return name.replace('ifn_', 'ifn_mmseg_', 1)
+            return CONFIG
         # links lead to it, so it has to be absolute
         return re.sub(r'^PATH\b', str(self.folder / 'PATH'), REPLACED.get(word, word))
 
@@ -366,7 +365,7 @@ def give_data(space):
     if space.config == CONFIG:
         space.give('data/LEVIR-CD')
     else:
-        cfg = Config.fromfile(REPOSITORY / 'configs' / 'ifn_mmseg' / space.config)
+        cfg = Config.fromfile(REPOSITORY / 'configs' / 'ifn' / space.config)
         lay_out(cfg, space.levir_like, space.folder / cfg.train_dataloader.dataset.data_root)
 
 
@@ -506,15 +505,16 @@ def write_own(block, folder):
         (folder / 'configs' / configs.name).symlink_to(configs)
     text = block.text
     if '_base_' not in names_of(block):
-        text = f"_base_ = '../ifn_mmseg/{CONFIG}'\n{text}"
+        text = f"_base_ = '../ifn/{CONFIG}'\n{text}"
     elif "'../common/" in text:
         return None
     path = folder / 'configs' / 'own' / 'own.py'
     path.parent.mkdir()
     path.write_text(text, encoding='utf-8')
-    if "'../ifn/ifn_" in text:
+    flagship = "'../ifn/ifn_256x256_40k_levircd.py'"
+    if flagship in text:
         Config.fromfile(path, import_custom_modules=False)
-        path.write_text(text.replace("_base_ = '../ifn/ifn_", "_base_ = '../ifn_mmseg/ifn_mmseg_"), encoding='utf-8')
+        path.write_text(text.replace(flagship, f"'../ifn/{CONFIG}'"), encoding='utf-8')
     return path
 
 

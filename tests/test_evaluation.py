@@ -30,8 +30,9 @@ from sklearn.metrics import (
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 NAMES = ('Precision', 'Recall', 'F1', 'IoU', 'OA', 'Kappa')
 
 

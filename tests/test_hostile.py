@@ -1,7 +1,6 @@
 """Checkpoints that run code are refused, however they are wrapped and whoever loads them; no test here runs any."""
 
 import re
-from pathlib import Path
 
 import hostile
 import numpy as np
@@ -16,9 +15,10 @@ from ifn_plugin.models.backbones.pretrained import load_encoder_weights
 from ifn_plugin.tools._common import load_config
 from ifn_plugin.tools.convert_checkpoint import main as convert
 from ifn_plugin.tools.train import parse_args
+from ifn_plugin.utils.configurations import find_config
 
 LOADERS = ["torch's own", 'for older torch']
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Change maps by the detector in Python."""
 
 import re
-from pathlib import Path
 
 import cv2
 import hostile
@@ -11,11 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.datasets import ConcatDates, LoadPair
+from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.models.conversion import convert_to_opencd
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.fixture(scope='module')

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.models import ChannelAttention
 from ifn_plugin.tools._common import resolve_config
 

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.utils.configurations import find_config
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 ITERATIONS = int(os.environ.get('IFN_PLUGIN_LONG_RUN', '0'))
 
 

@@ -1,7 +1,6 @@
 """Rasters of any size: windows and their blending, what is written, and what is refused."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.predict import main
+from ifn_plugin.utils.configurations import find_config
 
 rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
 pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
@@ -22,7 +22,7 @@ from rasterio.transform import from_origin  # noqa: E402
 from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster, write_polygons  # noqa: E402
 from ifn_plugin.apis.rasters.blending import _Axis  # noqa: E402
 
-CONFIG = Path(__file__).parents[1] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
 POINTS = [GroundControlPoint(row, col, 10 + col / 1000, 50 - row / 1000) for row, col in ((0, 0), (0, 99), (99, 0))]
 

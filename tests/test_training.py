@@ -21,9 +21,10 @@ from mmengine.optim import OptimWrapper
 from ifn_plugin.engine import DelayedRuntimeInfoHook, InvalidLossHook, WholeCheckpointHook
 from ifn_plugin.engine.transfer import Transfer
 from ifn_plugin.fileio import WholeFileBackend, load_checkpoint_file, unfinished_path
+from ifn_plugin.utils.configurations import find_config
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIG = REPOSITORY / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 ITERATIONS = 6
 
 

@@ -1,3 +1,4 @@
+default_scope = 'mmseg'
 custom_imports = dict(imports=['ifn_plugin'])
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -25,5 +26,6 @@ default_hooks = dict(
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
+tta_model = dict(type='ifn_plugin.ChangeTTAModel')
 load_from = None
 resume = False

@@ -1,12 +1,5 @@
-# The samples of ifn_256x256_40k_levircd.py, read from a packed data set and warped crop by crop:
-# python -m ifn_plugin.tools.pack_dataset data/LEVIR-CD data/LEVIR-CD-packed
-_base_ = ['ifn_256x256_40k_levircd.py', '../_base_/datasets/packed.py']
-data_root = _base_.packed.data_root
-train_pipeline = [
-    *_base_.augmentation,
-    dict(type='ifn_plugin.PairPhotoMetricDistortion', **_base_.photometry),
-    dict(type='MultiImgPackSegInputs'),
+# The recipe of ifn_256x256_40k_levircd.py on a packed data set, several times as fast to load
+_base_ = [
+    '../_base_/models/ifn.py', '../_base_/datasets/levircd_packed.py', '../_base_/schedules/schedule_40k.py',
+    '../_base_/default_runtime.py'
 ]
-train_dataloader = dict(dataset=dict(**_base_.packed, pipeline=train_pipeline))
-val_dataloader = dict(dataset=_base_.packed)
-test_dataloader = dict(dataset=_base_.packed)

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 default_scope = 'opencd'
-model = dict(type='DIEncoderDecoder')
+model = dict(type='opencd.DIEncoderDecoder')
 
 train_pipeline = [
     dict(type='ifn_plugin.LoadPair'),
@@ -26,7 +26,6 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 # --tta: flips
-tta_model = dict(type='ifn_plugin.ChangeTTAModel')
 tta_pipeline = [
     dict(type='ifn_plugin.LoadPair'),
     dict(

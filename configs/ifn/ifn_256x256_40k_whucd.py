@@ -1,5 +1,5 @@
-# IFN on WHU-CD in open-cd: 256×256 crops, 40,000 iterations
-_base_ = ['ifn_256x256_40k_levircd.py', '../_base_/datasets/whucd.py']
-train_dataloader = dict(dataset=_base_.folders.train)
-val_dataloader = dict(dataset=_base_.folders.val)
-test_dataloader = dict(dataset=_base_.folders.test)
+# IFN on WHU-CD: 256×256 crops, 40,000 iterations
+_base_ = [
+    '../_base_/models/ifn.py', '../_base_/datasets/whucd.py', '../_base_/schedules/schedule_40k.py',
+    '../_base_/default_runtime.py'
+]

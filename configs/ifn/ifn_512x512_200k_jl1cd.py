@@ -1,10 +1,5 @@
-# IFN on JL1-CD in open-cd: 512×512 crops, 200,000 iterations
-_base_ = ['ifn_256x256_40k_levircd.py', '../_base_/datasets/jl1cd.py']
-train_pipeline = _base_.train_pipeline
-train_pipeline[3].crop_size = (512, 512)
-train_dataloader = dict(dataset=dict(**_base_.folders.train, pipeline=train_pipeline))
-val_dataloader = dict(dataset=_base_.folders.val)
-test_dataloader = dict(dataset=_base_.folders.test)
-param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 200000
-train_cfg = dict(max_iters=200000)
+# IFN on JL1-CD: 512×512 crops, 200,000 iterations
+_base_ = [
+    '../_base_/models/ifn.py', '../_base_/datasets/jl1cd.py', '../_base_/schedules/schedule_200k.py',
+    '../_base_/default_runtime.py'
+]

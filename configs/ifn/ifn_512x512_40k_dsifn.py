@@ -1,7 +1,5 @@
-# IFN on DSIFN-CD in open-cd: 512×512 crops, 40,000 iterations
-_base_ = ['ifn_256x256_40k_levircd.py', '../_base_/datasets/dsifn.py']
-train_pipeline = _base_.train_pipeline
-train_pipeline[3].crop_size = (512, 512)
-train_dataloader = dict(dataset=dict(**_base_.folders.train, pipeline=train_pipeline))
-val_dataloader = dict(dataset=_base_.folders.val)
-test_dataloader = dict(dataset=_base_.folders.test)
+# IFN on DSIFN-CD: 512×512 crops, 40,000 iterations
+_base_ = [
+    '../_base_/models/ifn.py', '../_base_/datasets/dsifn.py', '../_base_/schedules/schedule_40k.py',
+    '../_base_/default_runtime.py'
+]

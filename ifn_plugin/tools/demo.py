@@ -80,7 +80,7 @@ def _check_splits(folder: Path) -> None:
 
 
 def _settings(data: Path, args: argparse.Namespace) -> Config:
-    cfg = Config.fromfile(find_config('ifn_mmseg_demo.py'))
+    cfg = Config.fromfile(find_config('ifn_demo.py'))
     cfg.work_dir = cfg.visualizer.save_dir = str(args.work_dir)
     cfg.randomness.seed = args.seed
     for split in COUNTS:
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     runner = Runner.from_cfg(_settings(data, args))
     runner.register_hook(_Progress())
     print('Training IFN from random weights, encoder included, so that no download is needed. For results that count, '
-          "start from ImageNet's weights and train longer: configs/ifn_mmseg/ifn_mmseg_256x256_40k_levircd.py")
+          "start from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
     runner.train()
     panels = args.work_dir / 'vis_data' / 'panels'
     shutil.rmtree(panels, ignore_errors=True)  # an earlier run's on other data

@@ -1,12 +1,12 @@
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from ifn_plugin.analysis.benchmark import ONNX, Case, Entry, Subject, read_result, report, run_benchmark, write_result
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.fixture(scope='module')

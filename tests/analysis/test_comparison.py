@@ -18,8 +18,8 @@ from ifn_plugin.analysis.comparison.tables import draw, score_tables
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
-IFN = CONFIGS / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
-UNET = CONFIGS / 'unet' / 'unet_mmseg_256x256_40k_levircd.py'
+IFN = CONFIGS / 'ifn' / 'ifn_mmseg_256x256_40k_levircd.py'
+UNET = CONFIGS / 'unet' / 'unet_256x256_40k_levircd.py'
 
 
 @pytest.fixture(scope='module')

@@ -12,8 +12,9 @@ import pytest
 from ifn_plugin.analysis.benchmark import cost_tables
 from ifn_plugin.analysis.report import name_folders, read_run, write_report
 from ifn_plugin.models import IFN
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd-protocols.py'
+CONFIG = find_config('ifn_256x256_40k_levircd-whole-and-tiles.py')
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from ifn_plugin.apis.predict import are_rasters, name_results
 from ifn_plugin.tools import predict
+from ifn_plugin.utils.configurations import find_config
 
 rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
 pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
@@ -23,7 +23,7 @@ from rasterio.transform import from_origin  # noqa: E402
 from ifn_plugin.apis.rasters import RasterPair, open_raster, pair  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
 FORMATS = {
     'a.dat': dict(driver='ENVI'),

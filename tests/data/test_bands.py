@@ -8,8 +8,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ifn_plugin.apis.export import ChangeNetwork
-from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.datasets import BandDistortion, LoadBands, LoadChangeLabel, LoadPair, find_loaders
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFN, PairEncoder
 from ifn_plugin.models.backbones.pretrained import spread_channels
 from ifn_plugin.tools.check_dataset import main as check_dataset
@@ -253,8 +253,8 @@ def four_bands(tmp_path, levir_like):
     """A detector of four bands in a configuration file, its checkpoint, and a data set for it."""
     import layouts
 
-    name = 'ifn_mmseg_256x256_40k_4bands.py'
-    cfg = Config.fromfile(layouts.Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / name)
+    name = 'ifn_256x256_40k_4bands.py'
+    cfg = Config.fromfile(layouts.Path(__file__).parents[2] / 'configs' / 'ifn' / name)
     layouts.lay_out(cfg, levir_like, tmp_path / 'data')
     cfg.dump(tmp_path / name)
     torch.manual_seed(0)

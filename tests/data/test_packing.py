@@ -20,7 +20,7 @@ from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.datasets.packing import _write, check, pack, read_sums
 from ifn_plugin.registry import DATASETS
 
-CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg'
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn'
 
 
 def samples(root):
@@ -282,7 +282,7 @@ def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
     pack(levir_like, tmp_path / 'packed')
     drawn = []
     for name, root in (('ifn_mmseg_256x256_40k_levircd', levir_like),
-                       ('ifn_mmseg_256x256_40k_levircd-packed', tmp_path / 'packed')):
+                       ('ifn_256x256_40k_levircd-packed', tmp_path / 'packed')):
         cfg = Config.fromfile(CONFIGS / f'{name}.py').train_dataloader.dataset
         cfg.data_root = str(root)
         for transform in [inner for outer in cfg.pipeline for inner in (outer, *outer.get('transforms', []))]:

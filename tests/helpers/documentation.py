@@ -149,7 +149,7 @@ def links(path: Path) -> Iterator[tuple[int, str]]:
 def configurations(path: Path) -> set[str]:
     """The configurations that a document names, as files in ``configs``, by name alone or with the folder.
 
-    In tables, names lack ``ifn_`` or ``ifn_mmseg_`` and ``.py``, since they stand for both stacks; and ``resnet50_…``
+    In tables, names lack ``ifn_`` and ``.py``; and ``r50_…``
     ends as its predecessor does.
     """
     text = path.read_text(encoding='utf-8')
@@ -167,6 +167,6 @@ def configurations(path: Path) -> set[str]:
             if name.endswith('_…') and last:
                 name = name[:-1] + last.partition('_')[2]
             if re.fullmatch(r'([\w-]+_)?\d+x\d+_\d+k_[\w-]+', name):
-                names |= {f'configs/ifn/ifn_{name}.py', f'configs/ifn_mmseg/ifn_mmseg_{name}.py'}
+                names.add(f'configs/ifn/ifn_{name}.py')
                 last = name
     return names

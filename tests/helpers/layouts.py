@@ -1,5 +1,6 @@
 """Drawn data sets in the layout that a configuration describes, and a short run on them."""
 
+import runpy
 import shutil
 import warnings
 from pathlib import Path
@@ -11,8 +12,18 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ifn_plugin.datasets import LoadBands, find_loaders
+from ifn_plugin.utils.configurations import find_config
 
 SPLITS = ('train', 'val', 'test')
+
+
+CONFIGS = find_config('ifn_demo.py').parents[1]
+
+
+def list_configs(opencd=False):
+    """The plugin's configurations, with those that need open-cd or without."""
+    return sorted(path for path in CONFIGS.glob('[!_c]*/*.py')  # none of those for comparisons, which have no model
+                  if opencd or ("'opencd'" not in path.read_text() and '-inferencer' not in path.name))
 
 
 def lay_out(cfg, drawn, root):
@@ -20,7 +31,7 @@ def lay_out(cfg, drawn, root):
     loader = find_loaders(cfg)[0]
     for split in SPLITS:
         settings = cfg[f'{split}_dataloader'].dataset
-        settings.data_root = str(root)
+        settings.data_root, settings.indices = str(root), None
         kinds = zip(('A', 'B', 'label'), ('img_path_from', 'img_path_to', 'seg_map_path'),
                     ('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'))
         names = []
@@ -55,8 +66,8 @@ def write_bands(path, image, number):
             dataset.write(np.stack([image[..., band % 3] * np.uint16(12) for band in range(number)]))
 
 
-def run(path, drawn, folder):
-    """Train for two iterations and test.
+def run(path, drawn, folder, script):
+    """Train for two iterations by an OpenMMLab project's own script, and test.
 
     Returns:
         The configuration, and the metrics of the test.
@@ -69,10 +80,13 @@ def run(path, drawn, folder):
     encoder.init_cfg = None
     cfg.work_dir, cfg.log_level, cfg.randomness = str(folder / 'run'), 'ERROR', dict(seed=0)
     cfg.train_cfg.update(max_iters=2, val_interval=2)
-    cfg.default_hooks.checkpoint.save_last = False  # the best is enough
+    cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1)
     cfg.train_dataloader.batch_size = 2
     for split in SPLITS:
         cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return cfg, runner.test()
+    cfg.dump(folder / 'config.py')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('sys.argv', [str(script), str(folder / 'config.py')])
+        runpy.run_path(str(script), run_name='__main__')
+    cfg.load_from = str(folder / 'run' / 'iter_2.pth')
+    return cfg, Runner.from_cfg(cfg).test()

@@ -18,8 +18,8 @@ opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 from mmengine.registry import DATASETS, MODELS  # noqa: E402
 
 from ifn_plugin.apis.export import ChangeNetwork  # noqa: E402
-from ifn_plugin.inference import ChangeDetector  # noqa: E402
 from ifn_plugin.engine import EvaluationHook  # noqa: E402
+from ifn_plugin.inference import ChangeDetector  # noqa: E402
 from ifn_plugin.tools import check_dataset, predict, test  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]

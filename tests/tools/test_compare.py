@@ -19,7 +19,7 @@ def test_command(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr('ifn_plugin.analysis.comparison.comparison.run', run)
     with pytest.raises(SystemExit, match='1 runs failed, see above'):
-        main(['levircd_256x256_40k.py', 'ifn_256x256_40k_levircd.py', 'unet_mmseg_256x256_40k_levircd.py', '--names',
+        main(['levircd_256x256_40k.py', 'ifn_256x256_40k_levircd.py', 'unet_256x256_40k_levircd.py', '--names',
               'a', 'b', '--work-dir', str(tmp_path), '--seeds', '3', '3', '--cfg-options', 'train_cfg.max_iters=2'])
     output = capsys.readouterr()
     assert output.err == 'a, seed 3: whole F1@0.5 80.00\nb, seed 3: failed: no memory\n'

@@ -1,7 +1,6 @@
 """Change maps by the command."""
 
 import re
-from pathlib import Path
 
 import cv2
 import hostile
@@ -9,8 +8,9 @@ import numpy as np
 import pytest
 
 from ifn_plugin.tools.predict import main
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 def test_maps_have_the_figures_of_testing(python, options, checkpoint, levir_like, tmp_path):

@@ -17,8 +17,9 @@ from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import test, train
 from ifn_plugin.tools._common import add_acceleration, load_config
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.fixture(scope='module')
@@ -135,8 +136,9 @@ def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_pa
         return figures(python('-m', 'ifn_plugin.tools.test', config, trained / 'best_F1_iter_2.pth', '--work-dir',
                               tmp_path / 'test', '--cfg-options', *options, *more))
 
-    both = tested(CONFIG.with_name(f'{CONFIG.stem}-protocols.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
-                'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
+    both = tested(
+        CONFIG.with_name('ifn_256x256_40k_levircd-whole-and-tiles.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
+        'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
     assert {path.name for path in (tmp_path / 'test').rglob('*.png')} == {
         f'{name}_{protocol}_0.png' for name in ('0000', '0001') for protocol in ('whole', 'tiles')}
     expected = dict(whole=tested(CONFIG), tiles=tested(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))

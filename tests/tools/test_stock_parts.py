@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,11 +10,12 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.datasets import LoadPair
+from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools import test
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.fixture

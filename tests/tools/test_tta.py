@@ -1,7 +1,6 @@
 """Test-time augmentation, as the configurations set it up."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,8 +18,9 @@ from ifn_plugin.evaluation import ChangeMetric
 from ifn_plugin.models import ChangeTTAModel
 from ifn_plugin.registry import DATASETS
 from ifn_plugin.tools import test
+from ifn_plugin.utils.configurations import find_config
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'ifn_mmseg' / 'ifn_mmseg_256x256_40k_levircd.py'
+CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 def test_flips_are_undone_and_averaged(levir_like):

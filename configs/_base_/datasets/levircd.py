@@ -1,8 +1,45 @@
-# LEVIR-CD as it is distributed: {train,val,test}/{A,B,label}, 1024×1024 PNG. The pipelines are each stack's own.
+# LEVIR-CD as it is distributed, 1024×1024: {train,val,test}/{A,B,label}
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/LEVIR-CD'
 crop_size = (256, 256)
 photometry = dict(brightness_delta=10, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2), hue_delta=10)
+
+train_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(
+        type='ifn_plugin.EachDate',
+        transforms=[
+            dict(type='mmseg.RandomRotate', prob=0.5, degree=180),
+            dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
+        ]),
+    dict(
+        type='ifn_plugin.EachDate',
+        share_random_params=False,
+        transforms=[dict(type='mmseg.PhotoMetricDistortion', **photometry)]),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+# --tta: flips
+tta_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[
+            dict(type='mmseg.RandomFlip', prob=0., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='vertical'),
+        ], [dict(type='ifn_plugin.LoadChangeLabel')], [dict(type='mmseg.PackSegInputs')]]),
+]
 
 train_dataloader = dict(
     batch_size=8,
@@ -13,7 +50,8 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        data_prefix=dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label')))
+        data_prefix=dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label'),
+        pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -22,7 +60,8 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label')))
+        data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label'),
+        pipeline=test_pipeline))
 test_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -31,6 +70,8 @@ test_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label')))
+        data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label'),
+        pipeline=test_pipeline))
+
 val_evaluator = dict(type='ifn_plugin.ChangeMetric', choose_threshold=True)
 test_evaluator = dict(type='ifn_plugin.ChangeMetric')

@@ -1,14 +1,77 @@
 # S2Looking as it is distributed, 1024×1024: {train,val,test}/{Image1,Image2,label}
-folders = dict(
-    train=dict(
-        data_root='data/S2Looking',
-        data_prefix=dict(
-            img_path_from='train/Image1', img_path_to='train/Image2', seg_map_path='train/label')),
-    val=dict(
-        data_root='data/S2Looking',
-        data_prefix=dict(
-            img_path_from='val/Image1', img_path_to='val/Image2', seg_map_path='val/label')),
-    test=dict(
-        data_root='data/S2Looking',
-        data_prefix=dict(
-            img_path_from='test/Image1', img_path_to='test/Image2', seg_map_path='test/label')))
+dataset_type = 'ifn_plugin.LEVIRCDDataset'
+data_root = 'data/S2Looking'
+crop_size = (512, 512)
+photometry = dict(brightness_delta=10, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2), hue_delta=10)
+
+train_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(
+        type='ifn_plugin.EachDate',
+        transforms=[
+            dict(type='mmseg.RandomRotate', prob=0.5, degree=180),
+            dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
+        ]),
+    dict(
+        type='ifn_plugin.EachDate',
+        share_random_params=False,
+        transforms=[dict(type='mmseg.PhotoMetricDistortion', **photometry)]),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+# --tta: flips
+tta_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[
+            dict(type='mmseg.RandomFlip', prob=0., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='vertical'),
+        ], [dict(type='ifn_plugin.LoadChangeLabel')], [dict(type='mmseg.PackSegInputs')]]),
+]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='ifn_plugin.ResumableBatchSampler'),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='train/Image1', img_path_to='train/Image2', seg_map_path='train/label'),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='val/Image1', img_path_to='val/Image2', seg_map_path='val/label'),
+        pipeline=test_pipeline))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='test/Image1', img_path_to='test/Image2', seg_map_path='test/label'),
+        pipeline=test_pipeline))
+
+val_evaluator = dict(type='ifn_plugin.ChangeMetric', choose_threshold=True)
+test_evaluator = dict(type='ifn_plugin.ChangeMetric')

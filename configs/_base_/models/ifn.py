@@ -1,4 +1,4 @@
-# IFN, whatever the detector around it: Zhang et al. 2020, https://doi.org/10.1016/j.isprsjprs.2020.06.003
+# IFN: Zhang et al. 2020, https://doi.org/10.1016/j.isprsjprs.2020.06.003
 data_preprocessor = dict(
     type='ifn_plugin.PairDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -8,6 +8,7 @@ data_preprocessor = dict(
     pad_val=0,
     seg_pad_val=255)
 model = dict(
+    type='mmseg.EncoderDecoder',
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ifn_plugin.IFN',

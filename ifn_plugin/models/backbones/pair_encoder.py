@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ifn_plugin.models.backbones.pretrained import spread_when_loaded
 from ifn_plugin.models.layers import pair_up
 from ifn_plugin.registry import MODELS
 

@@ -1,0 +1,75 @@
+# LEVIR-CD as `python -m ifn_plugin.tools.pack_dataset data/LEVIR-CD data/LEVIR-CD-packed` writes it. The augmentation
+# draws the samples of levircd.py, but reads and warps the crop alone.
+dataset_type = 'ifn_plugin.LEVIRCDDataset'
+data_root = 'data/LEVIR-CD-packed'
+crop_size = (256, 256)
+photometry = dict(brightness_delta=10, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2), hue_delta=10)
+
+train_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(
+        type='ifn_plugin.RandomRotateCropFlip', crop_size=crop_size, rotate_prob=0.5, degree=180, cat_max_ratio=0.75),
+    dict(type='ifn_plugin.PairPhotoMetricDistortion', **photometry),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.LoadChangeLabel'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(type='mmseg.PackSegInputs'),
+]
+# --tta: flips
+tta_pipeline = [
+    dict(type='ifn_plugin.LoadPair'),
+    dict(type='ifn_plugin.ConcatDates'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[
+            dict(type='mmseg.RandomFlip', prob=0., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='horizontal'),
+            dict(type='mmseg.RandomFlip', prob=1., direction='vertical'),
+        ], [dict(type='ifn_plugin.LoadChangeLabel')], [dict(type='mmseg.PackSegInputs')]]),
+]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='ifn_plugin.ResumableBatchSampler'),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label'),
+        img_suffix='.npy',
+        seg_map_suffix='.npy',
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label'),
+        img_suffix='.npy',
+        seg_map_suffix='.npy',
+        pipeline=test_pipeline))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label'),
+        img_suffix='.npy',
+        seg_map_suffix='.npy',
+        pipeline=test_pipeline))
+
+val_evaluator = dict(type='ifn_plugin.ChangeMetric', choose_threshold=True)
+test_evaluator = dict(type='ifn_plugin.ChangeMetric')

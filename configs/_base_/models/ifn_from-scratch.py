@@ -1,0 +1,10 @@
+# IFN from random weights, the encoder trained too; BCE and Dice at every level
+_base_ = 'ifn.py'
+model = dict(
+    backbone=dict(frozen=False, init_cfg=None),
+    decode_head=dict(
+        loss_decode=[
+            dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
+            dict(type='mmseg.DiceLoss', use_sigmoid=True),
+        ],
+        threshold=0.5))

@@ -1,7 +1,0 @@
-# ifn_256x256_40k_levircd.py with more weight on the fine levels, a moving average of the weights, and 0.5 as
-# threshold: docs/ablation.md
-# (for the data set LEVIR-CD+ there is ifn_256x256_40k_levircdplus.py)
-_base_ = 'ifn_256x256_40k_levircd.py'
-model = dict(decode_head=dict(loss_weights=(0.2, 0.4, 0.6, 0.8, 1.0), threshold=0.5))
-# over a twelfth of the schedule, as in the runs that it was chosen by
-custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.0003, update_buffers=True)]

@@ -1,7 +1,0 @@
-# IFN's decoder on VGG16-BN instead of VGG16, trained too; the recipe of ifn_mmseg_256x256_40k_levircd.py
-_base_ = ['ifn_mmseg_256x256_40k_levircd.py', '../_base_/encoders/vgg16bn.py']
-custom_imports = dict(imports=['ifn_plugin', 'mmpretrain.models'])
-model = dict(
-    data_preprocessor=dict(size_divisor=32),
-    backbone=dict(_delete_=True, type='ifn_plugin.PairEncoder', backbone=_base_.encoder),
-    decode_head=dict(in_channels=_base_.pair_channels))

@@ -1,0 +1,5 @@
+# A reality check for change detectors: mmseg's plain U-Net on both dates at once
+_base_ = [
+    '../_base_/models/unet.py', '../_base_/datasets/levircd.py', '../_base_/schedules/schedule_40k.py',
+    '../_base_/default_runtime.py'
+]

@@ -1,0 +1,35 @@
+"""Each configuration trains by mmsegmentation's own script, and tests, on drawn pairs in its data set's layout."""
+
+from pathlib import Path
+
+import layouts
+import mmseg
+import pytest
+from mmengine.config import Config
+
+from ifn_plugin.analysis.dataset_check import find_splits
+
+CONFIGS = layouts.list_configs()
+SCRIPT = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py'  # what `mim train mmseg` runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_trains_and_tests(config, levir_like, tmp_path):
+    cfg, metrics = layouts.run(config, levir_like, tmp_path, SCRIPT)
+    assert 0 < next(value for name, value in metrics.items() if name.endswith('AP')) <= 100
+    pairs = cfg.test_dataloader.dataset
+    assert len(list(Path(pairs.data_root, pairs.data_prefix.img_path_from).glob('test_*'))) == 2
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_schedule_fits_and_splits_are_found(config):
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    last = cfg.param_scheduler[-1]
+    assert last.get('end', last.get('total_steps')) == cfg.train_cfg.max_iters
+    assert [split.name for split in find_splits(cfg)] == ['train', 'val', 'test']
+
+
+def test_no_step_of_a_pipeline_is_taken_by_its_number():
+    for path in CONFIGS:
+        assert '_pipeline[' not in path.read_text() and 'scheduler[' not in path.read_text(), path
