@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from ifn_plugin.fileio import write_atomic
+from ifn_plugin.fileio.atomic import write_atomic
 
 
 @register_backend('ifn_plugin.whole')

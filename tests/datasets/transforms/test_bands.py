@@ -254,7 +254,7 @@ def four_bands(tmp_path, levir_like):
     import layouts
 
     name = 'ifn_256x256_40k_4bands.py'
-    cfg = Config.fromfile(layouts.Path(__file__).parents[2] / 'configs' / 'ifn' / name)
+    cfg = Config.fromfile(layouts.Path(__file__).parents[3] / 'configs' / 'ifn' / name)
     layouts.lay_out(cfg, levir_like, tmp_path / 'data')
     cfg.dump(tmp_path / name)
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ import pytest
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.utils.configurations import find_config
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 ITERATIONS = int(os.environ.get('IFN_PLUGIN_LONG_RUN', '0'))
 

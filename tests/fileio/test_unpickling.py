@@ -21,7 +21,7 @@ from ifn_plugin.fileio import load_checkpoint_file
 def load(request, tmp_path, monkeypatch):
     """A function that saves and loads."""
     if request.param == 'for older torch':
-        monkeypatch.setattr('ifn_plugin.models.conversion.TORCH_KNOWS_SAFE_GLOBALS', False)
+        monkeypatch.setattr('ifn_plugin.fileio.checkpoint.TORCH_KNOWS_SAFE_GLOBALS', False)
 
     def save_and_load(content):
         torch.save(dict(content=content), tmp_path / 'checkpoint.pth')

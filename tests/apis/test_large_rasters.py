@@ -29,7 +29,7 @@ from rasterio.windows import Window  # noqa: E402
 
 from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster  # noqa: E402
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 SIDE = int(os.environ.get('IFN_PLUGIN_RASTERS', '0'))
 WINDOW, OVERLAP = 1024, 256
 BFLOAT16 = dict(dtype='bfloat16', compile=False)

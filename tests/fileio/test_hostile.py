@@ -25,7 +25,7 @@ CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 def loader(request, monkeypatch):
     """Either way of loading, whatever torch is installed."""
     if request.param == LOADERS[1]:
-        monkeypatch.setattr('ifn_plugin.models.conversion.TORCH_KNOWS_SAFE_GLOBALS', False)
+        monkeypatch.setattr('ifn_plugin.fileio.checkpoint.TORCH_KNOWS_SAFE_GLOBALS', False)
 
 
 @pytest.mark.parametrize('loader', LOADERS, indirect=True)

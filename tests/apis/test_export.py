@@ -15,7 +15,7 @@ from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.export import main
 from ifn_plugin.utils.configurations import find_config
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 pytestmark = pytest.mark.skipif(
     torch.__version__ < torch.torch_version.TorchVersion('2.9'), reason='exporting is tested from torch 2.9 on')

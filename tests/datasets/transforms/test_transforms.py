@@ -24,7 +24,7 @@ from ifn_plugin.datasets import (
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.registry import DATASETS, TRANSFORMS
 
-CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn'
+CONFIGS = Path(__file__).parents[3] / 'configs' / 'ifn'
 CONFIG = CONFIGS / 'ifn_mmseg_256x256_40k_levircd.py'
 LABEL = np.arange(12 * 20).reshape(12, 20) % 3 == 0
 

@@ -1,6 +1,6 @@
 """Damaged and strange input of every kind: the right result, or an error of one line that names the file.
 
-``IFN_PLUGIN_FUZZ=100 pytest tests/test_fuzz.py`` tries a hundred times as many cases, others in every run.
+``IFN_PLUGIN_FUZZ=100 pytest tests/datasets/test_fuzz.py`` tries a hundred times as many cases, others in every run.
 """
 
 import io
@@ -23,7 +23,7 @@ from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.tools._common import read_config
 
 FACTOR = int(os.environ.get('IFN_PLUGIN_FUZZ', '1'))
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def cases(number):

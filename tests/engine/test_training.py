@@ -23,7 +23,7 @@ from ifn_plugin.engine.transfer import Transfer
 from ifn_plugin.fileio import WholeFileBackend, load_checkpoint_file, unfinished_path
 from ifn_plugin.utils.configurations import find_config
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 ITERATIONS = 6
 
