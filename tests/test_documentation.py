@@ -57,7 +57,7 @@ CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
 CONFIGS = {'bands.md': 'ifn_256x256_40k_4bands.py'}
 # Commands that are not run, as regular expressions, and why
 NOT_RUN = {
-    r'make \w+': 'CI runs check and test; tests/tools/test_demo.py runs what demo runs; environments takes long, by hand',
+    r'make \w+': 'CI runs check and test; tests/tools/test_demo.py runs what demo runs; environments takes long',
     r'python3 -m venv \S+|\. \S+/bin/activate|pip install .+': 'CI makes the environment of the tests in this way',
     r'mim (train|test) opencd .+': 'open-cd and mim are needed: tests/opencd runs them, without GPUs',
     r'srun .+': 'Slurm is needed',
@@ -155,8 +155,8 @@ def in_one_process(command):
     return config_of(command), name, *without(arguments, '--launcher')
 
 
-# With torchrun, one training is in two processes; tests/engine/test_distributed.py has more of them. The others are in one
-# process, unless they are done without torchrun or are only another port.
+# With torchrun, one training is in two processes; tests/engine/test_distributed.py has more of them. The others are in
+# one process, unless they are done without torchrun or are only another port.
 WITH_TORCHRUN = [command for command, _ in RUN if command.text.startswith('torchrun ')]
 DISTRIBUTED = next((command for command in WITH_TORCHRUN if '.tools.train ' in command.text), None)
 DONE = {in_one_process(command): command

@@ -17,7 +17,7 @@ from ifn_plugin.analysis.comparison.runs import run
 from ifn_plugin.analysis.comparison.tables import draw, score_tables
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-PROTOCOL = CONFIGS / 'protocols' / 'levircd_256x256_40k.py'
+PROTOCOL = CONFIGS / 'comparison' / 'levircd_256x256_40k.py'
 IFN = CONFIGS / 'ifn' / 'ifn_mmseg_256x256_40k_levircd.py'
 UNET = CONFIGS / 'unet' / 'unet_256x256_40k_levircd.py'
 

@@ -152,7 +152,7 @@ def test_a_run_by_epochs(run, python, options, tmp_path):
     config, work_dir = tmp_path / 'epochs.py', tmp_path / 'run'
     config.write_text(f"""_base_ = [{str(CONFIG)!r}]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
-train_dataloader = dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
+train_dataloader = dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), batch_sampler=None)
 param_scheduler = None
 log_processor = dict(by_epoch=True)
 default_hooks = dict(logger=dict(log_metric_by_epoch=True), checkpoint=dict(by_epoch=True, interval=1, save_best=None))

@@ -25,7 +25,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
-from ifn_plugin.evaluation.metric import EvaluationHook
+from ifn_plugin.engine import EvaluationHook
 from ifn_plugin.tools._common import leave_processes
 
 torch.set_num_threads(1)

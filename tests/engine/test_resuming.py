@@ -191,7 +191,7 @@ def test_two_processes_share_an_epoch_whatever_their_seeds(train, monkeypatch, d
     for rank in (0, 1):
         for module in ('mmengine.dataset.sampler', 'ifn_plugin.engine.samplers'):
             monkeypatch.setattr(f'{module}.get_dist_info', lambda rank=rank: (rank, 2))
-        monkeypatch.setattr('ifn_plugin.engine.loops.resumable_train_loop.get_rank', lambda rank=rank: rank)
+        monkeypatch.setattr('ifn_plugin.engine.loops.resumable_loop.get_rank', lambda rank=rank: rank)
         _, batches = train(seed=5 + rank if different else 5, work_dir=str(rank), iterations=7, batch_size=1,
                            randomness=dict(diff_rank_seed=different))
         seen += [batch[0] for batch in batches]

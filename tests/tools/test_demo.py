@@ -113,7 +113,7 @@ def test_large_images_are_validated_on_a_few_only(tmp_path):
 def test_find_config_looks_into_the_checkout_and_the_package(tmp_path, monkeypatch):
     assert configurations.find_config('ifn_demo.py').parent.name == 'ifn'
     package = tmp_path / 'site-packages' / 'ifn_plugin'
-    monkeypatch.setattr(configurations, '__file__', str(package / 'configurations.py'))
+    monkeypatch.setattr(configurations, '__file__', str(package / 'utils' / 'configurations.py'))
     with pytest.raises(FileNotFoundError, match=r'ifn_demo\.py'):
         configurations.find_config('ifn_demo.py')
     for folder in (package.parent / 'configs' / 'ifn', package / '.mim' / 'configs' / 'ifn'):

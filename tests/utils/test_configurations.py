@@ -7,8 +7,10 @@ from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 
+from ifn_plugin.analysis.comparison import settings as comparison
+from ifn_plugin.analysis.dataset_check import find_splits
 from ifn_plugin.engine import AccelerationHook
-from ifn_plugin.tools import check_dataset, compare, test, train
+from ifn_plugin.tools import test, train
 from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import is_type, resolve_type, type_name
 
@@ -19,9 +21,9 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.optim import OptimWrapper, AmpOptimWrapper
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.models import SegTTAModel
-from ifn_plugin.engine.acceleration import AccelerationHook
+from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.datasets import LEVIRCDDataset, LoadPair
-from ifn_plugin.evaluation.metric import EvaluationHook
+from ifn_plugin.engine import EvaluationHook
 model = dict(type='mmseg.EncoderDecoder')
 optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type='SGD', lr=0.1))
 custom_hooks = [dict(type=AccelerationHook, dtype='float32', compile=False)]
@@ -106,16 +108,16 @@ def test_tta_takes_the_plugins_model(config, built, tmp_path):
 
 
 def test_check_dataset_finds_its_folders_and_loader(config):
-    split = check_dataset.find_splits(str(config))[0]
+    split = find_splits(Config.fromfile(config))[0]
     assert [folder.name for folder in split.folders] == ['A', 'B', 'label']
     assert split.stock_loader == 'LoadAnnotations'
 
 
 def test_compare_finds_its_record_and_the_weights_to_leave_out(config):
-    compare._check_record(Config.fromfile(config), 'config.py')
+    comparison.check_protocol(Config.fromfile(config))
     settings = dict(norm_cfg=dict(type=torch.nn.SyncBatchNorm), init_cfg=[
         dict(type='mmengine.model.PretrainedInit', checkpoint='a'), dict(type='Pretrained', checkpoint='b'),
         dict(type='Kaiming', layer='Conv2d')], other=dict(norm_cfg=dict(type='SyncBN')))
-    compare._simplify(settings, True)
+    comparison._simplify(settings, True)
     assert settings == dict(norm_cfg=dict(type='BN'), init_cfg=[dict(type='Kaiming', layer='Conv2d')],
                             other=dict(norm_cfg=dict(type='BN')))

@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmseg.engine import SegVisualizationHook
 
 from ifn_plugin.datasets import check_views
-from ifn_plugin.engine.loops.protocols_test_loop import ProtocolsTestLoop
+from ifn_plugin.engine.loops.protocols_loop import ProtocolsTestLoop
 from ifn_plugin.engine.utils import detector_of
 from ifn_plugin.evaluation import ChangeMetric
 from ifn_plugin.evaluation.records import collect_records

@@ -1,6 +1,6 @@
 """Loops of training and testing."""
 
-from ifn_plugin.engine.loops.protocols_test_loop import ProtocolsTestLoop
-from ifn_plugin.engine.loops.resumable_train_loop import ResumableTrainLoop
+from ifn_plugin.engine.loops.protocols_loop import ProtocolsTestLoop
+from ifn_plugin.engine.loops.resumable_loop import ResumableTrainLoop
 
 __all__ = ['ProtocolsTestLoop', 'ResumableTrainLoop']
