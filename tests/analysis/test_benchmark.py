@@ -93,7 +93,7 @@ def test_fewer_pairs_than_a_batch(levir_like, tmp_path):
     config.write_text(f"_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(init_cfg=None))\n"
                       "train_dataloader = dict(num_workers=0, persistent_workers=False, drop_last=True,\n"
                       "                        sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))\n")
-    with pytest.raises(ValueError, match='fewer pairs than a batch'):
+    with pytest.raises(ValueError, match='gives no batch'):
         Subject(config, 'float32', str(levir_like)).start(Case('end_to_end', 0, 1000))
 
 

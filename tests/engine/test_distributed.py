@@ -58,7 +58,8 @@ if len(sys.argv) <= 2 or get_rank() == 0:
 if len(sys.argv) > 2:
     for buffer in model.buffers():  # as far apart as running statistics of different batches
         buffer.fill_(1 + get_rank())
-    EvaluationHook().before_val_epoch(SimpleNamespace(model=wrapped))
+    loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[]))
+    EvaluationHook().before_val_epoch(SimpleNamespace(model=wrapped, val_loop=loop))
     assert all((buffer == 1).all() for buffer in model.buffers())
     del wrapped
     leave_processes()

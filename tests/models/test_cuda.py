@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from ifn_plugin.transfer import transfer
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from ifn_plugin.engine.transfer import transfer
 from ifn_plugin.models import IFN, IFNHead
 
 pytestmark = [

@@ -30,7 +30,7 @@ custom_hooks = [dict(type=AccelerationHook, dtype='float32', compile=False)]
 default_hooks = dict(evaluation=dict(type=EvaluationHook))
 test_evaluator = dict(type='ifn_plugin.ChangeMetric')
 tta_model = dict(type=SegTTAModel)
-tta_pipeline = []
+tta_pipeline = [dict(type=LoadPair)]
 pipeline = [dict(type=LoadPair), dict(type=LoadAnnotations)]
 train_dataloader = dict(dataset=dict(type=LEVIRCDDataset, data_root='data', pipeline=pipeline))
 test_dataloader = dict(dataset=dict(type=LEVIRCDDataset, data_root='data', pipeline=pipeline))

@@ -30,6 +30,7 @@ from ifn_plugin.datasets import find_loaders
 from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import accelerate
 from ifn_plugin.engine.memory import release_memory
+from ifn_plugin.engine.samplers import make_resumable
 from ifn_plugin.utils.configurations import is_type
 
 
@@ -126,7 +127,9 @@ class Subject:
         train = self._trainer()
         self._set_data_root()
         set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
-        loader = Runner.build_dataloader(dict(self.cfg.train_dataloader, batch_size=case.batch), seed=0)
+        settings = dict(self.cfg.train_dataloader, batch_size=case.batch)
+        # what the training loop makes of a batch sampler that is named
+        loader = Runner.build_dataloader(make_resumable(settings) if settings.get('batch_sampler') else settings, seed=0)
         batches = _endless(loader)
         # what the workers have loaded while others had their turn
         waiting = loader.num_workers * (loader.prefetch_factor or 0)
