@@ -128,8 +128,9 @@ class Subject:
         self._set_data_root()
         set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
         settings = dict(self.cfg.train_dataloader, batch_size=case.batch)
-        # what the training loop makes of a batch sampler that is named
-        loader = Runner.build_dataloader(make_resumable(settings) if settings.get('batch_sampler') else settings, seed=0)
+        if settings.get('batch_sampler'):
+            settings = make_resumable(settings)  # as the training loop does
+        loader = Runner.build_dataloader(settings, seed=0)
         batches = _endless(loader)
         # what the workers have loaded while others had their turn
         waiting = loader.num_workers * (loader.prefetch_factor or 0)
