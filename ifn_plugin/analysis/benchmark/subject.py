@@ -127,7 +127,7 @@ class Subject:
         train = self._trainer()
         self._set_data_root()
         set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
-        settings = dict(self.cfg.train_dataloader, batch_size=case.batch)
+        settings: Any = dict(self.cfg.train_dataloader, batch_size=case.batch)
         if settings.get('batch_sampler'):
             settings = make_resumable(settings)  # as the training loop does
         loader = Runner.build_dataloader(settings, seed=0)
