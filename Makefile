@@ -1,9 +1,9 @@
-# make demo [DATA=folder in LEVIR's layout]   make test   make check   make environments
+# make demo [DATA=folder in LEVIR's layout]   make test   make slow   make check   make environments
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test check environments clean
+.PHONY: venv demo test slow check environments clean
 
 venv: $(STAMP)
 
@@ -21,12 +21,19 @@ $(STAMP): setup.py pyproject.toml
 demo: venv
 	$(BIN)/python -m ifn_plugin.tools.demo $(if $(DATA),--data "$(DATA)")
 
+PYTEST := $(BIN)/python -m pytest tests --ignore=tests/opencd --numprocesses 2 --dist worksteal
+
 test: venv
-	$(BIN)/python -m pytest tests --ignore=tests/opencd --numprocesses 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# The tests that make test leaves out
+slow: venv
+	$(PYTEST) -m slow
 
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The tests in the oldest and newest environments, each made anew; those whose Python is not here are skipped
 environments: venv
