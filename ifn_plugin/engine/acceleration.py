@@ -1,4 +1,4 @@
-"""Faster training and inference of any detector: memory format, mixed precision, compilation, batches of windows."""
+"""Acceleration of any detector: memory format, mixed precision, compilation, batches of windows."""
 
 import logging
 from collections.abc import Callable
@@ -25,28 +25,28 @@ def accelerate(model: nn.Module,
                compile: bool | dict[str, Any] = True,
                window_batch: int = 8,
                keep_memory: bool = True) -> torch.dtype:
-    """Make a detector of mmseg or open-cd faster, in place. Names and values of its weights stay as they are.
+    """Accelerate a detector of mmseg or open-cd in place. The names and values of its weights do not change.
 
     Args:
         model: The detector, on its device.
         channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
-        dtype: Precision of autocast around the whole forward pass, losses and validation included: ``'float32'`` (no
+        dtype: Precision of autocast around the entire forward pass, losses and validation included: ``'float32'`` (no
             autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
         compile: Compile inference in one graph, and for training the backbone, the neck and the heads, with
             ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled by itself, eight at
             most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
-            compiled runs as it is written, with one warning.
-        window_batch: How many windows of an image pass the network at once with ``test_cfg.mode='slide'``.
+            compiled runs uncompiled, with one warning.
+        window_batch: Number of windows in one forward pass with ``test_cfg.mode='slide'``.
         keep_memory: On a CPU, let the whole process keep freed memory for what comes next, from the second pass on
             where it compiles: the system would zero each map's pages anew. Only with glibc, Linux's usual C library;
             elsewhere nothing happens.
 
     Returns:
-        The precision in use. What the machine cannot do is left out with a warning.
+        The precision in use. Whatever the machine does not support is skipped with a warning.
 
     Raises:
-        ValueError: For a ``dtype`` that is none of the four, a ``window_batch`` that is no number from 1 on, or a
-            switch that is neither ``True`` nor ``False``; from the detector, for windows that leave gaps.
+        ValueError: If ``dtype`` is not one of the four, ``window_batch`` is not a positive integer, or a switch is
+            neither ``True`` nor ``False``; from the detector, if windows leave gaps.
     """
     switches = {} if isinstance(compile, dict) else dict(compile=compile)
     check_switches(channels_last=channels_last, keep_memory=keep_memory, **switches)
@@ -111,7 +111,7 @@ def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _hanging_convolution(model: nn.Module) -> str | None:
-    """The first layer that oneDNN may never return from: seen from a width of 15 on, with 16 channels and fewer."""
+    """Return the name of the first layer in which oneDNN may hang: seen with kernel widths >= 15 and <= 16 channels."""
     return next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)
                  and layer.groups == layer.in_channels > 1 and layer.kernel_size[1] > 13), None)
 
@@ -132,7 +132,7 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 def _from_float32(postprocess_result: Callable) -> Callable:
 
     def postprocess_float32(self: nn.Module, seg_logits: Tensor | dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-        # a sigmoid in bfloat16 is 1 from a logit of 6.3 on, and knows 128 values between 0.5 and 1
+        # a sigmoid in bfloat16 rounds to 1 from a logit of 6.3 on, and has only 128 values between 0.5 and 1
         exact = ({key: _at_least_float32(logits) for key, logits in seg_logits.items()}
                  if isinstance(seg_logits, dict) else _at_least_float32(seg_logits))
         return postprocess_result(self, exact, *args, **kwargs)
@@ -162,10 +162,10 @@ def _settling(forward: Callable, keep_memory: bool) -> Callable:
 
 
 def _compiler_works(device: str) -> bool:
-    """Compile a trifle: a missing compiler would otherwise show itself in the first iteration only, and end it."""
+    """Compile a minimal function, since a missing compiler would otherwise raise only in the first iteration."""
     try:
         torch.compile(lambda x: x.relu() + 1)(torch.zeros(8, device=device))
-    except Exception as error:  # whatever it is: dynamo, inductor, triton and the system's compiler have errors each
+    except Exception as error:  # dynamo, inductor, triton and the system's compiler raise errors of their own
         _warn(f'torch.compile does not work here, going on without it: {_reason(error)}')
         return False
     return True
@@ -189,11 +189,11 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
 
 
 def _compiled(function: Callable, options: dict[str, Any], training_only: bool = False) -> Callable:
-    """A method, compiled.
+    """Compile a method.
 
-    As it is written within another's graph, where the compiler fails and, with ``training_only``, without autograd.
+    It runs uncompiled inside another graph, where the compiler fails and, with ``training_only``, without autograd.
     """
-    from torch._dynamo.exc import TorchDynamoException  # half a second, which only compilation shall cost
+    from torch._dynamo.exc import TorchDynamoException  # takes half a second, so only where it is needed
 
     # each size by itself: one graph for all takes inductor several times as long, where it can
     compiled = torch.compile(function, **dict(dynamic=False) | options)

@@ -1,4 +1,4 @@
-"""Freed memory of a CPU's process."""
+"""Control of how glibc handles freed memory."""
 
 import ctypes
 import gc
@@ -11,15 +11,16 @@ def _glibc(name: str) -> Callable[..., int] | None:
 
 
 def keep_freed_memory() -> None:
+    """Let the process keep freed memory for reuse, instead of returning it to the system. Only with glibc."""
     mallopt = _glibc('mallopt')
     if mallopt is not None:
-        # malloc.h: no block of its own from the system (M_MMAP_MAX), and none back to it (M_TRIM_THRESHOLD)
+        # from malloc.h: no separate mappings for large blocks (M_MMAP_MAX), no trimming of the heap (M_TRIM_THRESHOLD)
         mallopt(-4, 0)
         mallopt(-1, -1)
 
 
 def release_memory() -> None:
-    """Give back to the system what is not in use, circles of objects included."""
+    """Return unused memory to the system, that of reference cycles included."""
     gc.collect()
     malloc_trim = _glibc('malloc_trim')
     if malloc_trim is not None:

@@ -1,4 +1,4 @@
-"""Optimizers that know what is frozen."""
+"""Optimizers of the trainable parameters only."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
@@ -8,13 +8,13 @@ from ifn_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, without the parameters that need no gradient.
+    """``DefaultOptimWrapperConstructor`` that leaves out frozen parameters.
 
-    Without ``paramwise_cfg``, mmengine hands every parameter to the optimizer, frozen or not. The frozen ones would not
-    change, but they would stand in every checkpoint's optimizer and in every count of what is trained.
+    Without ``paramwise_cfg``, mmengine passes every parameter to the optimizer, frozen or not. The frozen ones would
+    not change, but they would appear in the optimizer's state in every checkpoint and in counts of trained parameters.
 
     Raises:
-        ValueError: If nothing is left to train.
+        ValueError: If every parameter is frozen.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -22,7 +22,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in wrapper.optimizer.param_groups:
             for parameter in group['params']:
                 if not parameter.requires_grad:
-                    wrapper.optimizer.state.pop(parameter, None)  # Adagrad has made some already
+                    wrapper.optimizer.state.pop(parameter, None)  # Adagrad creates state in its constructor
             group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
         if not any(group['params'] for group in wrapper.optimizer.param_groups):
             raise ValueError(f'Every parameter of {type(model).__name__} is frozen: there is nothing to train.')

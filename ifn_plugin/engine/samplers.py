@@ -1,4 +1,4 @@
-"""Batches whose order and random numbers follow from the seed and the place in the run, whatever loads them."""
+"""Batches whose order and random numbers depend only on the seed and the position in the run."""
 
 import random
 from collections.abc import Iterator, Sequence, Sized
@@ -18,7 +18,7 @@ from ifn_plugin.registry import DATA_SAMPLERS
 
 
 def seed_everything(*numbers: Any) -> None:
-    """Seed the generators of Python, numpy, torch and OpenCV from numbers, or sequences of them."""
+    """Seed the generators of Python, numpy, torch and OpenCV from numbers or sequences of numbers."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
@@ -27,16 +27,16 @@ def seed_everything(*numbers: Any) -> None:
 
 
 class SeededBatch(Sequence[int]):
-    """Indices of a batch's samples. Each seeds the generators as it is handed out, in the process that loads it.
+    """Indices of the samples in a batch, each of which seeds the generators of the process that reads it.
 
-    Those are the global ones and those that the data set's transforms keep.
+    These are the global generators and those of the data set's transforms.
     """
 
     def __init__(self, indices: Sequence[int], places: Sequence[int], seed: int, dataset: Any = None) -> None:
         self.indices, self.places, self.seed, self.dataset = indices, places, seed, dataset
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.indices, self.places, self.seed)  # a worker has a data set of its own
+        return type(self), (self.indices, self.places, self.seed)  # a worker has its own data set
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,28 +50,28 @@ class SeededBatch(Sequence[int]):
 
 @DATA_SAMPLERS.register_module()
 class ResumableBatchSampler(BatchSampler):
-    """Endless batches, which can begin anywhere in the run without loading what comes before.
+    """Endless batch sampler that can start anywhere in the run without loading the batches before.
 
     The order is that of the sampler, epoch after epoch.
 
     Args:
         sampler: mmengine's ``InfiniteSampler`` or ``DefaultSampler``, or torch's ``SequentialSampler``.
-        batch_size: Samples in a batch.
-        drop_last: Leave out the last batch of a ``DefaultSampler``'s epoch if it is smaller.
+        batch_size: Number of samples in a batch.
+        drop_last: Whether to drop the last, smaller batch of each epoch of a finite sampler.
 
     Attributes:
         start: Number of the first batch of the next iterator. ``ResumableTrainLoop`` keeps it at the next iteration.
-        seed: What the random numbers of samples follow from. ``ResumableTrainLoop`` sets it to the run's.
+        seed: Seed of the random numbers of samples. ``ResumableTrainLoop`` sets it to that of the run.
 
     Raises:
-        ValueError: For another sampler, or if there is no batch.
+        ValueError: If the sampler is not supported, or there is no batch.
     """
 
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
-        # others may be endless, and go on where their last iterator stopped
+        # other samplers may be endless, or continue where their last iterator stopped
         if type(sampler) is not InfiniteSampler and not isinstance(sampler, (DefaultSampler, SequentialSampler)):
             raise ValueError('The order of train_dataloader.sampler.type='
-                             f'{type(sampler).__name__} cannot be taken up where a run was interrupted. Fix: '
+                             f'{type(sampler).__name__} cannot be resumed where a run was interrupted. Fix: '
                              'InfiniteSampler or DefaultSampler, or train_cfg.type=IterBasedTrainLoop with '
                              'train_dataloader.batch_sampler=None.')
         super().__init__(sampler, batch_size, drop_last)
@@ -80,7 +80,7 @@ class ResumableBatchSampler(BatchSampler):
         self.seed: int = getattr(sampler, 'seed', 0)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield batches of indices, a ``SeededBatch`` each, from ``start`` on."""
+        """Yield batches of indices, each a ``SeededBatch``, from ``start`` on."""
         places = count(*get_dist_info())
         epochs = (BatchSampler(self._order(epoch, places), self.batch_size, self.drop_last) for epoch in count())
         dataset = getattr(self.sampler, 'dataset', getattr(self.sampler, 'data_source', None))
@@ -91,7 +91,7 @@ class ResumableBatchSampler(BatchSampler):
     def _order(self, epoch: int, places: Iterator[int]) -> Any:
         sampler: Any = self.sampler
         if isinstance(sampler, InfiniteSampler):
-            # the sampler's own iterator goes on where the last one stopped
+            # a copy, since the sampler's own iterator continues where the last one stopped
             sampler = InfiniteSampler(sampler.dataset, sampler.shuffle, sampler.seed)
         elif isinstance(sampler, DefaultSampler):
             sampler.set_epoch(epoch)
@@ -102,13 +102,13 @@ def make_resumable(loader: DataLoader | dict) -> DataLoader | dict:
     """Give a data loader, or its settings, a ``ResumableBatchSampler`` in place of torch's batch sampler.
 
     Raises:
-        ValueError: For a batch sampler of another kind.
+        ValueError: If the sampler is not supported.
     """
     if isinstance(loader, dict):
         loader = loader.copy()
         batches = loader.get('batch_sampler') or dict(type=ResumableBatchSampler)
         if isinstance(batches, dict):
-            # DataLoader would refuse it beside a batch sampler
+            # DataLoader does not accept it together with a batch sampler
             batches = dict(batches, drop_last=True) if loader.pop('drop_last', False) else batches
             loader.setdefault('batch_size', 1)
         loader['batch_sampler'] = batches
@@ -121,26 +121,26 @@ def make_resumable(loader: DataLoader | dict) -> DataLoader | dict:
 
 
 def check_length(loader: Any, name: str, endless: bool = False) -> None:
-    """Refuse a data loader without batches, or one that never ends where it should.
+    """Reject a data loader that has no batches, or never ends where it has to.
 
     Args:
         loader: The data loader.
         name: Name of its settings.
-        endless: Whether it may be endless, as in training by iterations.
+        endless: Whether it may be endless, as in iteration-based training.
 
     Raises:
-        ValueError: With what to set.
+        ValueError: If it has no batches or never ends; the message names the settings to change.
     """
     batches = getattr(loader, 'batch_sampler', None)
     samplers = batches, getattr(batches, 'sampler', None), getattr(loader, 'sampler', None)
     kinds = [type(sampler).__name__ for sampler in samplers if isinstance(sampler, _ENDLESS)]
     if kinds and not endless:
-        raise ValueError(f'Going through {name} never ends, because of its {" and ".join(dict.fromkeys(kinds))}. Fix: '
+        raise ValueError(f'Iterating over {name} never ends, because of its {" and ".join(dict.fromkeys(kinds))}. Fix: '
                          f'{name}.sampler.type=DefaultSampler and {name}.batch_sampler=None'
-                         + (', or training by iterations, train_cfg.type=ifn_plugin.ResumableTrainLoop.'
+                         + (', or iteration-based training, train_cfg.type=ifn_plugin.ResumableTrainLoop.'
                             if name.startswith('train') else '.'))
     if isinstance(batches, BatchSampler) and isinstance(batches.sampler, Sized) and not len(batches):
         raise ValueError(f'{name} gives no batch: {len(batches.sampler)} samples, batch_size={batches.batch_size}, '
-                         f'drop_last={batches.drop_last}. Fix: look at its dataset, or take a smaller batch_size.')
+                         f'drop_last={batches.drop_last}. Fix: check its dataset, or take a smaller batch_size.')
 
 _ENDLESS = ResumableBatchSampler, InfiniteSampler

@@ -1,4 +1,4 @@
-"""mmseg's sliding window, several windows at a time."""
+"""mmseg's sliding window inference, in batches of windows."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product
@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 def batched_slide_inference(window_batch: int) -> Callable:
+    """Make a replacement for mmseg's ``slide_inference`` that runs ``window_batch`` windows at a time."""
 
     def slide_inference(self: Any, inputs: Tensor, batch_img_metas: Sequence[dict[str, Any]]) -> Any:
-        """Run the windows of mmseg's sliding window, several at a time; the same mean where they overlap."""
+        """Run mmseg's sliding window in batches of windows, with the same mean where windows overlap."""
         cfg = self.test_cfg
         size = inputs.shape[2:]
         crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size, strict=True)]
@@ -27,10 +28,10 @@ def batched_slide_inference(window_batch: int) -> Callable:
         for first in range(0, len(places), window_batch):
             batch = places[first:first + window_batch]
             windows = torch.stack([inputs[n, :, y:y + crop[0], x:x + crop[1]] for n, y, x in batch])
-            # as torch.Size, which mmseg's heads take before an image's padded size
+            # a torch.Size, which mmseg's heads prefer to the padded size of the image
             metas = [dict(batch_img_metas[n], img_shape=windows.shape[2:]) for n, _, _ in batch]
             outputs = self.encode_decode(windows, metas)
-            # open-cd's detectors of semantic change return several maps
+            # open-cd's semantic change detectors return several maps
             for key, logits in (outputs if isinstance(outputs, dict) else {'': outputs}).items():
                 if logits.shape[2:] != windows.shape[2:]:
                     raise ValueError(f'The detector gives logits of {tuple(logits.shape[2:])} for windows of '

@@ -1,4 +1,4 @@
-"""What a GPU computes, on the host without waiting for the GPU's queue to empty."""
+"""Asynchronous copies from the GPU to the host."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Transfer:
-    """A tensor on its way to the host: the copy runs behind the kernels before it, while the host goes on.
+    """Asynchronous copy of a tensor to the host, queued behind the kernels before it while the host continues.
 
     Args:
-        value: The tensor.
+        value: The tensor to copy.
     """
 
     def __init__(self, value: Tensor) -> None:
@@ -20,16 +20,16 @@ class Transfer:
             self.copied.record(torch.cuda.current_stream(value.device))
 
     def is_there(self) -> bool:
-        """Whether it was on the host from the start."""
+        """Return whether the tensor was on the host already, so that nothing has to be copied."""
         return self.copied is None
 
     def get(self) -> Tensor:
-        """The tensor, waited for."""
+        """Wait for the copy, and return it."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.value
 
 
 def transfer(outputs: dict[str, Any]) -> Transfer:
-    """All values of a step in one copy: (len(outputs), )."""
+    """Copy all outputs of a step to the host at once, as a tensor of shape (len(outputs), )."""
     return Transfer(torch.stack([torch.as_tensor(value).detach().reshape(()) for value in outputs.values()]))

@@ -314,10 +314,10 @@ def test_loader_without_an_order_to_take_up_is_refused(train):
     with pytest.raises(ValueError, match=r'sampler\.type=Weighted'):
         train(sampler=dict(type=Weighted))
     own = type('AspectRatioBatchSampler', (BatchSampler,), {})(SequentialSampler(dataset), 3, False)
-    with pytest.raises(ValueError, match=r'needs .*batch_sampler\.type=ifn_plugin\.ResumableBatchSampler, but it is '
+    with pytest.raises(ValueError, match=r'needs .*batch_sampler\.type=ifn_plugin\.ResumableBatchSampler, but got '
                                          'AspectRatioBatchSampler'):
         train(loader=DataLoader(dataset, batch_sampler=own))
-    with pytest.raises(ValueError, match=r'needs .*, but it is NoneType'):
+    with pytest.raises(ValueError, match=r'needs .*, but got NoneType'):
         train(loader=DataLoader(dataset, batch_size=None))
 
 
@@ -396,7 +396,7 @@ def test_epoch_without_a_batch_is_refused(train):
 def test_validation_without_end_is_refused(train):
     """At the start, not at the first validation."""
     with pytest.raises(ValueError, match=re.escape(
-            'Going through val_dataloader never ends, because of its InfiniteSampler. Fix: '
+            'Iterating over val_dataloader never ends, because of its InfiniteSampler. Fix: '
             'val_dataloader.sampler.type=DefaultSampler')):
         train(validate=dict(val_interval=6), val_sampler='InfiniteSampler', iterations=6)
 
@@ -421,4 +421,4 @@ def test_run_that_would_save_nothing_or_train_nothing_is_told(train, tmp_path):
     assert 'Nothing is left' not in log('ended')
     _, seen = train(work_dir='ended', resume=True, log_level='WARNING')
     assert not seen
-    assert 'Nothing is left to train: the checkpoint is of iteration 6, and train_cfg.max_iters=6' in log('ended')
+    assert 'Nothing is left to train: the checkpoint is from iteration 6, and train_cfg.max_iters=6' in log('ended')

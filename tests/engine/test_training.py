@@ -105,7 +105,7 @@ def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, setti
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_4.pth'))
     os.truncate(work_dir / 'iter_4.pth', 1_000_000)
     output = resume(python, settings, work_dir)
-    assert f'going on from {work_dir / "iter_2.pth"}' in output
+    assert f'resuming from {work_dir / "iter_2.pth"}' in output
     assert min(losses(scalars, work_dir)) == 3
 
 
@@ -186,7 +186,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     torch.save(checkpoint, tmp_path / 'iter_6.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
     output = resume(python, settings, tmp_path)
-    assert 'Making up for the validation after iteration 6' in output and not losses(scalars, tmp_path)
+    assert 'Running the missed validation after iteration 6' in output and not losses(scalars, tmp_path)
     expected, = (entry for entry in scalars(unbroken) if 'F1' in entry)
     made_up, = scalars(tmp_path)
     assert made_up['step'] == 6 and {key: made_up[key] for key in ('F1', 'AP', 'threshold@val')} == pytest.approx(

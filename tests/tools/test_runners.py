@@ -88,7 +88,7 @@ def test_resume_goes_on_from_the_runs_own_checkpoint(scalars, trained, python, o
     for path in work_dir.glob('*.pth'):
         path.unlink()
     output = python(*arguments, 'train_cfg.max_iters=1')
-    assert 'no other is whole either, starting anew' in output
+    assert 'there is no other complete one, starting a new training' in output
     assert f'Load checkpoint from {trained / "iter_2.pth"}' in output
     assert {path.name for path in work_dir.glob('iter_*')} == {'iter_1.pth'}
 

@@ -15,25 +15,25 @@ from ifn_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class AccelerationHook(Hook):
-    """Switch on channels-last maps, mixed precision, compilation and batches of windows, for train, val and test.
+    """Enable channels-last maps, mixed precision, compilation and batches of windows in training, validation and tests.
 
-    ``custom_hooks=[dict(type='ifn_plugin.AccelerationHook')]`` switches on all that the machine can do; every argument
-    switches one of them. Checkpoints are the same with and without the hook. Mixed precision in bfloat16 needs nothing
+    ``custom_hooks=[dict(type='ifn_plugin.AccelerationHook')]`` enables all that the machine supports; each argument
+    controls one of them. Checkpoints are the same with and without the hook. Mixed precision in bfloat16 needs nothing
     else; to train in float16, ``optim_wrapper.type`` has to be ``'AmpOptimWrapper'``, which scales the loss.
 
     Args:
-        channels_last: As for ``accelerate``.
-        dtype: As for ``accelerate``.
-        compile: As for ``accelerate``.
-        window_batch: As for ``accelerate``.
-        keep_memory: As for ``accelerate``.
+        channels_last: See ``accelerate``.
+        dtype: See ``accelerate``.
+        compile: See ``accelerate``.
+        window_batch: See ``accelerate``.
+        keep_memory: See ``accelerate``.
 
     Raises:
-        ValueError: When training starts in float16 without loss scaling, or with a fused optimizer on channels-last
-            weights on a CPU; and as ``accelerate``.
+        ValueError: If training starts in float16 without loss scaling, or with a fused optimizer on channels-last
+            weights on a CPU; and as in ``accelerate``.
     """
 
-    # after mmengine's EMAHook, which exchanges the weights that are stored
+    # after mmengine's EMAHook, which swaps the weights to be saved
     priority = 'LOW'
 
     def __init__(self,
@@ -58,7 +58,7 @@ class AccelerationHook(Hook):
         runner.logger.info(f'AccelerationHook: {self.settings}, computing in {self.precision}')
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse what would train wrongly, and lay out what a resumed optimizer keeps as the weights are."""
+        """Reject settings that would train wrongly, and give a resumed optimizer's state the layout of the weights."""
         if self.precision == torch.float16 and not isinstance(runner.optim_wrapper, AmpOptimWrapper):
             raise ValueError("AccelerationHook(dtype='float16') needs loss scaling to train: set "
                              "optim_wrapper.type='AmpOptimWrapper', or dtype='bfloat16'.")
@@ -66,7 +66,7 @@ class AccelerationHook(Hook):
         for single in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             optimizer = single.optimizer
             for group in optimizer.param_groups:
-                # torch pairs the values in the order of memory, and gradients may be laid out otherwise than weights
+                # torch pairs the values in memory order, and gradients may have another layout than weights
                 if group.get('fused') and self.settings['channels_last'] and group['params'][0].device.type == 'cpu':
                     raise ValueError("torch's fused optimizers take wrong steps on a CPU with channels-last weights: "
                                      'leave out optim_wrapper.optimizer.fused, or set '
@@ -77,14 +77,14 @@ class AccelerationHook(Hook):
                         state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Store the weights, and what the optimizer keeps of each, laid out as without the hook."""
+        """Save the weights and the optimizer's state in the layout that they have without the hook."""
         for name in ('state_dict', 'ema_state_dict', 'optimizer'):
             if name in checkpoint:
                 checkpoint[name] = _contiguous(checkpoint[name])
 
 
 def _contiguous(state: Any) -> Any:
-    """A copy of nested containers with every tensor contiguous; tensors that are so already are shared."""
+    """Copy nested containers with every tensor made contiguous; tensors that already are contiguous are shared."""
     if isinstance(state, Tensor):
         return state.contiguous()
     if isinstance(state, dict):

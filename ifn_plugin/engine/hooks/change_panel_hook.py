@@ -23,17 +23,17 @@ from ifn_plugin.visualization import draw_panel
 
 @HOOKS.register_module()
 class ChangePanelHook(Hook):
-    """Write change panels while testing, on request, through the runner's visualizer.
+    """Draw change panels during tests with the runner's visualizer.
 
-    It stands at ``default_hooks.visualization``, where the test commands of open-cd and mmseg turn it on by
-    ``--show-dir`` or ``--show``.
+    Set it as ``default_hooks.visualization``, so that ``--show-dir`` and ``--show`` of open-cd's and mmseg's test
+    commands enable it.
 
     Args:
-        draw: Whether to do anything.
-        interval: Draw every so many batches.
-        max_side: Larger images are shrunk to this, in pixels.
-        show: Show the panels in a window too.
-        wait_time: Seconds for which a window stays.
+        draw: Whether to draw panels.
+        interval: Interval between the batches to draw.
+        max_side: Maximum height and width of an image in pixels; larger ones are shrunk.
+        show: Whether to show the panels in a window, too.
+        wait_time: Time for which a window stays open, in seconds.
     """
 
     def __init__(self,
@@ -51,12 +51,12 @@ class ChangePanelHook(Hook):
         self._names: set[str] = set()
 
     def before_test(self, runner: Runner) -> None:
-        """Start the count of equal names anew, and see how the images are loaded."""
+        """Reset the names in use, and find the transform that loads the images."""
         self._names.clear()
         self.loader = find_loaders(runner.cfg)[0]
         if self.draw and get_world_size() > 1:
-            print_log('Change panels are drawn by the first process, for its share of the pairs. Test in one process '
-                      'to draw all.', 'current', logging.WARNING)
+            print_log('Only the first process draws change panels, for its share of the pairs. Fix: test in one '
+                      'process to draw all.', 'current', logging.WARNING)
 
     @master_only
     def after_test_iter(self,
@@ -70,10 +70,10 @@ class ChangePanelHook(Hook):
         visualizer: Visualizer = runner.visualizer
         protocol = getattr(runner.test_loop, 'protocol', '')
         for sample in outputs or ():
-            # OpenCV ends the process at a name that is no UTF-8, which Python spells with surrogates
+            # OpenCV aborts the process at a name that is not valid UTF-8, for which Python uses surrogates
             stem = re.sub('[\ud800-\udfff]', '_', Path(list_files(sample.img_path)[0]).stem)
             stem += f'_{protocol}' if protocol else ''
-            # images of the same name in two folders must not overwrite each other
+            # panels of images with the same name in two folders must not overwrite each other
             name = next(name for name in chain((stem, ), (f'{stem}_{i}' for i in count(2))) if name not in self._names)
             self._names.add(name)
             panel = self._panel(sample)

@@ -1,4 +1,4 @@
-"""Base class of hooks that do not wait for a GPU."""
+"""Base class of hooks that do not wait for the GPU."""
 
 from abc import abstractmethod
 from typing import Any
@@ -8,26 +8,26 @@ from mmengine.runner import Runner
 
 
 class DelayedHook(Hook):
-    """Base class of hooks that look at an iteration's outputs when the next one is queued.
+    """Base class of hooks that process the outputs of an iteration once the next one is queued.
 
-    Before a checkpoint, a validation and the end, they look straight away.
+    Before a checkpoint, before a validation and at the end of training, they process them immediately.
     """
 
     @abstractmethod
     def look(self, runner: Runner) -> None:
-        """Look at what is on its way, if anything is."""
+        """Process the pending outputs, if there are any."""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Look at what led to the checkpoint."""
+        """Process the outputs of the iteration before the checkpoint."""
         self.look(runner)
         super().before_save_checkpoint(runner, checkpoint)
 
     def before_val(self, runner: Runner) -> None:
-        """Look before a validation takes its time."""
+        """Process the pending outputs before a validation, which takes time."""
         self.look(runner)
         super().before_val(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Look at the last iteration."""
+        """Process the outputs of the last iteration."""
         self.look(runner)
         super().after_train(runner)

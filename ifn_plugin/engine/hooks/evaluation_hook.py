@@ -1,4 +1,4 @@
-"""Hook that keeps what an evaluation finds."""
+"""Hook that stores the results of evaluations."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from ifn_plugin.evaluation.records import collect_records
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import HOOKS
 
-# Where the threshold chosen in validation lies in mmengine's message hub, which is stored with checkpoints
+# Key of the threshold chosen in validation, in mmengine's message hub, which checkpoints include
 _CHOSEN = 'change_threshold'
 
 
@@ -32,15 +32,15 @@ def _hand_over_threshold(runner: Runner, evaluator: Evaluator) -> None:
 
 @HOOKS.register_module()
 class EvaluationHook(Hook):
-    """Keep what ``ChangeMetric`` finds.
+    """Store the results of ``ChangeMetric``.
 
-    The threshold that validation chose goes into the checkpoint that it was chosen for, the best, and from there into a
-    test. The counts behind the metrics, for curves and for the best and worst pairs, go into files in the folder of the
-    log, with the configuration and the iteration of the weights: ``evaluation_val.json``, of the last validation, and
-    ``evaluation_test.json``.
+    The threshold chosen in validation is saved in the checkpoints of that iteration, the best one included, and tests
+    of these checkpoints use it. The counts behind the metrics, for curves and for the best and worst pairs, are written
+    to files in the log folder, with the configuration and the iteration of the weights:
+    ``evaluation_val.json`` for the last validation, and ``evaluation_test.json``.
     """
 
-    # after mmengine's EMAHook, which exchanges the weights that are validated, and before checkpoints are written
+    # after mmengine's EMAHook, which swaps in the weights to validate, and before checkpoints are written
     priority = 'BELOW_NORMAL'
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class EvaluationHook(Hook):
         self._config: str | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Note whether the checkpoint that comes next is the one that the run starts from.
+        """Remember whether the next checkpoint to be loaded is the one that the run starts from.
 
-        The program may load others by itself, whose names no hook is told.
+        The program may load others itself, and hooks do not learn their names.
 
         Raises:
-            ValueError: If mmseg's ``SegVisualizationHook`` is to draw, which takes one image a sample.
+            ValueError: If mmseg's ``SegVisualizationHook`` is to draw: it supports only one image per sample.
         """
         if any(type(hook) is SegVisualizationHook and hook.draw for hook in runner.hooks):
             raise ValueError("mmseg's SegVisualizationHook draws one image, and a pair has two. Fix: "
@@ -62,25 +62,25 @@ class EvaluationHook(Hook):
         self._starts = not runner._has_loaded
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Forget the threshold and the checkpoint, which were those of the weights before."""
+        """Reset the threshold and the checkpoint, which belong to the weights before this iteration."""
         runner.message_hub.update_info(_CHOSEN, None)
         self._tested = {}
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Validate what is saved, the first process's running statistics of normalizations, in all of them."""
+        """Copy the buffers of the first process to all: they are the running statistics that checkpoints store."""
         for buffer in runner.model.buffers():
             broadcast(buffer)
         _hand_over_threshold(runner, runner.val_loop.evaluator)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Note the threshold and write the record of a validation."""
+        """Store the threshold and write the record of the validation."""
         chosen = [value for name, value in (metrics or {}).items() if name.rpartition('/')[2] == 'threshold@val']
         if chosen:
             runner.message_hub.update_info(_CHOSEN, chosen[0])
         self._write(runner, 'val', collect_records(runner.val_loop.evaluator), self._tested or self._trained(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take over the threshold."""
+        """Restore the threshold from the checkpoint."""
         info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
         chosen = info.get(_CHOSEN)
         runner.message_hub.update_info(_CHOSEN, chosen if isinstance(chosen, float) else None)
@@ -90,10 +90,10 @@ class EvaluationHook(Hook):
             iteration=(checkpoint.get('meta') or {}).get('iter'))
 
     def before_test(self, runner: Runner) -> None:
-        """Hand the thresholds to the metrics, and let none choose one from what it is to be tested on.
+        """Pass the thresholds to the metrics, and prevent them from choosing one on the test data.
 
         Raises:
-            ValueError: As :func:`ifn_plugin.datasets.views.check_views`.
+            ValueError: As in :func:`ifn_plugin.datasets.views.check_views`.
         """
         check_views(runner.test_loop.dataloader.dataset)
         _hand_over_threshold(runner, runner.test_loop.evaluator)
@@ -106,25 +106,25 @@ class EvaluationHook(Hook):
                     metric.choose_threshold = False
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Write the record of a test."""
+        """Write the record of the test."""
         loop = runner.test_loop
         records = loop.records if isinstance(loop, ProtocolsTestLoop) else collect_records(loop.evaluator)
         self._write(runner, 'test', records, self._tested or self._trained(runner))
 
     @staticmethod
     def _trained(runner: Runner) -> dict[str, Any]:
-        # runner.iter would build the training's data set if there is none yet
+        # runner.iter would build the training data set
         loop = runner._train_loop
         if not isinstance(loop, BaseLoop):
             return {}
-        # checkpoints are named by it then
+        # epoch-based training names checkpoints by epoch
         epoch = dict(epoch=loop.epoch) if isinstance(loop, EpochBasedTrainLoop) else {}
         return dict(iteration=loop.iter) | epoch
 
     @master_only
     def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:
         if records:
-            if self._config is None:  # which takes a moment
+            if self._config is None:  # formatting is slow
                 self._config = runner.cfg.pretty_text
             content = json.dumps(dict(about, config=self._config, protocols=records))
             write_atomic(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

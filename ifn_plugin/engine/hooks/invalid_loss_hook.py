@@ -15,15 +15,15 @@ from ifn_plugin.utils.samples import list_files
 
 @HOOKS.register_module()
 class InvalidLossHook(DelayedHook):
-    """Stop at a NaN or infinite loss, and say where.
+    """Stop at a NaN or infinite loss, and name its iteration, levels and images.
 
-    On a GPU, the losses of an iteration are looked at after the next one, when it has computed them while the host was
-    giving it work. The error names the iteration, levels and images of the invalid loss all the same; before a
-    checkpoint, a validation and the end, they are looked at straight away.
+    On a GPU, the losses of an iteration are checked after the next one has been queued, so that the host does not wait
+    for them. The error still names the iteration, levels and images of the invalid loss. Before a checkpoint, before a
+    validation and at the end of training, they are checked immediately.
 
     Args:
-        patience: With loss scaling (``AmpOptimWrapper`` in float16), the iterations in a row with an invalid loss that
-            are left to the scaler, which skips the step and scales less.
+        patience: With loss scaling (``AmpOptimWrapper`` in float16), number of consecutive iterations with an invalid
+            loss that are left to the scaler, which skips the step and reduces the scale.
     """
 
     priority = 'ABOVE_NORMAL'
@@ -38,15 +38,16 @@ class InvalidLossHook(DelayedHook):
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
-        """Look at the losses of the iteration before on a GPU, at these elsewhere.
+        """Check the losses: on a GPU those of the previous iteration, otherwise those of this one.
 
         Raises:
-            FloatingPointError: With the iteration, the levels, the images and the last checkpoint.
+            FloatingPointError: If a loss is NaN or infinite; the message names the iteration, the levels, the images
+                and the last checkpoint.
         """
         self.look(runner)
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         if losses:
-            # a batch may be anything that its collate function gives
+            # the collate function decides what a batch is
             samples = data_batch.get('data_samples') or [] if isinstance(data_batch, dict) else []
             files = [' and '.join(list_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             self.pending = (runner.iter + 1, list(losses), files, transfer(losses))
@@ -54,10 +55,10 @@ class InvalidLossHook(DelayedHook):
                 self.look(runner)
 
     def look(self, runner: Runner) -> None:
-        """Look at the losses that are on their way.
+        """Check the pending losses.
 
         Raises:
-            FloatingPointError: As ``after_train_iter``.
+            FloatingPointError: As in ``after_train_iter``.
         """
         if self.pending is None:
             return

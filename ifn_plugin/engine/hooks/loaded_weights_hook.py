@@ -1,4 +1,4 @@
-"""Hook that refuses weights that do not fit."""
+"""Hook that rejects weights that do not fit the model."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from ifn_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class LoadedWeightsHook(Hook):
-    """Refuse weights that do not fit, where mmengine warns and goes on with random ones.
+    """Reject weights that do not fit the model; mmengine only warns and continues with random ones.
 
-    Weights of another project's IFN (open-cd's, CDLab's, the official DSIFN's) are converted.
+    Weights of IFN from another project (open-cd, CDLab, the official DSIFN) are converted.
     """
 
-    priority = 'VERY_HIGH'  # before EMAHook takes what was loaded
+    priority = 'VERY_HIGH'  # before EMAHook copies the loaded weights
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Load the weights, all of them.
+        """Load the weights strictly.
 
         Raises:
-            CheckpointError: If some are missing, of another shape, or unknown; the keys are named.
+            CheckpointError: If weights are missing, unexpected or of another shape; the keys are named.
         """
         checkpoint['state_dict'] = load_weights(name_source(runner), checkpoint, detector_of(runner))

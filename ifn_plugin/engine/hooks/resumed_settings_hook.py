@@ -1,4 +1,4 @@
-"""Hook that compares a checkpoint's settings with the configuration's."""
+"""Hook that compares the settings in a checkpoint with the configuration."""
 
 import inspect
 import logging
@@ -13,31 +13,31 @@ from mmengine.runner import Runner
 from ifn_plugin.engine.utils import name_source
 from ifn_plugin.registry import HOOKS
 
-# No settings of a parameter group: its parameters, and how torch computes a step
+# Entries of a parameter group that do not affect the result: its parameters, and how torch computes a step
 _NO_SETTINGS = ('params', 'foreach', 'fused', 'capturable', 'differentiable')
 
-# Of a schedule's arguments, those that say where it stands
+# Arguments of a schedule that are not settings: its progress and its verbosity
 _STATE = ('last_step', 'verbose')
 
 
 @HOOKS.register_module()
 class ResumedSettingsHook(Hook):
-    """Warn where a resumed run goes on with other settings of optimizer and schedules than the configuration's.
+    """Warn if a resumed run uses settings of the optimizer or of schedules that differ from the configuration.
 
-    mmengine takes them from the checkpoint, whatever the configuration says by now.
+    mmengine takes them from the checkpoint, even if the configuration has changed since.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Compare the checkpoint's settings with those that the runner has just built from the configuration."""
+        """Compare the checkpoint with the optimizer and schedules just built from the configuration."""
         if not runner._resume or not isinstance(runner.optim_wrapper, OptimWrapper):
             return
         faults = [*_compare_optimizers(runner.optim_wrapper, checkpoint.get('optimizer')),
                   *_compare_schedules(runner.param_schedulers, checkpoint.get('param_schedulers'))]
         if faults:
             print_log(
-                f'Resumed from {name_source(runner)}, whose settings of optimizer and learning rate schedule hold, '
-                f"not the configuration's: {'; '.join(faults)}. Fix: for the configuration's, begin a new run with "
-                'these weights, load_from=CHECKPOINT without --resume.', 'current', logging.WARNING)
+                f'Resumed from {name_source(runner)}, whose settings of optimizer and learning rate schedule override '
+                f'the configuration: {"; ".join(faults)}. Fix: to use the configuration, start a new run from these '
+                'weights with load_from=CHECKPOINT, without --resume.', 'current', logging.WARNING)
 
 
 def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
@@ -45,7 +45,7 @@ def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
     pairs = wrapper.items() if several else [('', wrapper)]
     for name, one in pairs:
         groups = ((states or {}).get(name, {}) if several else states or {}).get('param_groups', [])
-        # torch itself refuses another number of groups; of many that differ alike, one is told
+        # torch itself rejects a different number of groups; groups that differ alike are reported once
         yield from dict.fromkeys(
             fault for ours, theirs in zip(one.param_groups, groups)
             for fault in _compare(f'{name}.optimizer' if several else 'optimizer', _group_settings(theirs),
@@ -53,13 +53,13 @@ def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
 
 
 def _group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a parameter group, as they were before a schedule changed them."""
+    """Return the settings of a parameter group, as they were before a schedule changed them."""
     return {name: group.get(f'initial_{name}', value) for name, value in group.items()
             if name not in _NO_SETTINGS and not name.startswith('initial_')}
 
 
 def _compare_schedules(schedules: Any, states: Any) -> Iterator[str]:
-    if isinstance(schedules, dict):  # of several optimizers
+    if isinstance(schedules, dict):  # several optimizers
         for name, several in schedules.items():
             yield from _compare_schedules(several, (states or {}).get(name))
         return

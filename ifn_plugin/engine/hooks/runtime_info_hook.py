@@ -1,4 +1,4 @@
-"""mmengine's hook for the log's figures, without waiting for a GPU."""
+"""``RuntimeInfoHook`` that does not wait for the GPU."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from ifn_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class DelayedRuntimeInfoHook(DelayedHook, RuntimeInfoHook):
-    """mmengine's ``RuntimeInfoHook``, which on a GPU stores an iteration's losses for the log one iteration later.
+    """``RuntimeInfoHook`` that, on a GPU, stores the losses of an iteration one iteration later.
 
-    mmengine's copies each loss to the host at once: it waits until the GPU has computed all that was queued, and then
-    lets it wait for the next iteration. When the log is due, nothing is delayed.
+    mmengine's hook copies each loss to the host at once: it blocks until the GPU has finished all queued work, and the
+    GPU then idles until the next iteration is queued. Nothing is delayed in iterations that are logged.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class DelayedRuntimeInfoHook(DelayedHook, RuntimeInfoHook):
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
-        """Store the losses of the iteration before on a GPU, these elsewhere."""
+        """Store the losses: on a GPU those of the previous iteration, otherwise those of this one."""
         self.look(runner)
         if not outputs:
             return
@@ -41,7 +41,7 @@ class DelayedRuntimeInfoHook(DelayedHook, RuntimeInfoHook):
             self.every_n_inner_iters(batch_idx, hook.interval) for hook in loggers)
 
     def look(self, runner: Runner) -> None:
-        """Store what is on its way."""
+        """Store the pending losses."""
         if self.pending is not None:
             names, values = self.pending
             self.pending = None

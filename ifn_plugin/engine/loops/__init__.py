@@ -1,4 +1,4 @@
-"""Loops of training and testing."""
+"""Training and test loops."""
 
 from ifn_plugin.engine.loops.protocols_loop import ProtocolsTestLoop
 from ifn_plugin.engine.loops.resumable_loop import ResumableTrainLoop

@@ -1,4 +1,4 @@
-"""Test by several protocols."""
+"""Test loop for several protocols."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from ifn_plugin.registry import LOOPS
 
 @LOOPS.register_module()
 class ProtocolsTestLoop(TestLoop):
-    """Test by several protocols, one after the other, with the metrics of all side by side.
+    """Test loop that runs several protocols in turn and reports the metrics of all of them together.
 
-    What the field calls testing on 256×256 tiles is a sliding window of 256 pixels without overlap: every tile passes
-    the network by itself.
+    Testing on 256×256 tiles, as in the literature, is a sliding window of 256 pixels without overlap: each tile passes
+    through the network separately.
 
     Args:
         runner: The runner.
-        dataloader: The test data, whole images.
+        dataloader: The test data, as entire images.
         evaluator: The metrics.
-        protocols: mmseg's ``test_cfg`` of each, by name; the name becomes the prefix of its metrics. By default
-            ``whole`` and ``tiles``.
-        kwargs: ``TestLoop``'s.
+        protocols: mmseg's ``test_cfg`` of each protocol, by name; the name becomes the prefix of its metrics. Defaults
+            to ``whole`` and ``tiles``.
+        kwargs: Keyword arguments of ``TestLoop``.
 
     Attributes:
         records: ``ChangeMetric``'s record of each protocol.
-        protocol: The name of the one that is at work.
+        protocol: Name of the current protocol.
     """
 
     def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict] | None = None,
@@ -39,7 +39,7 @@ class ProtocolsTestLoop(TestLoop):
         self.protocol = ''
 
     def run(self) -> dict:
-        """Test."""
+        """Run all protocols and return their metrics, as ``protocol/metric``."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()

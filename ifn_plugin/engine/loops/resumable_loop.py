@@ -16,43 +16,43 @@ from ifn_plugin.registry import LOOPS
 class _Batches(chain):
 
     def skip_iter(self, number: int) -> None:
-        """Drop batches, as onedl-mmengine does; mmengine calls ``next``."""
+        """Skip batches. onedl-mmengine calls this; mmengine calls ``next``."""
         for _ in range(number):
             next(self)
 
 
 @LOOPS.register_module()
 class ResumableTrainLoop(IterBasedTrainLoop):
-    """mmengine's loop, with all that is random derived from the seed and the iteration.
+    """``IterBasedTrainLoop`` whose random numbers all derive from the seed and the iteration.
 
-    A resumed run goes on exactly as the uninterrupted one would have: with the same samples, crops and dropout,
-    whatever the number of workers. It starts at once, while mmengine's loop first loads and drops every batch that has
-    been trained.
+    A resumed run continues exactly as the uninterrupted one would have: with the same samples, crops and dropout,
+    whatever the number of workers. It starts at once, whereas mmengine's loop first loads and discards every batch that
+    has already been trained on.
 
     Args:
         runner: The runner.
-        dataloader: The training data, or its settings. Where no ``batch_sampler`` is named, it is a
-            ``ResumableBatchSampler``; see there for the samplers that it takes.
-        args, kwargs: ``IterBasedTrainLoop``'s.
+        dataloader: The training data loader, or its settings. ``batch_sampler`` defaults to ``ResumableBatchSampler``,
+            which lists the supported samplers.
+        args, kwargs: Arguments of ``IterBasedTrainLoop``.
 
     Raises:
-        ValueError: For another batch sampler or sampler.
+        ValueError: If the batch sampler or the sampler is not supported.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, make_resumable(dataloader), *args, **kwargs)
         if not isinstance(self.dataloader.batch_sampler, ResumableBatchSampler):
             raise ValueError('ResumableTrainLoop needs train_dataloader.batch_sampler.type='
-                             'ifn_plugin.ResumableBatchSampler, but it is '
+                             'ifn_plugin.ResumableBatchSampler, but got '
                              f'{type(self.dataloader.batch_sampler).__name__}.')
         sampler = dataloader.get('sampler') if isinstance(dataloader, dict) else None
         self._has_own_order = isinstance(sampler, dict) and sampler.get('seed') is not None
-        # workers start with the first batch, after hooks have prepared the data set
+        # a generator: workers start with the first batch, after hooks have prepared the data set
         self.dataloader_iterator = self._batches()
-        self.fast_forward_on_resume = False  # onedl-mmengine's, which would leave the samples to chance
+        self.fast_forward_on_resume = False  # onedl-mmengine's way of resuming, which is not reproducible
 
     def _batches(self) -> Iterator[Any]:
-        """Load batches from the current iteration on."""
+        """Yield batches, starting at the current iteration."""
         batches: Any = self.dataloader.batch_sampler
         batches.start, batches.seed = self.iter, self._seed()
         if not self._has_own_order:
@@ -60,16 +60,16 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         yield from self.dataloader
 
     def _seed(self) -> int:
-        """One seed for all processes, which resuming may have set."""
+        """Return the seed that all processes share. Resuming may have changed it."""
         seed: int = self.runner.seed
         return seed - get_rank() if self.runner._randomness_cfg.get('diff_rank_seed') else seed
 
     def run(self) -> torch.nn.Module:
         """Train."""
-        # mmengine drops as many batches as there were iterations: none of these is loaded
+        # mmengine skips one batch per finished iteration: placeholders, so that nothing is loaded
         self.dataloader_iterator = _Batches(repeat(None, self.iter), self._batches())
         model: torch.nn.Module = super().run()
-        self.dataloader_iterator = self._batches()  # lets the workers go
+        self.dataloader_iterator = self._batches()  # drops the former iterator, which stops the workers
         return model
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
