@@ -1,1 +1,1 @@
-"""What is done with trained networks."""
+"""Inference with trained networks, and their export."""

@@ -1,4 +1,4 @@
-"""A trained IFN as a file that runs without this package: ONNX, or a program of ``torch.export``."""
+"""Export of a trained IFN to a file that runs without this package: ONNX, or a ``torch.export`` program."""
 
 import copy
 import warnings
@@ -14,20 +14,20 @@ from ifn_plugin.models import IFN, IFNHead
 
 SUFFIXES = ('.onnx', '.pt2')
 
-# Of the program: each pooling halves such sizes exactly
+# Heights and widths of the program are multiples of this: each pooling halves them exactly
 MULTIPLE = 16
 
 
 class ChangeNetwork(nn.Module):
-    """IFN from raw images to probabilities, with its normalization inside.
+    """IFN from raw images to probabilities, normalization included.
 
     Args:
-        model: The detector of mmseg or open-cd, such as ``ChangeDetector``'s ``model``, on the CPU, in float32. The
-            network is a copy: it stays as it is.
-        loader: What loads its images, such as ``ChangeDetector``'s ``loader``; ``LoadPair()`` by default.
+        model: The detector of mmseg or open-cd, such as ``ChangeDetector.model``, on the CPU, in float32. It is copied,
+            and not modified.
+        loader: The transform that loads its images, such as ``ChangeDetector.loader``. Defaults to ``LoadPair()``.
 
     Raises:
-        ValueError: If it is no IFN.
+        ValueError: If the detector is not an IFN, or its backbone does not take the channels that are loaded.
     """
 
     mean: Tensor
@@ -41,14 +41,14 @@ class ChangeNetwork(nn.Module):
         backbone, head, preprocessor = (getattr(model, name, None)
                                         for name in ('backbone', 'decode_head', 'data_preprocessor'))
         if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
-            raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but what can '
-                             'be exported is ifn_plugin.IFN with ifn_plugin.IFNHead.')
+            raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but only '
+                             'ifn_plugin.IFN with ifn_plugin.IFNHead can be exported.')
         self.backbone, self.head = copy.deepcopy(backbone), copy.deepcopy(head)
         self.channels = loader.in_channels
         if self.channels != backbone.in_channels:
-            raise ValueError(f'The configuration loads {self.channels} channels of each date, but its backbone takes '
+            raise ValueError(f'The configuration loads {self.channels} channels per date, but its backbone takes '
                              f'{backbone.in_channels}.')
-        # Ours and open-cd's preprocessor have both dates' constants, in the order that the network sees
+        # The plugin's and open-cd's preprocessors hold the constants of both dates, in the network's channel order
         reverses = getattr(preprocessor, 'reverse_channels', getattr(preprocessor, 'channel_conversion', False))
         self.reverse = loader.bgr != reverses
         limits = getattr(loader, 'limits', None)
@@ -61,12 +61,13 @@ class ChangeNetwork(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, date1: Tensor, date2: Tensor) -> Tensor:
-        """Find the changes.
+        """Predict the probability of "changed".
 
         Args:
             date1: The earlier images, (N, H, W, 3), RGB, uint8; of other bands, (N, H, W, C), with values as in the
-                files, float32 where ``LoadBands`` has a ``scale``; what is infinite or no number in either is no data.
-            date2: The later ones.
+                files, float32 if ``LoadBands`` has a ``scale``; pixels that are NaN or infinite in either date are
+                nodata.
+            date2: The later images, likewise.
 
         Returns:
             Probability of "changed", (N, H, W), float32.
@@ -83,7 +84,7 @@ class ChangeNetwork(nn.Module):
         return probability
 
     def example(self, n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Random images of both dates."""
+        """Return random images of both dates, each (N, H, W, C)."""
         levels = torch.randint(0, 256, (2, n, height, width, self.channels), dtype=torch.uint8)
         if self.low is not None and self.factor is not None:
             levels = levels / self.factor + self.low
@@ -101,8 +102,8 @@ def export(network: ChangeNetwork, path: Path) -> None:
         path: File to write.
 
     Raises:
-        ImportError: If what ONNX needs is missing.
-        ValueError: For another suffix.
+        ImportError: If onnxscript, which ONNX needs, is missing.
+        ValueError: If the suffix is neither ``.onnx`` nor ``.pt2``.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
@@ -121,9 +122,10 @@ def export(network: ChangeNetwork, path: Path) -> None:
 
 def _export_onnx(network: ChangeNetwork, path: Path) -> None:
     try:
-        import onnxscript  # noqa: F401  # which torch needs, and says so without a cure
+        import onnxscript  # noqa: F401  # torch's own error does not say how to install it
     except ImportError as error:
-        raise ImportError(f'Exporting to ONNX needs onnxscript ({error}): pip install "ifn_plugin[export]".') from error
+        raise ImportError(
+            f'Exporting to ONNX needs onnxscript ({error}). Fix: pip install "ifn_plugin[export]".') from error
     shapes = dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)
     torch.onnx.export(
         network, network.example(2, 67, 53), str(path), dynamo=True, external_data=False, verbose=False,
@@ -135,7 +137,7 @@ def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
     """Open an exported ``.onnx`` file with ONNX Runtime, on the CPU, with as many threads as torch.
 
     Returns:
-        A function as :meth:`ChangeNetwork.forward`.
+        A function with the signature of :meth:`ChangeNetwork.forward`.
 
     Raises:
         ImportError: If ONNX Runtime is missing.
@@ -144,7 +146,7 @@ def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
         import onnxruntime
     except ImportError as error:
         raise ImportError(
-            f'Running {path} needs onnxruntime ({error}): pip install "ifn_plugin[export]".') from error
+            f'Running {path} needs onnxruntime ({error}). Fix: pip install "ifn_plugin[export]".') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
@@ -154,15 +156,15 @@ def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
 
 def compare(network: ChangeNetwork, path: Path,
             shapes: Sequence[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
-    """Run an exported file beside the network.
+    """Compare an exported file with the network on random images.
 
     Args:
         network: The network that was exported.
-        path: The file.
-        shapes: Batches, heights and widths to try.
+        path: The exported file.
+        shapes: Batch sizes, heights and widths to try.
 
     Returns:
-        The largest difference of the probabilities at each shape.
+        The maximum absolute difference of the probabilities for each shape.
 
     Raises:
         ImportError: If ONNX Runtime is missing.

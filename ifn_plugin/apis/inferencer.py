@@ -1,4 +1,4 @@
-"""Change maps from a trained network, for images in memory or on disk."""
+"""Inference with a trained change detector, for images in memory or on disk."""
 
 import logging
 import re
@@ -23,6 +23,7 @@ from ifn_plugin.datasets.settings import dataset_settings
 from ifn_plugin.engine import accelerate
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
+from ifn_plugin.utils import abbreviate
 from ifn_plugin.utils.configurations import resolve_config, type_name
 
 Image = np.ndarray | str | Path
@@ -30,11 +31,11 @@ Image = np.ndarray | str | Path
 
 @dataclass(frozen=True)
 class ChangeMap:
-    """What a detector finds in a pair.
+    """Result of a detector for a pair.
 
     Attributes:
         probability: Probability of "changed", (H, W), float32.
-        changed: Where it is above the threshold, (H, W), bool.
+        changed: Whether the probability is above the threshold, (H, W), bool.
     """
 
     probability: np.ndarray
@@ -42,24 +43,23 @@ class ChangeMap:
 
 
 class ChangeDetector:
-    """A trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
+    """Trained change detector: IFN, or any other that a configuration of open-cd or mmseg builds.
 
-    Of a detector of semantic change, it gives where something changed, without the classes.
+    Semantic change detectors give their binary change map, without the classes.
 
     Args:
-        config: The configuration, of open-cd or mmseg: a file, the name of one of the plugin's own, or what
-            ``Config.fromfile`` gives.
-        checkpoint: Weights, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`. For IFN, those of another
-            project will do, see :func:`ifn_plugin.models.conversion.convert_state_dict`.
-        device: Where to compute, ``'cpu'`` or ``'cuda:1'`` for instance; by default on a GPU where there is one.
-        threshold: The probability above which a pixel is "changed"; by default the configuration's.
-        batch_size: How many pairs of one size pass the network at once.
-        acceleration: Arguments of :func:`ifn_plugin.engine.acceleration.accelerate`; by default channels-last maps in
+        config: The configuration, for open-cd or mmseg: a file, the name of one of the plugin's own, or a ``Config``.
+        checkpoint: Weights, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`. Weights of IFN from other
+            projects are converted, see :func:`ifn_plugin.models.conversion.convert_state_dict`.
+        device: Device to compute on, for instance ``'cpu'`` or ``'cuda:1'``. Defaults to a GPU if there is one.
+        threshold: Probability above which a pixel is "changed". Defaults to that of the configuration.
+        batch_size: Number of pairs of the same size in one forward pass.
+        acceleration: Arguments of :func:`ifn_plugin.engine.acceleration.accelerate`. Defaults to channels-last maps in
             float32, uncompiled.
 
     Raises:
         FileNotFoundError: If the configuration or the checkpoint is missing.
-        ValueError: If the checkpoint cannot be read safely, or does not fit the configuration, whose keys are named; or
+        ValueError: If the checkpoint cannot be read safely or does not fit the configuration (the keys are named), or
             if torch cannot compute on the device.
     """
 
@@ -82,7 +82,7 @@ class ChangeDetector:
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
         if hasattr(head, 'binary_cd_head'):  # open-cd's detectors of semantic change
             head = head.binary_cd_head
-            self.model.postprocess_pred_and_label = None  # of the classes, which needs their labels
+            self.model.postprocess_pred_and_label = None  # it needs the classes' labels
         default = head.threshold if head.out_channels == 1 else 0.5
         self.threshold = default if threshold is None else threshold
         settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
@@ -92,17 +92,17 @@ class ChangeDetector:
         steps = [type_name(step['type']) for step in dataset_settings(cfg, 'test').get('pipeline') or []]
         others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
         if others:
-            print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Here they '
-                      'pass the network as they are, so the change maps may differ.', 'current', logging.WARNING)
+            print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Inference '
+                      'skips these transforms, so the change maps may differ.', 'current', logging.WARNING)
 
     def predict(self, date1: Image, date2: Image) -> ChangeMap:
-        """Find the changes between two images.
+        """Predict the changes between two images.
 
         Args:
-            date1: The earlier image: a file, or (H, W, 3), RGB, uint8; for a detector of other bands, those that its
-                configuration's ``LoadBands`` names, (H, W, C), with values as in the files; what is infinite or no
-                number is no data.
-            date2: The later one, of the same size.
+            date1: The earlier image: a file, or an array (H, W, 3), RGB, uint8; for a detector of other bands, those
+                that ``LoadBands`` in its configuration names, (H, W, C), with values as in the files; NaN and infinite
+                values are nodata.
+            date2: The later image, of the same size.
 
         Returns:
             The change map.
@@ -114,17 +114,17 @@ class ChangeDetector:
         return next(self.predict_all([(date1, date2)]))
 
     def predict_all(self, pairs: Iterable[tuple[Image, Image]]) -> Iterator[ChangeMap]:
-        """Find the changes in any number of pairs, one after the other; the next ones are read meanwhile.
+        """Predict the changes in any number of pairs, while the next ones are read.
 
         Args:
-            pairs: Pairs of images, as for :meth:`predict`. Consecutive ones of one size pass the network together.
+            pairs: Pairs of images, as for :meth:`predict`. Consecutive pairs of the same size form batches.
 
         Yields:
             The change map of each pair, in order.
 
         Raises:
-            FileNotFoundError: As :meth:`predict`.
-            ValueError: As :meth:`predict`.
+            FileNotFoundError: As in :meth:`predict`.
+            ValueError: As in :meth:`predict`.
         """
         batch: list[np.ndarray] = []
         full = None
@@ -138,13 +138,13 @@ class ChangeDetector:
             yield from self._detect(batch, fill_up=batch[0].shape == full)
 
     def probabilities(self, pairs: np.ndarray, fill_up: bool = False) -> np.ndarray:
-        """Probabilities of "changed" for pairs of one size, in one pass.
+        """Predict the probabilities of "changed" for pairs of the same size, in one forward pass.
 
         Args:
             pairs: (N, 2, H, W, 3), RGB, uint8: both dates of each pair; for a detector of other bands, (N, 2, H, W, C)
                 in grey levels from 0 to 255, float32.
-            fill_up: Where the network is compiled, let ``batch_size`` pairs pass, the last one several times: after
-                full batches, this is faster than to compile for a smaller one.
+            fill_up: If the network is compiled, repeat the last pair to fill the batch up to ``batch_size``: after full
+                batches, this is faster than compiling for a smaller one.
 
         Returns:
             (N, H, W), float32.
@@ -152,38 +152,37 @@ class ChangeDetector:
         number = len(pairs)
         if fill_up and self.compiled:
             pairs = pairs[np.minimum(range(self.batch_size), number - 1)]
-        # the pipelines give BGR, both dates' channels in one image
+        # the pipelines give BGR, with the channels of both dates in one image
         pairs = pairs[..., ::-1] if self.loader.bgr else pairs
         stacked = np.ascontiguousarray(pairs.transpose(0, 1, 4, 2, 3)).reshape(len(pairs), -1, *pairs.shape[2:4])
         shape = pairs.shape[2:4]
         samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
-            # one by one, as open-cd's preprocessor needs it
+            # one pair at a time, as open-cd's preprocessor requires
             ready = [self.model.data_preprocessor(dict(inputs=[pair], data_samples=[sample]))
                      for pair, sample in zip(torch.from_numpy(stacked), samples)]
             outputs = self.model(torch.cat([data['inputs'] for data in ready]),
                                  [sample for data in ready for sample in data['data_samples']], mode='predict')
-        logits = torch.stack([output.seg_logits.data for output in outputs])
-        # mmseg has taken the sigmoid of a single channel
-        logits = logits[:number]
+        logits = torch.stack([output.seg_logits.data for output in outputs])[:number]
+        # mmseg has already applied the sigmoid to a single channel
         changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
         probability: np.ndarray = changed.float().cpu().numpy()
         return probability
 
     def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
-        """Both dates of a pair, (2, H, W, C), as ``probabilities`` takes them."""
+        """Load both dates of a pair, (2, H, W, C), as ``probabilities`` takes them."""
         if all(isinstance(image, (str, Path)) for image in pair):
             dates = self.loader.transform(dict(img_path=[str(image) for image in pair]))['img']
         else:
             dates = [self.loader.from_array(image, name)
                      for name, image in zip(('date 1', 'date 2'), pair)]
             if dates[0].shape != dates[1].shape:
-                raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Bring both to the '
-                                 'same grid.')
+                raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Fix: resample both '
+                                 'to the same grid.')
             if isinstance(self.loader, LoadBands):
                 finite = np.logical_and(*(np.isfinite(np.asarray(image)).all(axis=2) for image in pair))
                 for date in dates:
-                    date[~finite] = 0  # no data, as from files
+                    date[~finite] = 0  # nodata, as in images from files
         stacked = np.stack(dates)
         return stacked[..., ::-1] if self.loader.bgr else stacked
 
@@ -196,10 +195,10 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
     """Pair the images of two folders by name; the suffixes may differ.
 
     Returns:
-        Both files of each pair, by their path below the folders without suffix, sorted.
+        Both files of each pair, by their path relative to the folders without suffix, sorted.
 
     Raises:
-        FileNotFoundError: If a folder is missing or empty, or an image has no partner; they are named.
+        FileNotFoundError: If a folder is missing, both are empty, or an image has no partner; they are named.
     """
     folders = Path(folder1), Path(folder2)
     for folder in folders:
@@ -211,8 +210,7 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
     lacking = [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
                for name in sorted(others.keys() - files.keys())]
     if lacking:
-        more = f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''
-        raise FileNotFoundError(f'Images without a partner. Missing: {", ".join(lacking[:5])}{more}. Add these files, '
+        raise FileNotFoundError(f'Images without a partner. Missing: {abbreviate(lacking, 5)}. Fix: add these files, '
                                 'or remove their partners.')
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
 
@@ -221,15 +219,15 @@ def _find_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or get_device())
         torch.empty(0, device=device)
-    except Exception as error:  # AssertionError, RuntimeError and others, by what torch was built for
+    except Exception as error:  # AssertionError, RuntimeError and others, depending on torch's build
         reason = str(error).partition('\n')[0].rstrip('.')
-        raise ValueError(f'device={name}: torch cannot compute there ({reason}). Take cpu, or leave it out for a GPU '
-                         'where there is one.') from error
+        raise ValueError(f'device={name}: torch cannot compute there ({reason}). Fix: use cpu, or leave it out to use '
+                         'a GPU if there is one.') from error
     return device
 
 
 def read_ahead(read: Any, items: Iterable[Any], number: int) -> Iterator[Any]:
-    """Read items in a thread, some of them ahead of their use."""
+    """Read items in a thread, up to ``number`` of them ahead of their use."""
     with ThreadPoolExecutor(1) as pool:
         waiting = []
         try:

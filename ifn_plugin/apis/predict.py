@@ -1,4 +1,4 @@
-"""Change maps of files: two images, two folders of images, or two rasters of any size."""
+"""Inference from files to files: two images, two folders of images, or two rasters of any size."""
 
 import re
 import tempfile
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from ifn_plugin.apis.rasters import RasterPair, RasterSummary
 
 OUTPUTS = ('map', 'probability', 'panel')
-# Formats of pictures, as both rasterio and Pillow call them
+# Formats of pictures, by rasterio's and Pillow's names
 PICTURES = ('PNG', 'JPEG', 'MPO', 'BMP', 'WEBP', 'GIF', 'PNM', 'PPM')
 
 
 def are_rasters(date1: str, date2: str) -> bool:
-    """Whether a pair passes as rasters: if one of them is more than an 8-bit picture without coordinates.
+    """Check whether a pair is to be processed as rasters: if either is more than an 8-bit picture without coordinates.
 
     Args:
-        date1: The earlier image, or a folder of them, or anything else that rasterio opens.
-        date2: The later one.
+        date1: The earlier image, a folder of images, or anything else that rasterio opens.
+        date2: The later one, likewise.
 
     Raises:
         FileNotFoundError: If one is missing; it is named.
@@ -43,7 +43,7 @@ def are_rasters(date1: str, date2: str) -> bool:
         missing = (date1, date2)[folders[0]]
         if not Path(missing).exists():
             raise FileNotFoundError(f'{missing}: no such folder.')
-        raise ValueError(f'{date1} and {date2}: one is a folder and one is not. Name two images or two folders.')
+        raise ValueError(f'{date1} and {date2}: one is a folder and one is not. Fix: name two images or two folders.')
     return not any(folders) and any(_is_raster(date) for date in (date1, date2))
 
 
@@ -53,13 +53,13 @@ def _is_raster(name: str) -> bool:
 
         from ifn_plugin.apis.rasters.opening import open_raster
     except ImportError:
-        return _is_no_picture(name)
+        return not _is_picture(name)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
         try:
             dataset = open_raster(name)
         except ValueError:
-            if cv2.haveImageReader(name):  # OpenCV knows formats that GDAL may not, such as AVIF
+            if cv2.haveImageReader(name):  # OpenCV reads formats that GDAL may not, such as AVIF
                 return False
             raise
         with dataset:
@@ -67,36 +67,36 @@ def _is_raster(name: str) -> bool:
             return bool(dataset.driver not in PICTURES or located or set(dataset.dtypes) != {'uint8'})
 
 
-def _is_no_picture(name: str) -> bool:
-    """Whether a file is no picture, as far as can be said without rasterio."""
+def _is_picture(name: str) -> bool:
+    """Check whether a file is a picture, as far as Pillow can tell without rasterio."""
     try:
         with Image.open(name) as image:
-            return image.format not in PICTURES
+            return image.format in PICTURES
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{name}: no such file or folder. URLs and what lies in archives need rasterio: '
+        raise FileNotFoundError(f'{name}: no such file or folder. URLs and files in archives need rasterio. Fix: '
                                 'pip install "ifn_plugin[geo]".') from error
     except (UnidentifiedImageError, Image.DecompressionBombError):
-        return True
+        return False
 
 
 def list_pairs(date1: str, date2: str) -> dict[str, tuple[Path, Path]]:
-    """Both files of each pair, of two folders or of two images, by the name that its results get."""
+    """List both files of each pair, of two folders or of two images, by the name of its results."""
     paths = Path(date1), Path(date2)
     return find_pairs(*paths) if paths[0].is_dir() else {paths[1].stem: paths}
 
 
 def predict_images(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]], out: Path,
                    outputs: Sequence[str]) -> float:
-    """Find the changes in pairs of images and write them, as PNG.
+    """Predict the changes in pairs of images and write them as PNG files.
 
     Args:
         detector: The detector.
-        pairs: Both files of each pair, by the name that its results get.
-        out: Folder to write into; results of an earlier time are written over.
+        pairs: Both files of each pair, by the name of its results.
+        out: Output folder; earlier results are overwritten.
         outputs: Any of ``map``, ``probability`` and ``panel``.
 
     Returns:
-        The share of pixels that are changed.
+        The fraction of changed pixels.
     """
     changed = pixels = 0
     maps = detector.predict_all(pairs.values())
@@ -110,7 +110,7 @@ def predict_images(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]]
 
 def _draw(change: ChangeMap, pair: tuple[Path, Path], outputs: Sequence[str],
           loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
-    """What to write of a pair, BGR or grey."""
+    """Yield the kind and the picture, BGR or grey, of each output for a pair."""
     if 'map' in outputs:
         yield 'map', change.changed.astype(np.uint8) * 255
     if 'probability' in outputs:
@@ -121,7 +121,7 @@ def _draw(change: ChangeMap, pair: tuple[Path, Path], outputs: Sequence[str],
 
 
 def write_picture(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, BGR or grey, as PNG."""
+    """Write a picture, BGR or grey, uint8, as PNG."""
     write_atomic(cv2.imencode('.png', picture)[1].tobytes(), path)
 
 
@@ -137,16 +137,16 @@ def open_pair(date1: str,
     Args:
         date1: The earlier raster.
         date2: The later one.
-        loader: What loads the detector's images, which has the bands and the scale where they are not given.
-        bands: See :class:`ifn_plugin.apis.rasters.RasterPair`, as for the others.
-        scale: See there.
-        align: See there.
-        scale2: See there.
+        loader: The transform that loads the detector's images; it provides the default of bands and scale.
+        bands: See :class:`ifn_plugin.apis.rasters.RasterPair`.
+        scale: See ``RasterPair``.
+        align: See ``RasterPair``.
+        scale2: See ``RasterPair``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If a file is missing.
         ImportError: If rasterio is missing.
-        ValueError: If a raster is not what the detector needs, or the two do not fit each other.
+        ValueError: If a raster does not fit the detector, or the two do not fit each other.
     """
     from ifn_plugin.apis.rasters import RasterPair
 
@@ -160,7 +160,7 @@ def open_pair(date1: str,
 
 
 def name_results(source: str) -> str:
-    """The name that the results of a raster get, without suffix: its own, or of a URL or the like its last part."""
+    """Return the name of a raster's results: its file name without suffix, or that of the last part of a URL."""
     if Path(source).exists():
         return Path(source).stem
     last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
@@ -174,30 +174,31 @@ def predict_rasters(detector: ChangeDetector,
                     window: int = 1024,
                     polygons: Path | None = None,
                     min_area: float = 0.) -> 'RasterSummary':
-    """Find the changes between two rasters and write them, as GeoTIFF.
+    """Predict the changes between two rasters and write them as GeoTIFF files.
 
     Args:
         detector: The detector.
         pair: The rasters.
-        out: Folder to write into; results of an earlier time are written over.
-        outputs: Any of ``map``, ``probability`` and ``panel``, a PNG.
-        window: Side of the windows, a multiple of 64 pixels.
-        polygons: File for the changed areas, a GeoPackage or GeoJSON.
-        min_area: Smaller areas are left out there, in m².
+        out: Output folder; earlier results are overwritten.
+        outputs: Any of ``map``, ``probability`` and ``panel`` (a PNG).
+        window: Height and width of the windows in pixels, a multiple of 64.
+        polygons: Output file for the changed areas, a GeoPackage or GeoJSON.
+        min_area: Minimum area of a polygon in m²; smaller ones are left out.
 
     Returns:
-        What was found.
+        Summary of the changes.
 
     Raises:
-        OSError: If a file cannot be written; what was there before is kept.
-        ValueError: For another ``window`` or suffix of ``polygons``, or if no pixel has data in both dates.
+        OSError: If a file cannot be written; an existing one is kept.
+        ValueError: If ``window`` is not a multiple of 64, the suffix of ``polygons`` is not supported, or no pixel has
+            data in both dates.
     """
     from ifn_plugin.apis.rasters import predict_raster, preview_map, write_polygons
 
     name = name_results(pair.paths[1])
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as temporary:
-        # polygons and panels are made from the files, wanted or not
+        # polygons and panels are made from these files, even if they are not among the outputs
         changes, probabilities = ((out if kind in outputs else Path(temporary)) / kind / f'{name}.tif'
                                   for kind in ('map', 'probability'))
         summary = predict_raster(detector, pair, changes, probabilities, window)

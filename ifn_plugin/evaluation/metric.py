@@ -14,34 +14,35 @@ from ifn_plugin.evaluation.thresholds import THRESHOLDS, average_precision, best
 from ifn_plugin.registry import METRICS
 from ifn_plugin.utils.samples import list_files
 
-# Between these lies the threshold of a detector that is not known
+# Limits of a detector's threshold while it is unknown
 _PLAUSIBLE = 0.001, 0.999
 
 
 @METRICS.register_module()
 class ChangeMetric(BaseMetric):
-    """Scores of the class "changed", in percent, over all pixels of the data set together.
+    """Scores of the class "changed", in percent, pooled over all pixels of the data set.
 
     - ``Precision``, ``Recall``, ``F1``, ``IoU``, ``OA`` and ``Kappa`` of the detector's change maps, at the threshold
       that its configuration sets;
-    - where the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision in
+    - if the detector gives probabilities, the same at 0.5 (``F1@0.5`` and so on), and ``AP``, average precision in
       steps of ``THRESHOLDS``: too low for a network whose logits all lie within a few hundredths of each other;
     - with ``choose_threshold``, meant for validation, ``threshold@val``, the one of ``THRESHOLDS`` with the highest F1,
-      and the scores at it (``F1@val`` and so on). In a test, the same at the threshold that validation chose for the
-      checkpoint, which :class:`EvaluationHook` hands over.
+      and the scores at this threshold (``F1@val`` and so on). In a test, the same at the threshold that validation
+      chose for the checkpoint, which :class:`EvaluationHook` sets.
 
-    Memory does not grow with the data set, but for four counts and a name for each pair.
+    Per pair, only four counts and the names of the files are kept in memory.
 
     Args:
-        choose_threshold: Choose a threshold from the data that are evaluated.
-        ignore_index: The label's value for pixels that do not count.
-        kwargs: ``BaseMetric``'s, such as ``prefix``.
+        choose_threshold: Whether to choose a threshold on the evaluated data.
+        ignore_index: Label value of the pixels to ignore.
+        kwargs: Keyword arguments of ``BaseMetric``, such as ``prefix``.
 
     Attributes:
-        chosen_threshold: What validation chose.
-        threshold: The detector's, which :class:`EvaluationHook` hands over: what its change maps are compared with.
-        record: Of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and label),
-            counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
+        chosen_threshold: Threshold chosen in validation.
+        threshold: Threshold of the detector, set by :class:`EvaluationHook`, to check its change maps against its
+            probabilities.
+        record: Record of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and
+            label), counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
     """
 
     def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, **kwargs: Any) -> None:
@@ -56,7 +57,7 @@ class ChangeMetric(BaseMetric):
     def _start(self) -> None:
         self._fits, self._probable = True, False
         self._range = _PLAUSIBLE
-        # unchanged and changed pixels between the thresholds
+        # numbers of unchanged and of changed pixels between the thresholds
         self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
         self._last = self._histogram
 
@@ -64,19 +65,19 @@ class ChangeMetric(BaseMetric):
         """Count the pixels of each sample.
 
         Args:
-            data_batch: Not used.
-            data_samples: Each with ``pred_sem_seg`` and ``gt_sem_seg``, (1, H, W): 1 is "changed"; and, if there are
-                probabilities, ``seg_logits`` as mmseg's detectors give them: a probability, (1, H, W), or the logits of
-                two classes, (2, H, W).
+            data_batch: Unused.
+            data_samples: Samples with ``pred_sem_seg`` and ``gt_sem_seg``, (1, H, W): 1 is "changed"; and, if there are
+                probabilities, ``seg_logits`` as mmseg's detectors return them: probabilities, (1, H, W), or the logits
+                of two classes, (2, H, W).
 
         Raises:
-            ValueError: If there is no label, it has another size than the prediction, or values other than 0, 1 and
-                ``ignore_index``, or a probability is not a number.
+            ValueError: If a label is missing, differs in size from the prediction, or has values other than 0, 1 and
+                ``ignore_index``, or if a probability is NaN or infinite.
         """
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
-                raise ValueError(f'{sample.get("img_path") or "sample"}: no label, which ChangeMetric needs. For pairs '
-                                 'without labels there is python -m ifn_plugin.tools.predict.')
+                raise ValueError(f'{sample.get("img_path") or "sample"}: no label, which ChangeMetric needs. Fix: for '
+                                 'pairs without labels, use python -m ifn_plugin.tools.predict.')
             predicted = sample['pred_sem_seg']['data'].squeeze(0)
             label = sample['gt_sem_seg']['data'].squeeze(0).to(predicted.device)
             place = f'{sample.get("seg_map_path", "label")}: '
@@ -90,7 +91,7 @@ class ChangeMetric(BaseMetric):
             false_alarms, misses = found.sum() - hits, changed.sum() - hits
             counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
             self.results.append(([*list_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
-            # kept apart: it does not count if a sampler has only repeated it, so that all processes have as many
+            # the last sample is kept apart: a sampler may have repeated one to give all processes the same number
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, predicted == 1, changed, counted, place)
 
@@ -100,28 +101,28 @@ class ChangeMetric(BaseMetric):
         self._probable = True
         given = sample['seg_logits']['data']
         logits = given.float()
-        # mmseg has taken the sigmoid of a single channel
+        # mmseg has already applied the sigmoid to a single channel
         probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
         if not probability.isfinite().all():
             raise ValueError(f'{place}the detector gives probabilities that are not finite.')
-        # as with mmseg's SegTTAModel, which merges the maps and leaves the probabilities of one of the views
+        # they disagree with mmseg's SegTTAModel, which merges the maps but keeps the probabilities of a single view
         self._fits = self._follows(predicted, given)
         if not self._fits:
-            print_log(f'{place}the change map does not follow from the probabilities, so they are left out. Fix, if '
-                      "this is --tta: tta_model=dict(type='ifn_plugin.ChangeTTAModel').", 'current', logging.WARNING)
+            print_log(f'{place}the change map does not follow from the probabilities, so they are left out. Fix: with '
+                      "--tta, set tta_model=dict(type='ifn_plugin.ChangeTTAModel').", 'current', logging.WARNING)
             return torch.zeros_like(self._histogram)
         size = self._histogram.shape[1]
         bins = torch.bucketize(probability, THRESHOLDS.to(probability.device)) + size * changed
         return torch.bincount(bins[counted], minlength=2 * size).reshape(2, size).cpu()
 
     def _follows(self, predicted: Tensor, logits: Tensor) -> bool:
-        """Whether a change map is what one threshold for all maps, or the more probable class, makes of the logits."""
+        """Check that a change map follows from the logits, by one threshold for all maps or by the likelier class."""
         if len(logits) > 1:
             return torch.equal(predicted, logits.argmax(dim=0) == 1)
         probability = logits[0]
         if self.threshold is not None:
             return torch.equal(predicted, probability > self.threshold)
-        # the threshold lies above all unchanged pixels and below all changed ones, of all maps so far
+        # the unknown threshold lies above all unchanged and below all changed pixels of the maps so far
         low, high = (probability.new_tensor([limit]) for limit in self._range)
         low = torch.cat((low, probability[~predicted])).max()
         high = torch.cat((high, probability[predicted])).min()
@@ -132,7 +133,7 @@ class ChangeMetric(BaseMetric):
         """Compute the metrics over all processes.
 
         Args:
-            size: Number of samples of the data set.
+            size: Number of samples in the data set.
 
         Returns:
             The metrics.
@@ -143,7 +144,7 @@ class ChangeMetric(BaseMetric):
         found = torch.tensor([not self._fits, self._probable]).long()
         all_reduce(found)
         all_reduce(self._histogram)
-        # kept where no pixel has counted, too: what looks for F1@val in each validation finds it
+        # scores of probabilities are given even if no pixel counts, since a checkpoint hook may look for F1@val
         misfits, self._probable = map(bool, found)
         self._fits = not misfits
         metrics: dict = super().evaluate(size)
@@ -151,10 +152,10 @@ class ChangeMetric(BaseMetric):
         return metrics
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """The metrics, from counts of each pair."""
+        """Compute the metrics from the counts of each pair."""
         hits, false_alarms, misses, rejections = (sum(result[i] for result in results) for i in range(1, 5))
         if hits + misses == 0:
-            print_log('ChangeMetric: no label has a changed pixel, so precision, recall, F1 and IoU mean nothing.',
+            print_log('ChangeMetric: no label has a changed pixel, so precision, recall, F1 and IoU are meaningless.',
                       'current', logging.WARNING)
         metrics = scores(hits, false_alarms, misses, rejections)
         self.record = dict(metrics=metrics, pairs=[
@@ -172,7 +173,7 @@ class ChangeMetric(BaseMetric):
         return metrics
 
     def _curve(self) -> Tensor:
-        """Hits, false alarms, misses and correct rejections at each threshold, (4, T)."""
+        """Count true positives, false positives, false negatives and true negatives at each threshold, (4, T)."""
         above = self._histogram.flip(1).cumsum(1).flip(1)[:, 1:]
         (false_alarms, hits), (unchanged, changed) = above, self._histogram.sum(1)
         return torch.stack((hits, false_alarms, changed - hits, unchanged - false_alarms))

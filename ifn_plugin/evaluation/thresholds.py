@@ -1,32 +1,32 @@
-"""Scores of a change map, and of probabilities at every threshold."""
+"""Scores of change maps, and of probabilities at every threshold."""
 
 import torch
 from torch import Tensor
 
-# Probabilities are counted between these: hundredths, which people set, and steps of the logit, since a trained network
-# is sure of most pixels. torchmetrics' binned curve would compare every pixel with every threshold, where a look into a
-# sorted list is as exact.
+# Limits of the bins in which probabilities are counted: hundredths, which people set, and steps of the logit, since a
+# trained network is certain of most pixels. torchmetrics' binned curve would compare every pixel with every threshold;
+# a binary search is as exact.
 THRESHOLDS = torch.unique(
     torch.cat((torch.arange(1, 100, dtype=torch.float64) / 100,
                torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid())).float())
 
 
 def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:
-    """What four counts of pixels say about the class "changed".
+    """Compute the scores of the class "changed" from a confusion matrix.
 
     Args:
-        hits: Changed and found.
-        false_alarms: Found, but unchanged.
-        misses: Changed, but not found.
-        rejections: Unchanged and not found.
+        hits: True positives, in pixels.
+        false_alarms: False positives.
+        misses: False negatives.
+        rejections: True negatives.
 
     Returns:
         ``Precision``, ``Recall``, ``F1``, ``IoU``, overall accuracy ``OA`` and Cohen's ``Kappa``, in percent; 0 where
-        there is nothing to divide by.
+        the denominator is 0.
     """
     found, changed = hits + false_alarms, hits + misses
     total = found + misses + rejections
-    # Cohen's kappa, multiplied out: integers, so that nothing is lost
+    # Cohen's kappa, multiplied out: exact in integers
     by_chance = found * changed + (total - found) * (total - changed)
 
     def percent(part: int, whole: int) -> float:
@@ -43,20 +43,22 @@ def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[s
 
 
 def scores_at(curve: Tensor, threshold: float, suffix: str) -> dict[str, float]:
+    """Compute the scores at one of ``THRESHOLDS``, with a suffix to their names. ``curve``: the counts, (4, T)."""
     index = int(torch.searchsorted(THRESHOLDS, torch.tensor(threshold)))
     return {name + suffix: value for name, value in scores(*curve[:, index].tolist()).items()}
 
 
 def best_threshold(curve: Tensor) -> float:
+    """Find the threshold with the highest F1. ``curve``: the counts at each threshold, (4, T)."""
     hits, false_alarms, misses = curve[:3].double()
     f1 = 2 * hits / (2 * hits + false_alarms + misses).clamp(min=1)
-    # the middle one, where several are best
+    # the middle one of several that are equally good
     best = (f1 == f1.max()).nonzero()
     return float(THRESHOLDS[best[len(best) // 2]])
 
 
 def average_precision(curve: Tensor) -> float:
-    """Mean precision over recall, in steps as scikit-learn's, in percent."""
+    """Compute average precision, in percent, as a sum over steps of recall like scikit-learn's."""
     hits, false_alarms, misses, rejections = curve.double()
     changed, unchanged = hits[:1] + misses[:1], false_alarms[:1] + rejections[:1]
     # from the strictest threshold to none

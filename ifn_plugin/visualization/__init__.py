@@ -1,4 +1,4 @@
-"""Change panels, charts and pages."""
+"""Change panels, charts and HTML pages."""
 
 from ifn_plugin.visualization.charts import chart
 from ifn_plugin.visualization.pages import write_page

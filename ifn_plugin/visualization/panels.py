@@ -1,11 +1,11 @@
-"""Change panels: pictures in which a person can judge a change map."""
+"""Change panels: pictures for the visual inspection of change maps."""
 
 from collections.abc import Mapping
 
 import cv2
 import numpy as np
 
-# RGB, distinguishable for colour-blind readers too (Okabe and Ito, https://jfly.uni-koeln.de/color/)
+# RGB colours that colour-blind readers can distinguish (Okabe and Ito, https://jfly.uni-koeln.de/color/)
 HIT = (255, 255, 255)
 
 FALSE_ALARM = (213, 94, 0)
@@ -18,15 +18,16 @@ TITLE_BACKGROUND = (32, 32, 32)
 
 
 def draw_errors(change_map: np.ndarray, label: np.ndarray, ignore_index: int = 255) -> np.ndarray:
-    """Colour a change map by what is right and wrong in it.
+    """Colour a change map by its errors.
 
     Args:
         change_map: (H, W), 1 is "changed".
         label: (H, W), likewise.
-        ignore_index: The label's value for pixels that do not count.
+        ignore_index: Label value of the pixels to ignore.
 
     Returns:
-        (H, W, 3), RGB: hits white, false alarms vermilion, misses blue, ignored pixels grey, the rest black.
+        (H, W, 3), RGB, uint8: true positives white, false positives vermilion, false negatives blue, ignored pixels
+        grey, true negatives black.
     """
     errors = np.zeros((*label.shape, 3), np.uint8)
     found, changed = change_map == 1, label == 1
@@ -42,17 +43,17 @@ def draw_panel(date1: np.ndarray,
                change_map: np.ndarray,
                label: np.ndarray | None = None,
                max_side: int = 512) -> np.ndarray:
-    """Draw date 1, date 2, label, change map and errors side by side under their names.
+    """Draw date 1, date 2, label, change map and errors side by side, with their names above.
 
     Args:
         date1: (H, W, 3), RGB, uint8.
         date2: Likewise.
         change_map: (H, W), 1 is "changed".
         label: (H, W), 0, 1 and 255 (ignored); without it, label and errors are left out.
-        max_side: Larger images are shrunk to this, in pixels.
+        max_side: Maximum height and width of an image in pixels; larger ones are shrunk.
 
     Returns:
-        The panel, RGB, uint8.
+        The panel, (h, w, 3), RGB, uint8.
     """
     pictures = {'date 1': date1, 'date 2': date2}
     if label is not None:
@@ -70,14 +71,14 @@ def draw_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def draw_row(pictures: Mapping[str, np.ndarray], max_side: int = 512) -> np.ndarray:
-    """Draw pictures of one size side by side under their names.
+    """Draw pictures of the same size side by side, with their names above.
 
     Args:
-        pictures: Each (H, W, 3), RGB, uint8, by its name.
-        max_side: Larger ones are shrunk to this, in pixels.
+        pictures: Pictures by name, each (H, W, 3), RGB, uint8.
+        max_side: Maximum height and width of a picture in pixels; larger ones are shrunk.
 
     Returns:
-        The row, RGB, uint8.
+        The row, (h, w, 3), RGB, uint8.
     """
     size = next(iter(pictures.values())).shape[:2]
     scale = min(1., max_side / max(size))

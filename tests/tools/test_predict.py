@@ -90,5 +90,5 @@ def test_wrong_arguments(capsys, arguments, message):
 @pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
 def test_a_device_that_is_not_there_is_a_line(checkpoint, tmp_path, device):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(SystemExit, match=rf'^device={device}: torch cannot compute there \([^\n]+\)\. Take cpu'):
+    with pytest.raises(SystemExit, match=rf'^device={device}: torch cannot compute there \([^\n]+\)\. Fix: use cpu'):
         main([str(CONFIG), str(checkpoint), *[str(tmp_path / 'a.png')] * 2, str(tmp_path / 'out'), '--device', device])

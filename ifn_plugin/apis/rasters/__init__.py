@@ -1,10 +1,10 @@
-"""Change maps of rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
+"""Inference on rasters of any size, georeferenced or not, with rasterio: ``pip install "ifn_plugin[geo]"``."""
 
 try:
     import geopandas  # noqa: F401
     import rasterio  # noqa: F401
 except ImportError as error:
-    raise ImportError(f'Rasters need rasterio and geopandas ({error}): pip install "ifn_plugin[geo]".') from error
+    raise ImportError(f'Rasters need rasterio and geopandas ({error}). Fix: pip install "ifn_plugin[geo]".') from error
 
 from ifn_plugin.apis.rasters.blending import blended_blocks
 from ifn_plugin.apis.rasters.opening import find_colours, open_raster

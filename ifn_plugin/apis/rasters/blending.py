@@ -1,4 +1,4 @@
-"""Overlapping windows whose results are blended, so that no seams are left."""
+"""Seamless blending of overlapping windows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,11 @@ from ifn_plugin.apis.rasters.pair import RasterPair
 
 
 class _Axis:
-    """Windows along one axis: where each is read, what of it counts, and with which weight.
+    """Windows along one axis: their positions, the parts that are used, and the blending weights.
 
-    Windows start at multiples of ``stride``. Where two overlap, the weights of both sum to 1, rising as half a cosine
-    but for a margin, in which a window sees too little of what surrounds it. A window that would reach over the end is
-    read further inside.
+    Windows start at multiples of ``stride``. Where two overlap, their weights sum to 1 and follow half a cosine, except
+    in a margin with weight 0, where a window sees too little context. A window that would extend beyond the end is read
+    further inside.
     """
 
     def __init__(self, length: int, window: int, overlap: int) -> None:
@@ -33,23 +33,23 @@ class _Axis:
         self.ramp = ramp
 
     def start(self, index: int) -> int:
-        """Where the part of a window that counts starts."""
+        """Return the start of the part of a window that is used."""
         return index * self.stride
 
     def stop(self, index: int) -> int:
-        """Where it stops."""
+        """Return the end of the part of a window that is used."""
         return min(self.start(index) + self.stride + self.overlap, self.length)
 
     def final(self, index: int) -> int:
-        """Where what no later window adds to stops."""
+        """Return the end of the part that no later window overlaps."""
         return self.length if index == self.number - 1 else self.start(index + 1)
 
     def read_from(self, index: int) -> int:
-        """Where a window is read from."""
+        """Return the position at which a window is read."""
         return min(self.start(index), self.length - self.window)
 
     def weights(self, index: int) -> np.ndarray:
-        """Of the part that counts."""
+        """Return the weights of the part of a window that is used."""
         weights = np.ones(self.stop(index) - self.start(index), np.float32)
         if index > 0:
             weights[:self.overlap] *= self.ramp[:len(weights)]
@@ -60,19 +60,23 @@ class _Axis:
 
 def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 1024,
                    overlap: int = 256) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-    """Probabilities of "changed" in overlapping windows, blended, block by block from the upper left.
+    """Predict the probabilities of "changed" in overlapping windows and blend them, block by block from the upper left.
 
     Args:
         detector: The detector.
         pair: The rasters.
-        window: Side of the windows, in pixels.
-        overlap: By how much they overlap, less than half of ``window``.
+        window: Height and width of the windows in pixels.
+        overlap: Overlap of neighbouring windows in pixels, less than half of ``window``.
 
     Yields:
-        Where a block lies, as rasterio's window; its probabilities, (h, w), float32; where both dates have data.
+        rasterio's window of a block; its probabilities, (h, w), float32; and whether both dates have data, (h, w),
+        bool.
+
+    Raises:
+        ValueError: If ``overlap`` is negative, or not less than half of ``window``.
     """
     if not 0 <= 2 * overlap < window:
-        raise ValueError(f'overlap={overlap} is not less than half of window={window}.')
+        raise ValueError(f'overlap={overlap}: it has to be from 0 to less than half of window={window}.')
     rows, columns = (_Axis(length, window, overlap) for length in (pair.height, pair.width))
     places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
 
@@ -80,11 +84,11 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
         row, column = place
         images, valid = pair.read(Window(
             columns.read_from(column), rows.read_from(row), columns.window, rows.window))
-        # where there are no data, there is nothing to compute either, nor to keep
+        # without data, there is nothing to compute, and no images to keep in memory
         return (place, images, valid) if valid.any() else (place, None, np.broadcast_to(False, valid.shape))
 
-    below = np.zeros((overlap, pair.width), np.float32)  # what the row of windows above has left
-    right = np.zeros((0, 0), np.float32)  # what the window on the left has left
+    below = np.zeros((overlap, pair.width), np.float32)  # weighted overlap of the row of windows above
+    right = np.zeros((0, 0), np.float32)  # weighted overlap of the window on the left
     nothing = np.broadcast_to(np.float32(0), (rows.window, columns.window))
     full = False
     for batch in _batches(read_ahead(read, places, detector.batch_size), detector.batch_size):
@@ -109,7 +113,7 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
 
 
 def _batches(windows: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """As many windows, in order, as make a full batch of those with images."""
+    """Group windows, in order, until a group has ``size`` windows with images."""
     batch, wanted = [], 0
     for window in windows:
         batch.append(window)

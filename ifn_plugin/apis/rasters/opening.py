@@ -1,4 +1,4 @@
-"""Whatever rasterio opens: files of any format, in archives, by URL, and the colours of their bands."""
+"""Opening of rasters in any form that rasterio supports, and the colours of their bands."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ def open_raster(name: str) -> Any:
     """Open a raster.
 
     Args:
-        name: Whatever ``rasterio.open`` takes: a file, also in an archive (``zip:///data/a.zip!b.tif``), a URL, or one
-            raster of a file that holds several (``netcdf:a.nc:b``).
+        name: Anything that ``rasterio.open`` takes: a file, also in an archive (``zip:///data/a.zip!b.tif``), a URL, or
+            one raster of a file that holds several (``netcdf:a.nc:b``).
 
     Returns:
-        rasterio's data set.
+        The open data set of rasterio.
 
     Raises:
-        FileNotFoundError: If there is nothing of this name, or it cannot be reached.
-        ValueError: If it is no raster, or several.
+        FileNotFoundError: If nothing of this name exists, or it cannot be reached.
+        ValueError: If it is not a raster, or holds several.
     """
     try:
         dataset = rasterio.open(name)
@@ -31,7 +31,7 @@ def open_raster(name: str) -> Any:
         parts = dataset.subdatasets
         dataset.close()
         raise ValueError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as {" or ".join(parts[:3])}; '
-                         'gdalbuildvrt -separate makes one of several.')
+                         'gdalbuildvrt -separate combines several into one.')
     return dataset
 
 
@@ -40,11 +40,11 @@ def find_colours(dataset: Any, name: str) -> tuple[list[int], str]:
 
     Args:
         dataset: The raster, opened by rasterio.
-        name: What errors call it.
+        name: Its name in error messages.
 
     Returns:
-        The three bands, counted from 1, and how they were found: by the colour interpretation of the file where it has
-        all three, or else the first three that are no alpha band, or three times the only one, as for grey images.
+        The three bands, counted from 1, and how they were found: by the colour interpretation of the file if it names
+        all three; otherwise the first three bands other than alpha; or three times the only one, as for grey images.
 
     Raises:
         ValueError: If the raster has two bands, or a colour table.
@@ -54,11 +54,11 @@ def find_colours(dataset: Any, name: str) -> tuple[list[int], str]:
     if all(colour in kinds for colour in colours):
         return [kinds.index(colour) + 1 for colour in colours], 'as the file says'
     if ColorInterp.palette in kinds:
-        raise ValueError(f'{name} has a colour table. Fix: turn it into colours with gdal_translate -expand rgb.')
+        raise ValueError(f'{name} has a colour table. Fix: convert it to RGB with gdal_translate -expand rgb.')
     bands = [band for band, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
     if len(bands) == 1:
         return bands * 3, 'the only one'
     if len(bands) < 3:
         raise ValueError(f'{name} has {len(bands)} bands, but red, green and blue are needed. Fix: choose three with '
-                         'bands (--bands), the same twice if need be.')
+                         'bands (--bands); a band may be repeated.')
     return bands[:3], 'the first ones: the file does not say which these are'

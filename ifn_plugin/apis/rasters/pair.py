@@ -23,22 +23,22 @@ class RasterPair:
 
     Args:
         date1: The earlier raster, a file or anything else that rasterio opens.
-        date2: The later one.
-        bands: Which bands to read of both, counted from 1; by default red, green and blue, as the colour interpretation
-            of each file tells, or else its first three, which is logged.
-        scale: The values that become 0 and 255, for all bands or for each; for rasters of other than 8 bits, by default
-            the 2nd and the 98th percentile of each band over both dates.
-        align: Warp the second raster to the grid of the first while reading, if it has another.
+        date2: The later one, likewise.
+        bands: Bands to read from both, counted from 1. Defaults to red, green and blue by the colour interpretation of
+            each file, or else to its first three; the choice is logged.
+        scale: Values that become 0 and 255, for all bands or for each. Defaults to the 2nd and the 98th percentile of
+            each band over both dates; 8-bit rasters are not scaled.
+        align: Whether to warp the second raster to the grid of the first while reading, if the grids differ.
         dtype: ``'uint8'``, rounded, or ``'float32'``.
-        scale2: Likewise of the later raster, where it has another scale than the earlier.
+        scale2: Scale of the later raster, if it differs from that of the earlier.
 
     Attributes:
-        bands: The bands of each date that are read.
+        bands: Bands that are read from each date.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a file is no raster, lacks bands, has complex values or cannot be aligned, or the grids differ,
-            or, without ``scale``, the types or ranges of values; it is named.
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is not a raster, lacks bands, has complex values or cannot be aligned, or if the grids
+            differ or, without ``scale``, the types or ranges of values; the file is named.
     """
 
     def __init__(self,
@@ -56,7 +56,7 @@ class RasterPair:
             self.bands = [self._choose_bands(*source, bands) for source in zip((first, second), self.paths)]
             self._set_up(first, second, align)
             self._limits = self._find_limits(scale, scale2)
-            self._stack = self._stack.pop_all()  # to be closed later, unless something was wrong
+            self._stack = self._stack.pop_all()  # without an error, the files stay open until close()
 
     @staticmethod
     def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None) -> list[int]:
@@ -68,7 +68,7 @@ class RasterPair:
         else:
             chosen = list(bands)
         if not all(1 <= band <= dataset.count for band in chosen):
-            raise ValueError(f'{path} has {dataset.count} bands, but bands {chosen} are asked for. Choose others.')
+            raise ValueError(f'{path} has {dataset.count} bands, but bands {chosen} are requested. Fix: choose others.')
         for band in chosen:
             refuse_complex(dataset.dtypes[band - 1], path)
         return chosen
@@ -84,25 +84,26 @@ class RasterPair:
         self.crs, self.transform, self.gcps = first.crs, first.transform, first.gcps
 
     def _warp(self, first: Any, second: Any) -> Any:
-        """The second raster on the grid of the first."""
+        """Warp the second raster to the grid of the first."""
         for path, dataset, other in zip(self.paths, (first, second), (second, first)):
-            # both may lie on grids of a system that neither names
+            # both grids may be in the same system although neither file names it
             if dataset.crs is None and (other.crs is not None or dataset.transform.is_identity):
                 what = 'only ground control points' if dataset.gcps[0] else 'no coordinate system'
-                raise ValueError(f'{path} has {what}, so it cannot be aligned. Give it a coordinate system (by '
+                raise ValueError(f'{path} has {what}, so it cannot be aligned. Fix: give it a coordinate system (by '
                                  'gdalwarp where there are control points, else by gdal_edit.py -a_srs and -a_ullr), '
-                                 'or leave out --align for images that already lie on each other.')
+                                 'or leave out --align for images that are already co-registered.')
         try:
             warped = WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width,
                                height=first.height, resampling=Resampling.bilinear, **_outside(second))
-        except Exception as error:  # GDAL's have no public class; raised again in full, with its cause
+        except Exception as error:  # rasterio has no public class for GDAL's errors; the cause is kept
             raise ValueError(f'{self.paths[1]} ({second.crs}) cannot be aligned with {self.paths[0]} ({first.crs}): '
-                             f'{error}. Give both a coordinate system that leads to the other by gdal_edit.py -a_srs, '
-                             'or leave out --align for images that already lie on each other.') from error
+                             f'{error}. Fix: assign coordinate systems that can be transformed into each other by '
+                             'gdal_edit.py -a_srs, or leave out --align for images that are already co-registered.'
+                             ) from error
         return self._stack.enter_context(warped)
 
     def _find_difference(self, first: Any, second: Any) -> str:
-        """In what the grids differ, in words; empty if they do not."""
+        """Describe how the grids differ; return an empty string if they do not."""
         same = first.transform.almost_equals(second.transform, precision=1e-6 * abs(first.transform.a))
         for what, equal, values in (
             ('coordinate system', first.crs == second.crs, (first.crs, second.crs)),
@@ -113,17 +114,17 @@ class RasterPair:
         ):
             if not equal:
                 return (f'The rasters differ in {what}: {self.paths[0]} has {values[0]}, {self.paths[1]} has '
-                        f'{values[1]}. Align the second with --align, or bring both to one grid.')
+                        f'{values[1]}. Fix: align the second with --align, or resample both to the same grid.')
         return ''
 
     def _find_limits(self, scale: Scale | None, scale2: Scale | None) -> list[np.ndarray | None]:
-        """The values of each band that become 0 and 255, (2, C), of each date; none for rasters of 8 bits."""
+        """Find the values of each band that become 0 and 255, (2, C), for each date; ``None`` for 8-bit rasters."""
         number = len(self.bands[0])
         if scale is not None:
             limits = as_limits(scale, number)
             return [limits, limits if scale2 is None else as_limits(scale2, number)]
         if scale2 is not None:
-            raise ValueError(f'scale2={scale2} without scale: name the values of the earlier raster, too.')
+            raise ValueError(f'scale2={scale2} without scale. Fix: set scale for the earlier raster, too.')
         kinds = [[(dataset.dtypes[band - 1], dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands]
                  for dataset, bands in zip(self.datasets, self.bands)]
         if kinds[0] != kinds[1]:
@@ -139,7 +140,7 @@ class RasterPair:
             raise ValueError(f'{" and ".join(self.paths)} have no pixel with data.')
         if all(len(band) for sample in values for band in sample):
             dates = [[np.percentile(band, (2, 50, 98)) for band in sample] for sample in values]
-            # a change may shift some bands; another unit shifts all
+            # a real change may shift some bands; a different unit shifts all
             if all(map(_have_other_units, *dates)):
                 shown = [f'{bands[0][0]:g} to {bands[0][2]:g}' for bands in dates]
                 raise ValueError(self._tell_scales_differ('range (percentiles 2 and 98 of the first band)', *shown))
@@ -147,7 +148,7 @@ class RasterPair:
         return [np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])] * 2
 
     def _sample(self, dataset: Any, bands: list[int]) -> list[np.ndarray]:
-        """Values of each band, without those that are no data."""
+        """Sample the valid values of each band."""
         shape = min(self.height, 1000), min(self.width, 1000)
         valid = np.broadcast_to(read_alpha(dataset, shape=shape), shape)
         values = [band[valid].compressed()
@@ -163,11 +164,11 @@ class RasterPair:
         """Read a window.
 
         Args:
-            window: rasterio's window; the whole raster if ``None``.
-            shape: Read it shrunk to this height and width.
+            window: Window of rasterio; the entire raster if ``None``.
+            shape: Height and width to which the window is resampled.
 
         Returns:
-            Both dates, (2, H, W, C), in the order of the bands; and where both have data, (H, W), bool.
+            Both dates, (2, H, W, C), in the order of the bands; and whether both have data, (H, W), bool.
 
         Raises:
             ValueError: If a file is damaged; it is named.
@@ -182,12 +183,13 @@ class RasterPair:
                 image = image.round() if self.dtype == 'uint8' else image
             images.append(image.astype(self.dtype, copy=False))
         pair = np.stack(images)
-        # as in training, see LoadBands: the channel attention spreads what is there over the whole window
+        # nodata is 0 in both dates as in training, see LoadBands: channel attention would spread other values over
+        # the entire window
         pair[:, ~valid] = 0
         return pair, np.asarray(valid)
 
     def preview(self, side: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-        """Both dates, shrunk to a side, (h, w, C)."""
+        """Return both dates, each (h, w, C), shrunk to at most ``side`` pixels in height and width."""
         date1, date2 = self.read(None, shrunk(self.height, self.width, side))[0]
         return date1, date2
 
@@ -203,9 +205,9 @@ class RasterPair:
 
 
 def _have_other_units(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two dates seem to have different units, by their percentiles 2, 50 and 98.
+    """Check whether two dates seem to have different units, by their percentiles 2, 50 and 98.
 
-    They lie apart, or one is much wider and has its median outside of the other.
+    Their ranges are disjoint, or one is much wider and has its median outside the other.
     """
     narrow, wide = sorted((first, second), key=lambda values: values[2] - values[0])
     apart = narrow[0] > wide[2] or narrow[2] < wide[0]
@@ -214,12 +216,12 @@ def _have_other_units(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _outside(dataset: Any) -> dict[str, Any]:
-    """What tells where a raster that is warped has no pixels: its own, or else an alpha band or a no-data value."""
+    """Return settings by which ``WarpedVRT`` marks pixels outside a raster, unless it has nodata or an alpha band."""
     if dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp:
         return {}
     dtype = np.dtype(dataset.dtypes[0])
     if dtype in (np.uint8, np.uint16):
-        return dict(add_alpha=True)  # which GDAL takes for a mask in these types only
+        return dict(add_alpha=True)  # GDAL uses it as a mask only with these types
     if dtype.kind == 'f':
         return dict(nodata=math.nan)
     return dict(nodata=np.iinfo(dtype).max if dtype.kind == 'u' else np.iinfo(dtype).min)
@@ -234,9 +236,10 @@ def _read(path: str, read: Callable[[], Any]) -> Any:
         return read()
     except rasterio.errors.RasterioError as error:
         raise ValueError(f'{path} cannot be read, it seems damaged: {" ".join(str(error.__cause__ or error).split())}. '
-                         'Replace it.') from error
+                         'Fix: replace it.') from error
 
 
 def shrunk(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return a height and width shrunk to at most ``side`` pixels, with the same aspect ratio."""
     scale = min(1., side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -38,24 +38,24 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
         map_path: The change map, from :func:`ifn_plugin.apis.rasters.predict_raster`.
         probability_path: The probabilities, likewise.
         out: A GeoPackage (``.gpkg``) or GeoJSON (``.geojson``, in longitude and latitude as its standard says).
-        min_area: Smaller areas are left out, in m².
+        min_area: Minimum area in m²; smaller areas are left out.
 
     Returns:
         The number of polygons, each with ``area_m2`` and ``mean_probability``. Without a coordinate system, or with a
-        site's own, areas are in the units of the grid squared.
+        local one, areas are in squared units of the grid.
 
     Raises:
-        OSError: If the file cannot be written; what was there before is kept.
-        ValueError: For another suffix of ``out``.
+        OSError: If the file cannot be written; an existing one is kept.
+        ValueError: If the suffix of ``out`` is neither ``.gpkg`` nor ``.geojson``.
     """
     driver = find_driver(out)
     shapes, areas, means = [], [], []
     with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         crs = changes.crs
-        # a site's own system has no place on the earth
+        # a local (engineering) system has no position on the earth
         earthly = crs is not None and pyproj.CRS(crs.to_wkt()).geodetic_crs is not None
         band, measure = rasterio.band(changes, 1), _measure(crs if earthly else None)
-        # without a mask of the changed, all that is unchanged would be a polygon too
+        # without the mask, unchanged areas would become polygons, too
         for geometry, value in rasterio.features.shapes(band, mask=band, connectivity=8, transform=changes.transform):
             if value != 1:
                 continue
@@ -63,7 +63,7 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
             area = measure(polygon)
             if area < min_area:
                 continue
-            # where pixels touch at a corner only, the outline meets itself: then it becomes several
+            # where pixels touch only at a corner, the outline touches itself: make_valid splits it
             shapes.append(shapely.make_valid(polygon))
             areas.append(area)
             means.append(_mean_probability(polygon, changes, probabilities))
@@ -72,19 +72,19 @@ def write_polygons(map_path: Path, probability_path: Path, out: Path, min_area: 
         frame = frame.to_crs(4326)
     with writing(out), atomic_path(out) as unfinished:
         if out.exists() and driver == 'GPKG':
-            shutil.copy(out, unfinished)  # with layers of other names, which stay
+            shutil.copy(out, unfinished)  # keeps layers of other names
         frame.to_file(unfinished, driver=driver, layer=out.stem)
     return len(frame)
 
 
 def _measure(crs: Any) -> Callable[[Any], float]:
-    """A function that gives the area of a polygon in m² on the ellipsoid, whatever the projection does to it."""
+    """Return a function that measures the area of a polygon in m² on the ellipsoid, free of projection distortion."""
     if crs is None:
         return lambda polygon: float(polygon.area)
     system = pyproj.CRS(crs.to_wkt())
     geodetic: Any = system.geodetic_crs
     angles = pyproj.Transformer.from_crs(system, geodetic, always_xy=True)
-    unit = math.degrees(geodetic.axis_info[0].unit_conversion_factor)  # some count in grads
+    unit = math.degrees(geodetic.axis_info[0].unit_conversion_factor)  # some systems use grads
     geod: Any = system.get_geod()
 
     def area(polygon: Any) -> float:

@@ -1,4 +1,4 @@
-"""Change maps of pairs of rasters."""
+"""Prediction of change maps for pairs of rasters."""
 
 import math
 from contextlib import ExitStack
@@ -17,13 +17,13 @@ from ifn_plugin.apis.rasters.writing import FULL, NODATA, PROFILE, UnfinishedRas
 
 @dataclass(frozen=True)
 class RasterSummary:
-    """What was found in a pair of rasters.
+    """Summary of the changes in a pair of rasters.
 
     Attributes:
-        changed: Pixels that are changed.
-        valid: Pixels with data in both dates.
-        total: All pixels.
-        areas: Changed areas, where they were written as polygons.
+        changed: Number of changed pixels.
+        valid: Number of pixels with data in both dates.
+        total: Number of pixels.
+        areas: Number of changed areas, if they were written as polygons.
     """
 
     changed: int
@@ -37,26 +37,27 @@ def predict_raster(detector: ChangeDetector,
                    map_path: Path | None = None,
                    probability_path: Path | None = None,
                    window: int = 1024) -> RasterSummary:
-    """Find the changes between two rasters of any size, in flat memory, and write them as GeoTIFF.
+    """Predict the changes between two rasters of any size, in constant memory, and write them as GeoTIFF files.
 
     Args:
         detector: The detector.
         pair: The rasters.
-        map_path: File for the change map: 1 is changed, 0 unchanged, 255 without data in one of the dates.
-        probability_path: File for the probabilities in steps of 1/254, 255 without data.
-        window: Side of the windows, a multiple of 64 pixels; they overlap by a quarter.
+        map_path: Output file for the change map: 1 is changed, 0 unchanged, 255 nodata in at least one of the dates.
+        probability_path: Output file for the probabilities in steps of 1/254; 255 is nodata.
+        window: Height and width of the windows in pixels, a multiple of 64; they overlap by a quarter.
 
     Returns:
-        How many pixels are changed.
+        Summary of the changes.
 
     Raises:
-        OSError: If a file cannot be written; what was there before is kept.
-        ValueError: For another ``window``, or if no pixel has data in both dates; what was there before is kept.
+        OSError: If a file cannot be written; an existing one is kept.
+        ValueError: If ``window`` is not a positive multiple of 64, or no pixel has data in both dates; existing files
+            are kept.
     """
     if window < 64 or window % 64:
         raise ValueError(f'window={window}: a multiple of 64 is needed.')
     overlap = window // 4
-    # blocks that are whole tiles, each written once
+    # each block covers entire tiles, so that every tile is written once
     tile = math.gcd(window - overlap, 256)
     profile = dict(PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform,
                    blockxsize=tile, blockysize=tile)
@@ -65,7 +66,7 @@ def predict_raster(detector: ChangeDetector,
         profile.update(gcps=points, crs=system)
         del profile['transform']
     changed = valid_pixels = 0
-    # a small cache: each pixel is read once or twice, soon after another
+    # a small cache is enough: pixels are read at most a few times, shortly after each other
     with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack, Progress() as progress:
         task = progress.add_task('Predicting', total=pair.height * pair.width)
         map_file, probability_file = (stack.enter_context(UnfinishedRaster(path, profile)) if path else None
@@ -82,14 +83,14 @@ def predict_raster(detector: ChangeDetector,
                 steps = (probability.clip(0, 1) * FULL).round()
                 probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), place)
             progress.advance(task, probability.size)
-        if not valid_pixels:  # in here, so that no map is left
-            raise ValueError(f'{" and ".join(pair.paths)} have no pixel with data in both dates. Compare where '
-                             'they lie and their no-data values (gdalinfo).')
+        if not valid_pixels:  # raised inside the context, so that the unfinished files are removed
+            raise ValueError(f'{" and ".join(pair.paths)} have no pixel with data in both dates. Fix: compare their '
+                             'extents and nodata values (gdalinfo).')
     return RasterSummary(changed, valid_pixels, pair.height * pair.width)
 
 
 def preview_map(path: Path, side: int = 1024) -> np.ndarray:
-    """A change map of :func:`predict_raster`, shrunk to a side, (h, w), uint8."""
+    """Read a change map of :func:`predict_raster`, (h, w), uint8, shrunk to at most ``side`` pixels."""
     with rasterio.open(path) as dataset:
         array: np.ndarray = dataset.read(1, out_shape=shrunk(dataset.height, dataset.width, side))
     return array
