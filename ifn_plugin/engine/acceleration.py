@@ -33,13 +33,12 @@ def accelerate(model: nn.Module,
         dtype: Precision of autocast around the entire forward pass, losses and validation included: ``'float32'`` (no
             autocast), ``'bfloat16'``, ``'float16'``, or ``'auto'``: bfloat16 where the device computes in it.
         compile: Compile inference in one graph, and for training the backbone, the neck and the heads, with
-            ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled by itself, eight at
+            ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled separately, eight at
             most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
             compiled runs uncompiled, with one warning.
         window_batch: Number of windows in one forward pass with ``test_cfg.mode='slide'``.
-        keep_memory: On a CPU, let the whole process keep freed memory for what comes next, from the second pass on
-            where it compiles: the system would zero each map's pages anew. Only with glibc, Linux's usual C library;
-            elsewhere nothing happens.
+        keep_memory: On a CPU, let the entire process keep freed memory for reuse, after the second pass if it compiles:
+            the system would zero the pages of each map again. Has an effect only with glibc, Linux's usual C library.
 
     Returns:
         The precision in use. Whatever the machine does not support is skipped with a warning.
@@ -101,7 +100,7 @@ def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
         native = kind == 'cpu' and any(getattr(torch.cpu, probe, bool)() for probe in probes)
     if dtype == 'auto':
         return torch.bfloat16 if native else torch.float32
-    # a CPU without bfloat16 still computes in it, only slowly; the others refuse
+    # a CPU without bfloat16 emulates it slowly; other devices cannot use a dtype that they do not support
     able = {'cpu': ('float32', 'bfloat16'), 'cuda': ('float32', 'float16', *(['bfloat16'] if native else []))}
     if dtype not in able.get(kind, ('float32', )):
         _warn(f'{device} does not compute in {dtype} here: going on in float32.')
@@ -144,9 +143,9 @@ def _settling(forward: Callable, keep_memory: bool) -> Callable:
     graphs: int | None = None
 
     def settling_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        # One pass after a compilation, and so after the backward pass's, too; after the first one, whether or not it
-        # could be compiled. What the compiler leaves, 0.2 GiB the first time, would lie between the maps for good once
-        # memory is kept.
+        # Release memory one pass after a compilation, when the backward pass has been compiled, too, and one pass after
+        # the first, whether or not it could be compiled. Once memory is kept, the compiler's leftovers (0.2 GiB the
+        # first time) would fragment it for good.
         nonlocal graphs
         compiled = torch._dynamo.utils.counters['stats']['unique_graphs']
         if graphs is None:
@@ -172,18 +171,18 @@ def _compiler_works(device: str) -> bool:
 
 
 def _compile(model: nn.Module, options: dict[str, Any]) -> None:
-    # Inference in one graph: between two, the features of every level would be held until the last has used its own
+    # Inference in one graph: between two graphs, the features of all levels would be kept until the last one is used
     encode_decode = getattr(type(model), 'encode_decode', None)
     if encode_decode is not None:
         _bind(model, 'encode_decode', _compiled(encode_decode, options))
-    # Not the whole step, as mmengine's `compile` setting: its data samples make a new graph of every batch
+    # Not the entire step, as with mmengine's `compile`: its data samples would cause a new graph for every batch
     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
         part = getattr(model, name, None)
         for module in part if isinstance(part, nn.ModuleList) else [part]:
             if name == 'decode_head' and getattr(module, 'with_cp', False):  # IFNHead's
                 _warn(f'{name}.with_cp has no effect once compiled: where memory is short, switch compilation off.')
             if module is not None:
-                # in mmseg, heads call their own forward by name, past what Module.compile replaces
+                # mmseg's heads call their own forward by name, which bypasses Module.compile
                 forward = _compiled(type(module).forward, options, training_only=encode_decode is not None)
                 _bind(module, 'forward', forward)
 
@@ -195,7 +194,7 @@ def _compiled(function: Callable, options: dict[str, Any], training_only: bool =
     """
     from torch._dynamo.exc import TorchDynamoException  # takes half a second, so only where it is needed
 
-    # each size by itself: one graph for all takes inductor several times as long, where it can
+    # a graph for each size: one for all sizes takes inductor several times as long, if it succeeds at all
     compiled = torch.compile(function, **dict(dynamic=False) | options)
     works = True
 
@@ -214,5 +213,5 @@ def _compiled(function: Callable, options: dict[str, Any], training_only: bool =
 
 
 def _reason(error: Exception) -> str:
-    error = getattr(error, 'inner_exception', error)  # dynamo's first line names the backend only
+    error = getattr(error, 'inner_exception', error)  # the first line of dynamo's error only names the backend
     return f'{type(error).__name__}: {error}'.splitlines()[0]

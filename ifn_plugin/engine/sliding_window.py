@@ -15,10 +15,10 @@ def batched_slide_inference(window_batch: int) -> Callable:
         """Run mmseg's sliding window in batches of windows, with the same mean where windows overlap."""
         cfg = self.test_cfg
         size = inputs.shape[2:]
-        crop = [min(side, whole) for side, whole in zip(cfg.crop_size, size, strict=True)]
+        crop = [min(side, length) for side, length in zip(cfg.crop_size, size, strict=True)]
         tops, lefts = (
-            [min(start, whole - side) for start in range(0, max(whole - side + stride - 1, 0) + 1, stride)]
-            for whole, side, stride in zip(size, crop, cfg.stride, strict=True))
+            [min(start, length - side) for start in range(0, max(length - side + stride - 1, 0) + 1, stride)]
+            for length, side, stride in zip(size, crop, cfg.stride, strict=True))
         if any(after - start > side for starts, side in zip((tops, lefts), crop) for start, after in pairwise(starts)):
             raise ValueError(f'test_cfg: windows of crop_size={tuple(cfg.crop_size)} every stride={tuple(cfg.stride)} '
                              'leave gaps. Fix: a stride of at most crop_size.')

@@ -176,7 +176,7 @@ def test_pairs_of_folders(tmp_path):
         path.touch()
     assert list(find_pairs(tmp_path / '1', tmp_path / '2')) == ['b', 'sub/a 变']
     (tmp_path / '1' / 'c.png').touch()
-    with pytest.raises(FileNotFoundError, match=rf"Missing: {re.escape(str(tmp_path / '2'))}/c\.\*\. Add these"):
+    with pytest.raises(FileNotFoundError, match=rf"Missing: {re.escape(str(tmp_path / '2'))}/c\.\*\. Fix: add these"):
         find_pairs(tmp_path / '1', tmp_path / '2')
     with pytest.raises(FileNotFoundError, match='3: no such folder'):
         find_pairs(tmp_path / '1', tmp_path / '3')

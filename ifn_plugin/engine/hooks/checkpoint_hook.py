@@ -151,7 +151,7 @@ class WholeCheckpointHook(CheckpointHook):
                 self._remove(path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save NaN or infinite weights.
+        """Reject NaN or infinite weights.
 
         Raises:
             FloatingPointError: If a weight is NaN or infinite; the first one is named.
