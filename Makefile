@@ -1,9 +1,9 @@
-# make demo [DATA=folder in LEVIR's layout]   make test   make slow   make check   make environments
+# make demo [DATA=folder in LEVIR's layout]   make test   make slow   make check   make environments   make gpu
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test slow check environments clean
+.PHONY: venv demo test slow check environments gpu clean
 
 venv: $(STAMP)
 
@@ -38,6 +38,12 @@ check: venv
 # The tests in the oldest and newest environments, each made anew; those whose Python is not here are skipped
 environments: venv
 	$(BIN)/nox
+
+# All that a GPU decides, small on a CPU: in .venv where it is, else with $(PYTHON) as it is; MINUTES for all parts
+MINUTES ?= 10
+
+gpu:
+	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m ifn_plugin.tools.gpu_check --minutes $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf .venv .nox build dist *.egg-info

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -60,22 +59,10 @@ def golden():
 
     ``tests/golden`` holds no weights: ``rules.py`` gives every parameter from its name.
     """
-    folder = REPOSITORY / 'tests' / 'golden'
-    spec = importlib.util.spec_from_file_location('rules', folder / 'rules.py')
+    spec = importlib.util.spec_from_file_location('rules', REPOSITORY / 'tests' / 'golden' / 'rules.py')
     rules = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rules)
-
-    def read(name):
-        outputs = np.load(folder / f'{name}.npz')
-        salt = int(outputs['salt'])
-        names = zip(outputs['keys'], outputs['shapes'], outputs['alias'])
-        weights = {
-            str(key): torch.from_numpy(np.asarray(rules.fill(str(alias), tuple(json.loads(str(shape))), salt)))
-            for key, shape, alias in names
-        }
-        return outputs, weights, rules.images(int(outputs['n']), *outputs['hw'].tolist(), salt)
-
-    return read
+    return rules.read
 
 
 @pytest.fixture(scope='session')

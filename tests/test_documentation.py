@@ -322,6 +322,8 @@ def small(name, words, monkeypatch):
         # otherwise as many samples as fit into a second
         monkeypatch.setattr('ifn_plugin.analysis.benchmark.subject.random',
                             types.SimpleNamespace(choices=lambda items, k: items[:1]))
+    if name == 'gpu_check':  # tests/analysis/test_gpu_check.py runs its parts
+        return [*words, '--minutes', '0.01']
     if name in ('compare', 'benchmark'):
         monkeypatch.setattr('ifn_plugin.analysis.benchmark.runner.Row', RowHere)
     return words
@@ -569,6 +571,14 @@ def test_links_lead_somewhere(path):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(f'{path.name}:{line}: {address}')
     assert not broken, broken
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_tests_exist(path):
+    named = re.findall(r'\b(tests/[\w/]+\.py)(?:::(\w+))?', path.read_text(encoding='utf-8'))
+    missing = [(file, name) for file, name in named if not (REPOSITORY / file).is_file()
+               or (name and f'def {name}(' not in (REPOSITORY / file).read_text(encoding='utf-8'))]
+    assert not missing, missing
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)

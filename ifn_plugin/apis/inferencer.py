@@ -85,7 +85,8 @@ class ChangeDetector:
             self.model.postprocess_pred_and_label = None  # it needs the classes' labels
         default = head.threshold if head.out_channels == 1 else 0.5
         self.threshold = default if threshold is None else threshold
-        settings: dict[str, Any] = dict(dtype='float32', compile=False, keep_memory=False) | (acceleration or {})
+        settings: dict[str, Any] = dict(
+            dtype='float32', compile=False, keep_memory=False, tf32=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)
         self.compiled = bool(settings['compile'])
         self.loader = find_loaders(cfg)[0]

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import autocast
 from torch import Tensor, nn
 
+from ifn_plugin.engine.cuda import use_tf32, uses_cuda_graphs
 from ifn_plugin.engine.memory import keep_freed_memory, release_memory
 from ifn_plugin.engine.sliding_window import batched_slide_inference
 from ifn_plugin.models.layers.compiling import is_dynamo_compiling
@@ -24,7 +25,8 @@ def accelerate(model: nn.Module,
                dtype: str = 'auto',
                compile: bool | dict[str, Any] = True,
                window_batch: int = 8,
-               keep_memory: bool = True) -> torch.dtype:
+               keep_memory: bool = True,
+               tf32: bool = True) -> torch.dtype:
     """Accelerate a detector of mmseg or open-cd in place. The names and values of its weights do not change.
 
     Args:
@@ -35,10 +37,13 @@ def accelerate(model: nn.Module,
         compile: Compile inference in one graph, and for training the backbone, the neck and the heads, with
             ``torch.compile``; a dict holds its arguments. Each size of batch and image is compiled separately, eight at
             most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
-            compiled runs uncompiled, with one warning.
+            compiled runs uncompiled, with one warning. On a GPU, ``dict(mode='reduce-overhead')`` records CUDA graphs,
+            for training and for images of few sizes.
         window_batch: Number of windows in one forward pass with ``test_cfg.mode='slide'``.
         keep_memory: On a CPU, let the entire process keep freed memory for reuse, after the second pass if it compiles:
             the system would zero the pages of each map again. Has an effect only with glibc, Linux's usual C library.
+        tf32: On a CUDA GPU, let the entire process multiply float32 matrices in TF32. Without it, torch's own setting
+            stays, which is TF32 for convolutions alone.
 
     Returns:
         The precision in use. Whatever the machine does not support is skipped with a warning.
@@ -47,20 +52,12 @@ def accelerate(model: nn.Module,
         ValueError: If ``dtype`` is not one of the four, ``window_batch`` is not a positive integer, or a switch is
             neither ``True`` nor ``False``; from the detector, if windows leave gaps.
     """
-    switches = {} if isinstance(compile, dict) else dict(compile=compile)
-    check_switches(channels_last=channels_last, keep_memory=keep_memory, **switches)
-    if dtype not in DTYPES:
-        raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
-    if not isinstance(window_batch, int) or window_batch < 1:
-        raise ValueError(f'window_batch={window_batch!r}: at least one window passes at once.')
+    _check_settings(channels_last, dtype, compile, window_batch, keep_memory, tf32)
     place = next((parameter.device for parameter in model.parameters()), torch.device(get_device()))
     device = place.type
-    precision = _usable_dtype(dtype, place)
-    hanging = _hanging_convolution(model)
-    if device == 'cpu' and precision == torch.bfloat16 and hanging is not None:
-        _warn(f'{hanging} is a depthwise convolution with a wide kernel, which can hang in bfloat16 and channels last, '
-              'the layout of compiled networks, on a CPU (a fault of oneDNN): going on in float32.')
-        precision = torch.float32
+    precision = _choose_precision(model, dtype, place)
+    if tf32 and device == 'cuda':
+        use_tf32()
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forward = type(model).forward
@@ -73,13 +70,26 @@ def accelerate(model: nn.Module,
         _bind(model, 'slide_inference', batched_slide_inference(window_batch))
     keep_memory = keep_memory and device == 'cpu'
     if compile and _compiler_works(device):
-        _compile(model, compile if isinstance(compile, dict) else {})
+        options = compile if isinstance(compile, dict) else {}
+        _compile(model, options)
         forward = _settling(forward, keep_memory)
+        if uses_cuda_graphs(options):
+            forward = _beginning_a_step(forward)
     elif keep_memory:
         keep_freed_memory()
     if forward is not type(model).forward:
         _bind(model, 'forward', forward)
     return precision
+
+
+def _check_settings(channels_last: bool, dtype: str, compile: bool | dict[str, Any], window_batch: int,
+                    keep_memory: bool, tf32: bool) -> None:
+    switches = {} if isinstance(compile, dict) else dict(compile=compile)
+    check_switches(channels_last=channels_last, keep_memory=keep_memory, tf32=tf32, **switches)
+    if dtype not in DTYPES:
+        raise ValueError(f'dtype={dtype!r}: use one of {", ".join(DTYPES)}.')
+    if not isinstance(window_batch, int) or window_batch < 1:
+        raise ValueError(f'window_batch={window_batch!r}: at least one window passes at once.')
 
 
 def _warn(message: str) -> None:
@@ -89,6 +99,16 @@ def _warn(message: str) -> None:
 def _bind(module: nn.Module, name: str, function: Callable) -> None:
     """Replace a method of one object. A bound method follows its object into a deep copy; a closure would not."""
     setattr(module, name, MethodType(function, module))
+
+
+def _choose_precision(model: nn.Module, dtype: str, device: torch.device) -> torch.dtype:
+    precision = _usable_dtype(dtype, device)
+    hanging = _hanging_convolution(model)
+    if device.type == 'cpu' and precision == torch.bfloat16 and hanging is not None:
+        _warn(f'{hanging} is a depthwise convolution with a wide kernel, which can hang in bfloat16 and channels last, '
+              'the layout of compiled networks, on a CPU (a fault of oneDNN): going on in float32.')
+        return torch.float32
+    return precision
 
 
 def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -160,6 +180,16 @@ def _settling(forward: Callable, keep_memory: bool) -> Callable:
     return settling_forward
 
 
+def _beginning_a_step(function: Callable) -> Callable:
+
+    def first_of_a_step(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # Else torch takes the head's graph for a new step, in which the frozen encoder's maps are void
+        torch.compiler.cudagraph_mark_step_begin()
+        return function(self, *args, **kwargs)
+
+    return first_of_a_step
+
+
 def _compiler_works(device: str) -> bool:
     """Compile a minimal function, since a missing compiler would otherwise raise only in the first iteration."""
     try:
@@ -174,7 +204,9 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
     # Inference in one graph: between two graphs, the features of all levels would be kept until the last one is used
     encode_decode = getattr(type(model), 'encode_decode', None)
     if encode_decode is not None:
-        _bind(model, 'encode_decode', _compiled(encode_decode, options))
+        inference = _compiled(encode_decode, options)
+        # each batch of windows is a step: nothing but its sums is kept
+        _bind(model, 'encode_decode', _beginning_a_step(inference) if uses_cuda_graphs(options) else inference)
     # Not the entire step, as with mmengine's `compile`: its data samples would cause a new graph for every batch
     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
         part = getattr(model, name, None)

@@ -60,6 +60,7 @@ class PairDataPreprocessor(SegDataPreProcessor):
             if len(image) != 2 * self.channels:
                 raise ValueError(f'A pair of {2 * self.channels} channels is needed, {self.channels} a date, but the '
                                  f'pipeline gives {len(image)}.')
+        data = self.cast_data(data)  # to the device, before the channels are reversed there
         if self.reverse_channels:
             inputs = [x.unflatten(0, (2, self.channels)).flip(1).flatten(0, 1) for x in data['inputs']]
             data = dict(data, inputs=inputs)

@@ -70,7 +70,8 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
         ours = [dict(type='ifn_plugin.AccelerationHook')]
         hooks += ours
         if not args.accelerate:
-            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
+            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False,
+                           tf32=False, fused=False, pin_memory=False)
     elif args.accelerate:  # all of it, whatever the configuration switches off
         for name in ours[0].keys() - {'type', 'priority'}:
             del ours[0][name]

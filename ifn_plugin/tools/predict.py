@@ -60,7 +60,7 @@ def build_detector(args: argparse.Namespace, cfg: Config) -> ChangeDetector:
     """The detector that the arguments describe."""
     acceleration = chosen_acceleration(args)
     if args.accelerate:
-        acceleration = dict(dtype='auto', compile=True, keep_memory=True) | acceleration
+        acceleration = dict(dtype='auto', compile=True, keep_memory=True, tf32=True) | acceleration
     return ChangeDetector(cfg, args.checkpoint, args.device, args.threshold, args.batch_size, acceleration)
 
 

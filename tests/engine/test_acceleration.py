@@ -2,6 +2,8 @@ import copy
 import logging
 import re
 import sys
+import types
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +14,14 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
 from ifn_plugin.engine import AccelerationHook, accelerate, acceleration
+from ifn_plugin.engine.cuda import can_fuse, set_fused, use_tf32
+from ifn_plugin.engine.hooks import acceleration_hook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.utils.configurations import find_config
 
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
-OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False)
+OFF = dict(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False, tf32=False)
 
 
 def build_detector(**test_cfg):
@@ -196,6 +200,7 @@ def test_names_and_values_of_the_weights_stay(eager):
     (dict(window_batch=2.5), 'window_batch=2.5: at least one'),
     (dict(channels_last='no'), "channels_last='no' is a switch. Fix: channels_last=True or channels_last=False"),
     (dict(keep_memory=0), 'keep_memory=0 is a switch'),
+    (dict(tf32='high'), "tf32='high' is a switch"),
     (dict(compile='default'), "compile='default' is a switch"),
 ])
 def test_wrong_settings_are_said(eager, settings, message):
@@ -321,11 +326,11 @@ def test_float16_needs_loss_scaling_to_train(monkeypatch):
         hook.before_train(Runner)
 
 
-def started(fused=False, **switches):
+def started(configured=False, **switches):
     """A hook that has accelerated a model with one convolution, and its runner."""
     class Runner:
         model, logger = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), logging.getLogger('mmengine')
-        optim_wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), fused=fused))
+        optim_wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), fused=configured))
 
     hook = AccelerationHook(**OFF | switches)
     hook.before_run(Runner)
@@ -348,9 +353,9 @@ def test_what_a_resumed_optimizer_keeps_is_laid_out_as_the_weights():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is the CPU implementation's")
 def test_fused_optimizers_need_the_usual_layout():
-    hook, runner = started(fused=True)
+    hook, runner = started(True)
     hook.before_train(runner)
-    hook, runner = started(fused=True, channels_last=True)
+    hook, runner = started(True, channels_last=True)
     with pytest.raises(ValueError, match='fused optimizers take wrong steps'):
         hook.before_train(runner)
 
@@ -394,3 +399,123 @@ print('MiB', *(here - found[0] for here in found[1:]))""")
     kept = [int(number) > 200 for number in output.split('MiB')[-1].split()]
     # without compilation, all from the start; else from the second pass on, but for what compilation left
     assert kept == ([False, False, True, False, True, True] if compiling else [True] * 6)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Let the decisions be those on a GPU, and their effects fall on the CPU."""
+    monkeypatch.setattr(acceleration_hook, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(acceleration_hook, 'can_fuse', partial(can_fuse, device='cpu'))
+    monkeypatch.setattr(acceleration_hook, 'set_fused', partial(set_fused, device='cpu'))
+
+
+def train_once(hook, runner):
+    hook.before_train(runner)
+    weight, optimizer = runner.model[0].weight, runner.optim_wrapper.optimizer
+    runner.model(torch.ones(1, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    return weight, optimizer
+
+
+@pytest.mark.skipif(torch.__version__ < torch.torch_version.TorchVersion('2.4'), reason='torch 2.4 fuses on a CPU')
+def test_adamw_is_fused_on_a_gpu_and_checkpoints_do_not_tell(as_on_a_gpu):
+    runners = []
+    for fused in False, True:
+        torch.manual_seed(0)
+        hook, runner = started(None, fused=fused, pin_memory=False)
+        weight, optimizer = train_once(hook, runner)
+        assert optimizer.param_groups[0]['fused'] is (fused or None)
+        checkpoint = dict(optimizer=runner.optim_wrapper.state_dict())
+        hook.before_save_checkpoint(runner, checkpoint)
+        assert [group['fused'] for group in checkpoint['optimizer']['param_groups']] == [None]
+        runners.append((weight, checkpoint))
+    torch.testing.assert_close(runners[0][0], runners[1][0])
+    # either goes on from the other's, twice
+    for _, checkpoint in runners:
+        hook, runner = started(None, fused=True, pin_memory=False)
+        runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+        for _ in range(2):
+            _, optimizer = train_once(hook, runner)
+            assert optimizer.param_groups[0]['fused'] and hook.switched_fused
+        assert next(iter(optimizer.state.values()))['step'] == 3
+
+
+@pytest.mark.parametrize('make, fuses', [
+    (torch.optim.AdamW, True), (torch.optim.Adam, True), (partial(torch.optim.SGD, lr=0.1), False),
+    (partial(torch.optim.AdamW, foreach=False), False), (partial(torch.optim.AdamW, fused=False), False),
+    (partial(torch.optim.AdamW, differentiable=True), False)], ids=str)
+def test_settings_of_the_optimizer_go_before(make, fuses):
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    assert can_fuse([make(parameters)], 'cpu') == fuses
+    assert not can_fuse([make(parameters)])  # no parameters of a GPU
+    assert not can_fuse([torch.optim.AdamW(parameters), torch.optim.SGD(parameters, lr=0.1)], 'cpu')
+
+
+@pytest.mark.parametrize('kind', ['cuda', 'cpu'])
+@pytest.mark.parametrize('pins', [True, False])
+def test_batches_are_pinned_and_copied_without_waiting_on_a_gpu(monkeypatch, kind, pins):
+    class Runner:
+        model, logger = build_detector(), logging.getLogger('mmengine')
+        optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+        train_dataloader, val_dataloader, test_dataloader = (torch.utils.data.DataLoader([1]) for _ in range(3))
+
+    monkeypatch.setattr(acceleration_hook, 'get_device', lambda: kind)
+    hook = AccelerationHook(pin_memory=pins, **OFF)
+    hook.before_run(Runner)
+    for moment in hook.before_train, hook.before_val, hook.before_test:
+        moment(Runner)
+    loaders = (Runner.train_dataloader, Runner.val_dataloader, Runner.test_dataloader)
+    assert [loader.pin_memory for loader in loaders] == [pins and kind == 'cuda'] * 3
+    copies = []
+    monkeypatch.setattr(torch.Tensor, 'to', lambda self, *_, non_blocking=False, **__: copies.append(non_blocking))
+    Runner.model.data_preprocessor.cast_data(dict(inputs=torch.zeros(1)))
+    assert copies == [pins and kind == 'cuda']
+
+
+def test_tf32_is_for_gpus(monkeypatch):
+    asked = []
+    monkeypatch.setattr(acceleration, 'use_tf32', lambda: asked.append('tf32'))
+    monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype, device: torch.float32)
+    accelerate(torch.nn.Conv2d(1, 1, 1), **OFF | dict(tf32=True))
+    assert not asked
+
+    class OnGPU(torch.nn.Module):
+        def parameters(self, recurse=True):
+            yield types.SimpleNamespace(device=torch.device('cuda', 0))
+
+    accelerate(OnGPU(), **OFF)
+    assert not asked
+    accelerate(OnGPU(), **OFF | dict(tf32=True))
+    assert asked == ['tf32']
+
+
+def test_tf32_is_torchs_own_setting():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = False
+        use_tf32()
+        assert torch.get_float32_matmul_precision() == 'high' and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.parametrize('options, records', [
+    (dict(mode='reduce-overhead'), True), (dict(mode='max-autotune'), True),
+    (dict(options={'triton.cudagraphs': True}), True), (dict(mode='max-autotune-no-cudagraphs'), False),
+    (dict(dynamic=False), False)])
+def test_each_step_is_one_of_cuda_graphs(monkeypatch, eager, options, records):
+    """The frozen encoder's maps are to last until the head has read them."""
+    events = []
+    monkeypatch.setattr(acceleration, '_compiler_works', lambda device: True)
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: lambda *args, **kwargs: (
+        events.append(function.__qualname__), function(*args, **kwargs))[1])
+    monkeypatch.setattr(torch.compiler, 'cudagraph_mark_step_begin', lambda: events.append('step'))
+    detector = build_detector()
+    accelerate(detector, **OFF | dict(compile=options))
+    assert torch.equal(logits(detector), logits(eager))
+    steps = ['step'] * 2 if records else []
+    assert [event for event in events if not event.endswith('.forward')] == [*steps, 'EncoderDecoder.encode_decode']
+    events.clear()
+    detector(torch.zeros(1, 6, 32, 32), mode='tensor')
+    assert events == [*steps[1:], 'BasePairEncoder.forward', 'IFNHead.forward']

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ifn_plugin.engine.acceleration import DTYPES
 
-SWITCHES = ('channels_last', 'compile', 'keep_memory')
+SWITCHES = ('channels_last', 'compile', 'keep_memory', 'tf32', 'cuda_graphs', 'fused', 'pin_memory')
 # By default: a precision of autocast, with acceleration added or not
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
 # The variant that ONNX Runtime computes, on the CPU

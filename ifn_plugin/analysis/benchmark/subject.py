@@ -29,6 +29,7 @@ from ifn_plugin.analysis.benchmark.resources import (
 from ifn_plugin.datasets import find_loaders
 from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import accelerate
+from ifn_plugin.engine.cuda import can_fuse, copy_without_waiting, set_fused
 from ifn_plugin.engine.memory import release_memory
 from ifn_plugin.engine.samplers import make_resumable
 from ifn_plugin.utils.configurations import is_type
@@ -46,13 +47,19 @@ class Subject:
         self.channels = find_loaders(self.cfg)[0].in_channels
         self.step: Callable[[], float] | None = None
 
-    def _model(self) -> nn.Module:
+    def build_model(self) -> nn.Module:
+        """Build the network, with random weights of a seed, and accelerate it as the variant says."""
         torch.manual_seed(0)
         model: nn.Module = MODELS.build(self.cfg.model)
         dtype, *switches = self.variant.split('+')
         model.to(get_device())
+        chosen = {switch: switch in switches for switch in SWITCHES}
+        if chosen['pin_memory'] and get_device() == 'cuda':
+            copy_without_waiting(model)
         precision = accelerate(
-            model, dtype=dtype, window_batch=1, **{switch: switch in switches for switch in SWITCHES})
+            model, channels_last=chosen['channels_last'], dtype=dtype, window_batch=1, tf32=chosen['tf32'],
+            keep_memory=chosen['keep_memory'],
+            compile=dict(mode='reduce-overhead') if chosen['cuda_graphs'] else chosen['compile'])
         if dtype not in ('auto', str(precision).rpartition('.')[2]):
             raise ValueError(f'{get_device()} does not compute in {dtype}')
         return model
@@ -107,7 +114,7 @@ class Subject:
         """Return a function that makes a training step of a batch."""
         if self.variant == ONNX:
             raise ValueError('ONNX Runtime does not train')
-        model: Any = self._model().train()
+        model: Any = self.build_model().train()
         optim_wrapper = dict(self.cfg.optim_wrapper)
         # the variant says which precision, whatever the configuration has
         for setting in ('dtype', 'loss_scale', 'use_fsdp'):
@@ -116,6 +123,8 @@ class Subject:
         if half or is_type(optim_wrapper.get('type'), OPTIM_WRAPPERS, AmpOptimWrapper):
             optim_wrapper['type'] = 'AmpOptimWrapper' if half else 'OptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
+        if 'fused' in self.variant.split('+') and can_fuse([wrapper.optimizer]):
+            set_fused(wrapper.optimizer)
         return lambda batch: model.train_step(batch, wrapper)
 
     def _training(self, case: Case) -> Callable[[], float]:
@@ -123,21 +132,30 @@ class Subject:
         batch = _batch(case.size, case.batch, self.channels)
         return lambda: seconds(lambda: train(batch)) / case.batch
 
-    def _end_to_end(self, case: Case) -> Callable[[], float]:
+    def feed(self, case: Case) -> tuple[Callable[[Any], Any], Iterator[Any], int]:
+        """Prepare training with its data pipeline.
+
+        Returns:
+            What makes a training step of a batch, the batches, without end, and how many the workers load ahead.
+        """
         train = self._trainer()
         self._set_data_root()
         set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
         settings: Any = dict(self.cfg.train_dataloader, batch_size=case.batch)
+        if 'pin_memory' in self.variant.split('+') and get_device() == 'cuda':
+            settings['pin_memory'] = True
         if settings.get('batch_sampler'):
             settings = make_resumable(settings)  # as the training loop does
         loader = Runner.build_dataloader(settings, seed=0)
-        batches = _endless(loader)
+        return train, _endless(loader), loader.num_workers * (loader.prefetch_factor or 0)
+
+    def _end_to_end(self, case: Case) -> Callable[[], float]:
+        train, batches, waiting = self.feed(case)
         # what the workers have loaded while others had their turn
-        waiting = loader.num_workers * (loader.prefetch_factor or 0)
         for _ in range(1 + waiting):
             train(next(batches))
         # about three seconds for a turn
-        some = max(1, loader.num_workers)
+        some = max(1, self.cfg.train_dataloader.num_workers)
         count = max(1, round(3 * some / seconds(lambda: [train(next(batches)) for _ in range(some)])))
 
         def step() -> float:
@@ -150,7 +168,7 @@ class Subject:
     def _inference(self, case: Case) -> Callable[[], float]:
         if self.variant == ONNX:
             return self._onnx_inference(case)
-        model: Any = self._model().eval()
+        model: Any = self.build_model().eval()
         # prepared as in training, since open-cd's preprocessor takes one pair only in testing
         batch = model.data_preprocessor(_batch(case.size, case.batch, self.channels), True)
 

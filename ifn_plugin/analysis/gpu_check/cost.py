@@ -1,0 +1,66 @@
+"""Time and memory of training and inference beside the plain network, in one process and in alternation."""
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ifn_plugin.analysis.benchmark import Case, Subject
+from ifn_plugin.analysis.benchmark.resources import peak_memory
+from ifn_plugin.analysis.benchmark.tables import GIB
+from ifn_plugin.analysis.gpu_check.results import attempt
+from ifn_plugin.analysis.gpu_check.scale import PLAIN, Scale
+from ifn_plugin.utils.configurations import find_config
+
+CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
+
+
+def measure_cost(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
+    """Measure each variant beside the plain network.
+
+    Memory is measured before the plain network is beside the variant.
+
+    Args:
+        scale: Which variants, sizes and rounds.
+        out: Not used.
+
+    Yields:
+        For each size and variant its seconds for each pair, the plain network's in the same rounds, the ratio of their
+        medians, and the peak memory of both in bytes.
+    """
+    cases = [Case('train', *scale.train), *(Case('inference', *sizes) for sizes in scale.inference)]
+    for case in cases:
+        plain, plain_memory = _start(PLAIN, case)
+        plain.stop()
+        for variant in scale.variants:
+            name = f'{case.task} {case.size}² × {case.batch}, {variant}'
+            yield attempt(name, partial(_measure, name, case, variant, scale.rounds, plain_memory))
+
+
+def _measure(name: str, case: Case, variant: str, rounds: int, plain_memory: int) -> dict[str, Any]:
+    subject, memory = _start(variant, case)
+    beside, _ = _start(PLAIN, case)
+    times = [(subject.run(), beside.run()) for _ in range(rounds)]
+    for each in subject, beside:
+        each.stop()
+    seconds, plain = (list(column) for column in zip(*times))
+    medians = statistics.median(seconds), statistics.median(plain)
+    line = (f'{name}: {_milliseconds(seconds)} ms a pair, plain {_milliseconds(plain)}, ratio '
+            f'{medians[1] / medians[0]:.2f}; peak memory {memory / GIB:.2f} GiB, plain {plain_memory / GIB:.2f}')
+    return dict(line=line, case=case._asdict(), variant=variant, seconds=seconds, plain_seconds=plain,
+                ratio=medians[1] / medians[0], peak_memory=memory, plain_peak_memory=plain_memory)
+
+
+def _milliseconds(seconds: list[float]) -> str:
+    """Median and range."""
+    median, low, high = (1000 * value for value in (statistics.median(seconds), min(seconds), max(seconds)))
+    return f'{median:.4g} ({low:.4g}–{high:.4g})'
+
+
+def _start(variant: str, case: Case) -> tuple[Subject, int]:
+    """Make a variant ready, and measure its peak memory."""
+    subject = Subject(find_config(CONFIG), variant, None)
+    subject.start(case)
+    subject.run()
+    return subject, peak_memory()

@@ -1,0 +1,31 @@
+"""The parts of the check, in the order in which they run."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ifn_plugin.analysis.gpu_check.agreement import check_agreement
+from ifn_plugin.analysis.gpu_check.cost import measure_cost
+from ifn_plugin.analysis.gpu_check.device_tests import run_tests
+from ifn_plugin.analysis.gpu_check.pipeline import measure_pipeline
+from ifn_plugin.analysis.gpu_check.scale import Scale
+from ifn_plugin.analysis.gpu_check.training import train_shortly
+
+
+class Part(NamedTuple):
+    """A part of the check.
+
+    Attributes:
+        run: Yields its results, each with a ``line`` for the reader.
+        share: Of the time, beside those of the others.
+        least: Seconds without which it is not begun.
+    """
+
+    run: Callable[[Scale, Path], Iterator[dict[str, Any]]]
+    share: int
+    least: int
+
+
+PARTS = dict(
+    tests=Part(run_tests, 2, 20), agreement=Part(check_agreement, 5, 20), cost=Part(measure_cost, 8, 20),
+    pipeline=Part(measure_pipeline, 4, 20), training=Part(train_shortly, 3, 20))

@@ -1,0 +1,62 @@
+"""The check from its first part to its last."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.utils.dl_utils import collect_env
+
+from ifn_plugin.analysis.gpu_check.parts import PARTS
+from ifn_plugin.analysis.gpu_check.processes import run_part
+from ifn_plugin.analysis.gpu_check.scale import FULL, SMALL
+from ifn_plugin.fileio import write_atomic
+
+
+def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 10) -> bool:
+    """Run parts of the check, print a line of each result as soon as it is there, and write all to a file.
+
+    Args:
+        out: The JSON file. Charts are written beside it.
+        names: The parts, out of ``PARTS``.
+        minutes: For all of them. Each may take its share of what is left; one for which that is too little is left out.
+
+    Returns:
+        Whether nothing failed.
+    """
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    scale = FULL if torch.cuda.is_available() else SMALL
+    environment = {key: str(value) for key, value in collect_env().items()}
+    result: dict[str, Any] = dict(device=device, environment=environment, scale=scale._asdict(), parts=[])
+    print(f'{device}, torch {torch.__version__}: {"full" if scale is FULL else "small"} sizes, {minutes:g} minutes',
+          flush=True)
+    deadline, todo = time.monotonic() + 60 * minutes, list(names)
+    while todo:
+        left, shares = deadline - time.monotonic(), sum(PARTS[name].share for name in todo)
+        name = todo.pop(0)
+        limit = left * PARTS[name].share / shares
+        record: dict[str, Any] = dict(part=name, limit=limit, results=[])
+        result['parts'].append(record)
+        if limit < PARTS[name].least:
+            record['left_out'] = f'needs {PARTS[name].least} s, and its share of what is left is {limit:.0f} s'
+            print(f'{name}: left out: {record["left_out"]}', flush=True)
+            _write(result, out)
+            continue
+        begin = time.monotonic()
+        try:
+            for found in run_part(name, scale, out, limit):
+                print(f'{name}: {found["line"]}', flush=True)
+                record['results'].append(found)
+                _write(result, out)
+        except (RuntimeError, TimeoutError) as error:  # the other parts go on
+            record['error'] = str(error)
+            print(f'{name}: FAILED: {error}', flush=True)
+        record['seconds'] = time.monotonic() - begin
+        _write(result, out)
+    return not any('error' in found for record in result['parts'] for found in (record, *record['results']))
+
+
+def _write(result: dict[str, Any], out: Path) -> None:
+    write_atomic(json.dumps(result, indent=1).encode(), out)

@@ -1,0 +1,67 @@
+"""A short training with its loss curve: the demonstration's recipe."""
+
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ifn_plugin.analysis.gpu_check.scale import Scale
+from ifn_plugin.analysis.logs import read_log
+from ifn_plugin.datasets.drawn import write_dataset
+from ifn_plugin.fileio import write_atomic
+from ifn_plugin.utils.configurations import find_config
+from ifn_plugin.visualization.charts import chart, style_of
+
+
+def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
+    """Train from random weights on drawn pairs, accelerated but not compiled, and test.
+
+    Args:
+        scale: How many pairs and iterations.
+        out: The JSON file of the check; the curve becomes ``NAME-loss.svg`` beside it, where matplotlib is installed.
+
+    Yields:
+        Loss by iteration, and the scores of the test.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_dataset(folder / 'data', scale.counts, scale.crop)
+        runner = Runner.from_cfg(_settings(scale, folder))
+        begin = time.perf_counter()
+        runner.train()
+        seconds = time.perf_counter() - begin
+        scores = runner.test()
+        curve = [(entry['iter'], entry['loss']) for entry in read_log(folder) if 'loss' in entry]
+    yield dict(
+        line=f'{runner.max_iters} iterations in {seconds:.0f} s, validations included: loss {curve[0][1]:.3g} at '
+        f'first, {curve[-1][1]:.3g} at last; F1 {scores["F1"]:.1f}, IoU {scores["IoU"]:.1f} on {scale.counts["test"]} '
+        'pairs',
+        seconds=seconds, loss=curve, scores={name: float(value) for name, value in scores.items()})
+    if find_spec('matplotlib') is None:
+        yield dict(line='matplotlib is not installed: no chart')
+        return
+    path = out.with_name(f'{out.stem}-loss.svg')
+    steps, losses = zip(*curve)
+    lines = [('', steps, losses, style_of(0))]
+    write_atomic(chart('Training on drawn pairs', 'iteration', 'loss', lines).encode(), path)
+    yield dict(line=f'loss curve: {path}', chart=str(path))
+
+
+def _settings(scale: Scale, folder: Path) -> Config:
+    cfg = Config.fromfile(find_config('ifn_demo.py'))
+    cfg.work_dir = cfg.visualizer.save_dir = str(folder)
+    cfg.randomness.seed = 0
+    cfg.custom_hooks = [dict(type='ifn_plugin.AccelerationHook', compile=False, keep_memory=False)]
+    for split in scale.counts:
+        cfg[f'{split}_dataloader'].dataset.data_root = str(folder / 'data')
+    cfg.default_hooks.visualization.draw = False
+    iterations = cfg.max_iters if scale.iterations is None else scale.iterations
+    cfg.train_cfg.update(max_iters=iterations, val_interval=max(1, iterations // 2))
+    cfg.param_scheduler[0].total_steps = cfg.default_hooks.checkpoint.interval = iterations
+    cfg.default_hooks.logger.interval = max(1, iterations // 48)
+    return cfg
