@@ -1,6 +1,7 @@
-"""Registries of the scope ``ifn_plugin``, children of mmengine's roots.
+"""Registries of the scope ``ifn_plugin``, children of mmengine's root registries.
 
-A scope of its own keeps open-cd's ``IFN`` what it is, and lets ``type='ifn_plugin.IFN'`` be built from any scope.
+With a scope of its own, the plugin leaves open-cd's ``IFN`` untouched, and ``type='ifn_plugin.IFN'`` can be built from
+any scope.
 """
 
 from mmengine import registry as root
@@ -10,8 +11,8 @@ __all__ = [
 ]
 
 
-def _child(parent: root.Registry, room: str) -> root.Registry:
-    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=[f'ifn_plugin.{room}'])
+def _child(parent: root.Registry, package: str) -> root.Registry:
+    return root.Registry(parent.name, parent=parent, scope='ifn_plugin', locations=[f'ifn_plugin.{package}'])
 
 
 DATASETS = _child(root.DATASETS, 'datasets')

@@ -1,4 +1,4 @@
-"""Data sets: from the files of a change detection data set to pairs."""
+"""Change detection data sets and their transforms."""
 
 from ifn_plugin.datasets.levircd import LEVIRCDDataset
 from ifn_plugin.datasets.settings import find_loaders

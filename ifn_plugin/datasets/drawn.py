@@ -1,4 +1,4 @@
-"""Drawn bi-temporal scenes, for the demonstration and the tests: aerial views where buildings appear and vanish."""
+"""Synthetic bi-temporal scenes for the demonstration and the tests: aerial views where buildings appear and vanish."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,19 @@ ROOFS = ((178, 82, 60), (150, 66, 52), (204, 200, 194), (232, 230, 224), (84, 11
 
 @dataclass(frozen=True)
 class _Wing:
-    """A rotated rectangle of roof: centre and half sides in pixels, angle in radians."""
+    """Rotated rectangle of a roof: centre and half sides in pixels, angle in radians."""
 
     centre: np.ndarray
     half: tuple[float, float]
     angle: float
 
     def axes(self) -> np.ndarray:
-        """The directions of the long and the short side, (2, 2)."""
+        """Return the unit vectors along the long and the short side, (2, 2)."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return np.array([[cos, sin], [-sin, cos]])
 
     def part(self, low: float = -1., high: float = 1.) -> np.ndarray:
-        """The corners, (4, 2) as x and y, of what lies between two positions, -1 to 1, across the short side."""
+        """Return the corners, (4, 2) as x and y, of the strip between two positions, -1 to 1, across the short side."""
         corners = np.array([[-1, low], [1, low], [1, high], [-1, high]]) * self.half
         return np.asarray(self.centre + corners @ self.axes())
 
@@ -47,7 +47,7 @@ class _Building:
 
 @dataclass(frozen=True)
 class _Ground:
-    """What both dates share: maps (size, size), the roads' with a third axis, the trees' x, y and radius, the soils."""
+    """Ground shared by both dates: maps (size, size), roads (size, size, 1), trees (K, 3) as x, y, radius, soils."""
 
     fields: np.ndarray
     texture: np.ndarray
@@ -58,29 +58,29 @@ class _Ground:
 
 
 def _noise(rng: np.random.Generator, size: int, grain: float) -> np.ndarray:
-    """Smooth noise, (size, size), of about zero mean and unit variance, whose blobs are ``grain`` pixels wide."""
+    """Draw smooth noise, (size, size), of about zero mean and unit variance, with blobs ``grain`` pixels wide."""
     cells = max(2, round(size / grain)) + 1
     coarse = rng.standard_normal((cells, cells)).astype(np.float32)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _mask(size: int, polygons: Sequence[np.ndarray], smooth: bool = True) -> np.ndarray:
-    """Coverage, (size, size, 1) in [0, 1], of polygons, each (K, 2) as x and y in pixels."""
+    """Rasterize polygons, each (K, 2) as x and y in pixels, into their coverage, (size, size, 1) in [0, 1]."""
     mask = np.zeros((size, size), np.uint8)
     for polygon in polygons:
-        # 4 fractional bits: corners need not lie on the grid
+        # 4 fractional bits, since corners need not lie on the grid
         cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA if smooth else cv2.LINE_8, 4)
     return (mask / np.float32(255))[..., None]
 
 
 def _draw_plan(rng: np.random.Generator, size: int, angle: float) -> _Ground:
-    """Lay out fields, roads and trees along one direction, as settlements do."""
+    """Lay out fields, roads and trees along one direction, as in real settlements."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     count = 5 + rng.integers(4)
     spots = tuple(rng.integers(size, size=(2, count)))
     wobble = 4 * _noise(rng, size, 24)
-    # the Manhattan distance in turned coordinates bounds the fields by straight lines
+    # the Manhattan distance in rotated coordinates gives fields with straight borders
     fields = np.argmin([abs(along - a + wobble) + abs(across - b) for a, b in zip(along[spots], across[spots])], axis=0)
     period, phase, depth = (rng.uniform(low, high, count)[fields] for low, high in ((4, 9), (0, 6), (0, 1)))
     furrows = depth * np.sin(2 * np.pi * np.where(fields % 2, along, across) / period + phase)
@@ -96,7 +96,7 @@ def _draw_plan(rng: np.random.Generator, size: int, angle: float) -> _Ground:
 
 
 def _place_buildings(rng: np.random.Generator, size: int, angle: float, roads: np.ndarray) -> list[_Building]:
-    """Buildings that keep clear of the roads and of one another."""
+    """Place buildings clear of the roads and of one another."""
     taken = roads[..., 0] > 0
     wanted = max(3, round(rng.integers(12, 19) * size * size / 256**2))
     buildings: list[_Building] = []
@@ -121,7 +121,7 @@ def _place_buildings(rng: np.random.Generator, size: int, angle: float, roads: n
 
 
 def _draw_date(rng: np.random.Generator, ground: _Ground, buildings: list[_Building], cover: np.ndarray) -> np.ndarray:
-    """One date under a season, sun, air and sensor of its own; ``cover``, 0 to 1, is how overgrown each field is."""
+    """Draw one date with its own season, sun, haze and sensor; ``cover`` is the vegetation of each field, 0 to 1."""
     size = len(ground.fields)
     green = np.array(VEGETATION)[rng.integers(len(VEGETATION))] * rng.uniform(0.85, 1.15) + rng.normal(0, 5, 3)
     overgrown = np.clip(cover[ground.fields] + 0.25 * ground.texture, 0, 1)[..., None].astype(np.float32)
@@ -142,7 +142,7 @@ def _draw_date(rng: np.random.Generator, ground: _Ground, buildings: list[_Build
     image += _mask(size, [crown * 0.5 + (crown.mean(0) + sun) * 0.5 for crown in crowns]) * 14
     for building, wing in wings:
         for low, high in ((-1, 0), (0, 1)) if building.gabled else ((-1, 1), (-0.78, 0.78)):
-            # slopes shine as they face the sun; a flat roof has a parapet along its long sides
+            # slopes that face the sun are brighter; a flat roof has a parapet along its long sides
             light = 1 + 0.2 * (low + high) * (wing.axes()[1] @ sun) if building.gabled else 0.85 + 0.15 * (high < 1)
             roof = building.colour * light * (1 + 0.03 * ground.texture[..., None])
             image += _mask(size, [wing.part(low, high)]) * (roof - image)
@@ -159,17 +159,17 @@ def draw_pair(rng: np.random.Generator, size: int = 256) -> tuple[np.ndarray, np
     """Draw a pair in which buildings appear and vanish while light, season and fields change too.
 
     Args:
-        rng: Draws everything.
+        rng: Source of all randomness.
         size: Side of the images in pixels.
 
     Returns:
-        Date 1 and date 2, (size, size, 3), uint8, RGB, and the label, (size, size), uint8: 255 on the footprints of the
-        buildings that stand on one date only, 0 elsewhere.
+        Date 1 and date 2, (size, size, 3), uint8, RGB, and the label, (size, size), uint8: 255 on the footprints of
+        buildings that exist on one date only, 0 elsewhere.
     """
     angle = rng.uniform(0, np.pi)
     ground = _draw_plan(rng, size, angle)
     buildings = _place_buildings(rng, size, angle, ground.roads)
-    # at least one building changes
+    # so that every pair has a change
     fates = rng.choice(3, len(buildings), p=(0.4, 0.36, 0.24))
     fates[:1] = 1
     stay, appear, vanish = ([b for b, fate in zip(buildings, fates) if fate == which] for which in range(3))
@@ -182,19 +182,22 @@ def draw_pair(rng: np.random.Generator, size: int = 256) -> tuple[np.ndarray, np
 
 
 def write_dataset(folder: Path, counts: Mapping[str, int], size: int = 256, seed: int = 0) -> None:
-    """Write drawn pairs in LEVIR-CD's layout: ``folder/SPLIT/{A,B,label}/NAME.png``, label 0 and 255.
+    """Write synthetic pairs in LEVIR-CD's layout: ``folder/SPLIT/{A,B,label}/NAME.png``, with labels of 0 and 255.
 
     Args:
-        folder: Where to; it is made.
-        counts: Number of pairs of each split. A pair depends on the seed, its split and its number alone.
+        folder: The output folder; it is created.
+        counts: Number of pairs of each split. A pair depends only on the seed, its split and its number.
         size: Side of the images in pixels.
-        seed: The same seed gives the same pixels, as far as NumPy and OpenCV keep theirs from version to version.
+        seed: Random seed. The same seed gives the same pixels, as far as NumPy and OpenCV are stable across versions.
+
+    Raises:
+        OSError: If an image cannot be written.
     """
     for split, count in counts.items():
         for kind in ('A', 'B', 'label'):
             (folder / split / kind).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            # default_rng makes a SeedSequence of these, so that no pair depends on the number of others
+            # default_rng builds a SeedSequence from these, so that a pair does not depend on the number of others
             date1, date2, label = draw_pair(np.random.default_rng([seed, zlib.crc32(split.encode()), number]), size)
             for kind, image in (('A', date1[..., ::-1]), ('B', date2[..., ::-1]), ('label', label)):
                 path = folder / split / kind / f'{number:04d}.png'

@@ -12,16 +12,20 @@ from mmseg.datasets import BaseSegDataset
 
 from ifn_plugin.datasets.views import check_views
 from ifn_plugin.registry import DATASETS
+from ifn_plugin.utils import abbreviate
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 
 def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """Everything below a folder, in linked folders too, which ``Path.rglob`` passes over.
+    """Walk through everything below a folder, including linked folders, which ``Path.rglob`` skips.
 
     Args:
-        folder: Where to begin.
-        above: Devices and inodes of the folders on the way to it, not to be entered once more.
+        folder: The folder to start from.
+        above: Devices and inodes of the folders above it, which are not entered again.
+
+    Yields:
+        The paths of files and folders.
     """
     if not folder.is_dir():
         return
@@ -34,24 +38,24 @@ def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path
 
 
 def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
-    """The images in and below a folder, hidden ones apart.
+    """List the images in and below a folder, except hidden ones.
 
     Args:
         folder: The folder.
-        suffix: How their names end; by default all of PNG, JPEG, TIFF and BMP.
+        suffix: Suffix of the file names; by default, those of PNG, JPEG, TIFF and BMP.
 
     Returns:
-        The files, by their path below the folder without suffix.
+        The files by their path relative to the folder without suffix.
 
     Raises:
-        ValueError: If two differ in the suffix only.
+        ValueError: If two files differ only in the suffix.
     """
     below = {path.relative_to(folder).as_posix(): path for path in sorted(walk(folder)) if path.is_file()}
     return {name: below[path] for name, path in _without_suffix(below, suffix, str(folder)).items()}
 
 
 def _without_suffix(paths: Iterable[str], suffix: str | None, folder: str) -> dict[str, str]:
-    """Those of the paths below a folder that end so, by what is before; without hidden ones."""
+    """Select the paths with a suffix, except hidden ones, and map their names without suffix to them."""
     suffixes = IMAGE_SUFFIXES if suffix is None else (suffix.lower(), )
     files: dict[str, str] = {}
     for path in paths:
@@ -60,25 +64,25 @@ def _without_suffix(paths: Iterable[str], suffix: str | None, folder: str) -> di
         if ending and not hidden:
             name = path[:-len(ending)]
             if name in files:
-                raise ValueError(f'{folder}/{files[name]} and {folder}/{path} have the same name: remove one of them, '
-                                 'or choose by img_suffix and seg_map_suffix.')
+                raise ValueError(f'{folder}/{files[name]} and {folder}/{path} have the same name. Fix: remove one of '
+                                 'them, or select one suffix with img_suffix and seg_map_suffix.')
             files[name] = path
     return files
 
 
 def list_files(folder: str, suffix: str | None, backend_args: dict[str, Any] | None = None) -> dict[str, str]:
-    """The images in and below a folder, on disk or wherever a file backend of mmengine finds them.
+    """List the images in and below a folder on disk or in another file backend of mmengine.
 
     Args:
         folder: The folder, or its address, such as ``s3://bucket/A``.
         suffix: As for :func:`list_images`.
-        backend_args: mmengine's file backend; by default the one that the address is of.
+        backend_args: Config of mmengine's file backend; by default, inferred from the address.
 
     Returns:
-        As :func:`list_images`; none if there is no such folder.
+        As :func:`list_images`; empty if the folder does not exist.
 
     Raises:
-        ValueError: If the backend cannot list folders, or two files differ in the suffix only.
+        ValueError: If the backend is unknown or cannot list folders, or two files differ only in the suffix.
     """
     backend = _find_backend(folder, backend_args)
     if isinstance(backend, fileio.LocalBackend):
@@ -103,28 +107,28 @@ def read_names(ann_file: str | Path,
                known: Container[str],
                suffix: str | None = None,
                backend_args: dict[str, Any] | None = None) -> list[str]:
-    """The pairs that a list names, one a line.
+    """Read a list of pairs, one name per line.
 
     Args:
-        ann_file: The list; lists of LEVIR-CD exist with and without suffix.
-        known: Names that are taken as they are.
-        suffix: How the names of date 1 end, if not as those of PNG, JPEG, TIFF and BMP.
-        backend_args: mmengine's file backend.
+        ann_file: The list; LEVIR-CD's lists exist with and without suffixes.
+        known: Names that are kept as they are.
+        suffix: Suffix of date 1's files, if it is not one of PNG, JPEG, TIFF and BMP.
+        backend_args: Config of mmengine's file backend.
 
     Returns:
         The names without suffix.
 
     Raises:
-        ValueError: If it is empty, not in UTF-8, or has other things than names in it.
+        ValueError: If the list is empty, is not UTF-8, or has lines that are not names.
     """
     try:
-        # some editors put a mark before it
+        # some editors prepend a byte order mark
         lines = fileio.get(ann_file, backend_args=backend_args).decode('utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f'{ann_file} is not in UTF-8 ({error.reason}): save it as such.') from error
+        raise ValueError(f'{ann_file} is not encoded in UTF-8 ({error.reason}). Fix: save it as UTF-8.') from error
     listed = [line.strip() for line in lines if line.strip()]
     if not listed:
-        raise ValueError(f'{ann_file} names no pair: write one name a line.')
+        raise ValueError(f'{ann_file} lists no pairs. Fix: write one name per line.')
     endings = '|'.join(map(re.escape, ((suffix, ) if suffix else ()) + IMAGE_SUFFIXES))
     ending = re.compile(f'({endings})$', re.I)
     names = [line if line in known else ending.sub('', line) for line in listed]
@@ -136,64 +140,67 @@ def read_names(ann_file: str | Path,
             meant = next((tail for tail in tails if tail in known), None)
             if meant or sum(bool(ending.search(column)) for column in columns) > 1:
                 example = f', here {meant}' if meant else ''
-                raise ValueError(f'{ann_file} has the line {line!r}, but a line is the name of one pair. Fix: write '
-                                 f'its path below the folder of date 1 alone, with or without suffix{example}.')
+                raise ValueError(f'{ann_file} has the line {line!r}, but a line must be the name of one pair. Fix: '
+                                 "write only its path relative to date 1's folder, with or without suffix"
+                                 f'{example}.')
     return names
 
 
 def find_equal(names: Sequence[str], folders: Sequence[Any], kinds: Sequence[Mapping[str, Any]]) -> str:
-    """Whether two of a pair's files are one and the same: in words, none if they never are.
+    """Find pairs in which two of the three files are the same.
 
     Args:
-        names: The pairs.
-        folders: Of both dates and the label.
-        kinds: The files in each, by the pairs' names.
+        names: Names of the pairs.
+        folders: Folders of both dates and the label.
+        kinds: The files in each folder, by name of the pair.
+
+    Returns:
+        An error message; empty if there are no such pairs.
     """
     real = [os.path.realpath(folder) for folder in folders]
     for first, second in itertools.combinations(range(len(kinds)), 2):
         if real[first] == real[second]:
-            # in one folder, of one name but for the suffix
+            # same folder, same name without suffix
             same = [name for name in names if Path(kinds[first][name]).name == Path(kinds[second][name]).name]
             if same:
                 what = [('date 1', 'date 2', 'label')[place] for place in (first, second)]
-                return (f'{len(same)} of {len(names)} pairs have one file as {what[0]} and {what[1]}, such as '
-                        f'{kinds[first][same[0]]}. Fix: name different folders in data_prefix or, where they lie in '
-                        'one, how their names end: img_suffix_from, img_suffix_to and seg_map_suffix.')
+                return (f'{len(same)} of {len(names)} pairs have the same file as {what[0]} and {what[1]}, such as '
+                        f'{kinds[first][same[0]]}. Fix: name different folders in data_prefix or, if they share one, '
+                        'set different suffixes: img_suffix_from, img_suffix_to and seg_map_suffix.')
     return ''
 
 
 def find_beyond(indices: int | Sequence[int] | None, number: int) -> str:
-    """Which of a data set's ``indices``, of ``number`` pairs, are not there: in words, none if all are."""
+    """List the first of a data set's ``indices`` that are out of range for ``number`` pairs; empty if none is."""
     listed = [] if indices is None or isinstance(indices, int) else indices
     beyond = [index for index in listed if not -number <= index < number]
-    return ', '.join(map(str, beyond[:5])) + (f' and {len(beyond) - 5} more' if len(beyond) > 5 else '')
+    return abbreviate(beyond, 5)
 
 
 @DATASETS.register_module()
 class LEVIRCDDataset(BaseSegDataset):
-    """Pairs of images with a change label, named alike in three folders.
+    """Data set of pairs and change labels with matching names in three folders.
 
     ``A`` holds date 1, ``B`` date 2, ``label`` the change maps, 0 and 255 (or 1). The suffixes of the three may differ.
-    Its items are those of open-cd's data sets, so the transforms of open-cd and of ifn_plugin both take them.
+    Its items have the format of open-cd's data sets, so both open-cd's and ifn_plugin's transforms accept them.
 
     LEVIR-CD: Chen and Shi, https://doi.org/10.3390/rs12101662.
 
     Args:
         data_prefix: The folders below ``data_root``: ``img_path_from``, ``img_path_to`` and ``seg_map_path``, as in
             open-cd.
-        img_suffix: Take the images whose names end so; by default all of PNG, JPEG, TIFF and BMP;
-            ``.npy`` takes what ``ifn_plugin.tools.pack_dataset`` wrote.
-        seg_map_suffix: Likewise for the labels, ``_label.png`` for instance.
-        img_suffix_from: Likewise for date 1 alone, and then a pair's name is what is before: where both dates lie in
-            one folder, ``_pre_disaster.png`` for instance; by default ``img_suffix``.
-        img_suffix_to: Likewise for date 2.
-        kwargs: ``BaseSegDataset``'s; with ``backend_args``, mmengine's file backend lists the files.
+        img_suffix: Suffix of the images; by default, those of PNG, JPEG, TIFF and BMP. ``.npy`` selects the output of
+            ``ifn_plugin.tools.pack_dataset``.
+        seg_map_suffix: Suffix of the labels, such as ``_label.png``.
+        img_suffix_from: Suffix of date 1's images, such as ``_pre_disaster.png`` if both dates share a folder; a pair's
+            name is the part before it. By default ``img_suffix``.
+        img_suffix_to: Suffix of date 2's images, likewise.
+        kwargs: Arguments of ``BaseSegDataset``; with ``backend_args``, mmengine's file backend lists the files.
 
     Raises:
-        FileNotFoundError: If a folder is missing or empty, or a pair is not complete; the files are named.
-        ValueError: If two files of a pair are the same, ``indices`` takes pairs that are not there, ``ann_file`` has
-            other things than names in it, the file backend cannot list folders, or a view of test-time augmentation
-            cannot be turned back.
+        FileNotFoundError: If a folder is missing or empty, or a pair is incomplete; the message names the files.
+        ValueError: If two files of a pair are the same, ``indices`` are out of range, ``ann_file`` has lines that are
+            not names, the file backend cannot list folders, or a view of test-time augmentation cannot be undone.
     """
 
     METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])
@@ -207,31 +214,31 @@ class LEVIRCDDataset(BaseSegDataset):
                  **kwargs: Any) -> None:
         prefix = dict(img_path_from='A', img_path_to='B', seg_map_path='label') | (data_prefix or {})
         self.suffixes = dict(zip(prefix, (img_suffix_from or img_suffix, img_suffix_to or img_suffix, seg_map_suffix)))
-        _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))  # which joins the paths
+        _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))  # checked before the base class joins paths with it
         super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
         check_views(self)
 
     def _files(self, prefix: str) -> dict[str, str]:
-        """Files of a folder, by their path below it without suffix."""
+        """List the files of a folder by their path relative to it without suffix."""
         setting = f'data_root and data_prefix.{prefix}'
         folder, suffix = str(self.data_prefix[prefix]), self.suffixes[prefix]
         files = list_files(folder, suffix, self.backend_args)
         backend = _find_backend(folder, self.backend_args)
         if not files and isinstance(backend, fileio.LocalBackend) and not Path(folder).is_dir():
             raise FileNotFoundError(
-                f'{folder}: no such folder. Set {setting} to where the data set lies: it needs the folders A, B and '
-                'label.')
+                f'{folder}: no such folder. Set {setting} to the location of the data set, which needs the folders A, '
+                'B and label.')
         if not files:
             suffixes = IMAGE_SUFFIXES if suffix is None else (suffix, )
             raise FileNotFoundError(f'{folder}: no image with suffix {", ".join(suffixes)}. Put the images there or '
-                                    f'set {setting} to where they are.')
+                                    f'set {setting} to their location.')
         return files
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the pairs, those of ``ann_file`` (one name a line) or all."""
+        """List the pairs: those in ``ann_file`` (one name per line), or all."""
         if self.reduce_zero_label or self.label_map:
-            raise ValueError('The classes of a change label are unchanged and changed: reduce_zero_label and '
-                             'metainfo.classes cannot alter them.')
+            raise ValueError('The classes of a change label are always unchanged and changed. Fix: leave '
+                             'reduce_zero_label and metainfo.classes out.')
         kinds = {prefix: self._files(prefix) for prefix in self.suffixes}
         date1, date2, labels = kinds.values()
         names = sorted(date1)
@@ -243,8 +250,8 @@ class LEVIRCDDataset(BaseSegDataset):
             raise ValueError(equal)
         beyond = find_beyond(self._indices, len(names))
         if beyond:
-            raise ValueError(f'indices takes pairs {beyond}, but {self.data_prefix["img_path_from"]} has {len(names)}, '
-                             'counted from 0: change indices, or set it to None to take all.')
+            raise ValueError(f'indices has {beyond}, but {self.data_prefix["img_path_from"]} has {len(names)} pairs, '
+                             'counted from 0. Fix: change indices, or set it to None to use all.')
         return [
             dict(
                 img_path=[date1[name], date2[name]],
@@ -261,7 +268,6 @@ class LEVIRCDDataset(BaseSegDataset):
             missing = sorted(everything - files.keys())
             if missing:
                 folder, ending = self.data_prefix[prefix], self.suffixes[prefix] or '.*'
-                shown = ', '.join(f'{folder}/{name}{ending}' for name in missing[:5])
-                more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
-                raise FileNotFoundError(f'{len(missing)} of {len(everything)} pairs are not complete. Missing: '
-                                        f'{shown}{more}. Add these files, or remove their partners.')
+                shown = abbreviate([f'{folder}/{name}{ending}' for name in missing], 5)
+                raise FileNotFoundError(f'{len(missing)} of {len(everything)} pairs are incomplete. Missing: {shown}. '
+                                        'Fix: add these files, or remove their counterparts.')

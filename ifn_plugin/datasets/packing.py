@@ -1,8 +1,8 @@
-"""Packed data sets: arrays that a crop can be read from.
+"""Packed data sets: uncompressed arrays from which training reads only the crop.
 
-Every image becomes an uncompressed ``.npy`` file in the same layout, which training maps into memory: nothing is
-decoded, and what lies outside of a crop is not read. Images are checked on the way, and labels become 0, 1 and -1
-(ignored). Beside each split's folders stands ``SHA256SUMS``, in the format of the command ``sha256sum``.
+Every image becomes an ``.npy`` file in the same layout, which training maps into memory: nothing is decoded, and pixels
+outside a crop are not read. Packing also validates the images and converts labels to 0, 1 and -1 (ignored). Each split
+gets a file ``SHA256SUMS`` in the format of the command ``sha256sum``.
 """
 
 import hashlib
@@ -28,31 +28,38 @@ GIB = 2**30
 
 
 def _list_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
-    """List the folders with three such folders in them, at or below a folder."""
+    """List the splits at or below a folder: folders that contain all three subfolders."""
     parents = sorted(path.parent for path in walk(folder) if path.name == kinds[0] and path.is_dir())
     return [split for split in parents if all((split / kind).is_dir() for kind in kinds)]
 
 
 def find_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
-    """Find the folders with A, B and label, or others, in them, at or below a folder and relative to it.
+    """Find the splits at or below a folder.
+
+    Args:
+        folder: The folder.
+        kinds: Names of the subfolders of a split, for both dates and the labels.
+
+    Returns:
+        The splits, relative to the folder.
 
     Raises:
         FileNotFoundError: If there is none.
     """
     splits = [split.relative_to(folder) for split in _list_splits(folder, kinds)]
     if not splits:
-        raise FileNotFoundError(f'{folder}: no folder with {kinds[0]}, {kinds[1]} and {kinds[2]} in it. Others are '
-                                'named by --folders.')
+        raise FileNotFoundError(f'{folder}: no folder contains {kinds[0]}, {kinds[1]} and {kinds[2]}. Fix: name other '
+                                'folders with --folders.')
     return splits
 
 
 def _packed_files(split: Path) -> list[Path]:
-    """List the packed files of a split, in linked folders too."""
+    """List the packed files of a split, including those in linked folders."""
     return [path for kind in FOLDERS for path in walk(split / kind) if path.suffix == '.npy']
 
 
 def _pairs(split: Path, kinds: Sequence[str], suffixes: Sequence[str | None]) -> dict[str, list[Path]]:
-    """List the three files of each pair, by the pair's name."""
+    """List the three files of each pair by its name."""
     dataset = LEVIRCDDataset(
         data_root=str(split), data_prefix=dict(zip(('img_path_from', 'img_path_to', 'seg_map_path'), kinds)),
         **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
@@ -63,12 +70,12 @@ def _pairs(split: Path, kinds: Sequence[str], suffixes: Sequence[str | None]) ->
 
 
 def _packed_size(image: Path) -> int:
-    """Return the bytes that a pair takes, from an image's header."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # which is for what is decoded
+    """Return the size of a packed pair in bytes, from the header of an image."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit guards decoding, which is not done here
     try:
         with Image.open(image) as header:
             return 7 * header.width * header.height
-    except Exception:  # there is no end to what an odd header can raise; the loader says it better
+    except Exception:  # an invalid header can raise anything; the loader gives the better message
         date1, _ = LoadPair().transform(dict(img_path=[str(image), str(image)]))['img']
         return 7 * date1.shape[0] * date1.shape[1]
     finally:
@@ -80,42 +87,42 @@ def _digest(path: Path) -> str:
 
 
 def _write(path: Path, array: np.ndarray, source: Path) -> str:
-    """Write an array, all of it or nothing, with the date of its source, and give its file's checksum."""
+    """Write an array atomically with its source's modification time, and return the file's checksum."""
     file = io.BytesIO()
     np.save(file, array)
     write_atomic(file.getvalue(), path)
-    date = source.stat().st_mtime_ns
-    os.utime(path, ns=(date, date))
+    modified = source.stat().st_mtime_ns
+    os.utime(path, ns=(modified, modified))
     return hashlib.sha256(file.getvalue()).hexdigest()
 
 
 def read_sums(split: Path) -> dict[str, str]:
-    """Read the checksums of a packed split, by the files' path below it."""
+    """Read the checksums of a packed split by the files' path relative to it."""
     path = split / SUMS
     lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
-    # a run that was killed may have left half a line
+    # a killed run may have left an incomplete line
     return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
 
 
 def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
-    """Write the checksums anew, sorted, each file once, after a line about the labels."""
+    """Rewrite the checksums, sorted and without duplicates, below a line on the settings of the labels."""
     lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
     write_atomic(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
 
 
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
-    # a corrected source may well be older than what was packed; file systems keep dates to 10 ms or finer
+    # not newer but equal: a corrected source may be older than the packed file; file systems store times to 10 ms
     return all(name in sums and new.is_file() and abs(new.stat().st_mtime - old.stat().st_mtime) < 0.01
                for old, new, name in zip(files, packed, names))
 
 
 def _check_labels(split: Path, labels: str) -> None:
-    """Refuse to add labels to others that were read in another way."""
+    """Reject labels with other settings than those already packed."""
     path = split / SUMS
     first = path.read_text(encoding='utf-8').partition('\n')[0] if path.is_file() else labels
     if first.startswith('#') and first != labels:
-        raise ValueError(f'{split} was packed with other settings ({first[2:]}; now {labels[2:]}): use the same, or '
-                         'another folder.')
+        raise ValueError(f'{split} was packed with other settings ({first[2:]}; now {labels[2:]}). Fix: use the same '
+                         'settings, or another folder.')
 
 
 def pack(src: Path,
@@ -128,43 +135,43 @@ def pack(src: Path,
 
     Args:
         src: Folder in LEVIR-CD's layout.
-        dst: Folder to write; pairs that it has already are left as they are, unless the source's date has changed.
+        dst: Output folder; existing pairs are kept unless the source's modification time has changed.
         changed: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
         threshold: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
         folders: Names of the folders of both dates and of the labels in ``src``.
-        suffixes: How the names of the files in them end; ``None`` for PNG, JPEG, TIFF and BMP.
+        suffixes: Suffixes of the files in them; ``None`` for PNG, JPEG, TIFF and BMP.
 
     Returns:
         The number of pairs written.
 
     Raises:
-        FileNotFoundError: If there is no split, or a pair is not complete.
-        OSError: If the disk has no room for it, or is full; what was packed before stays.
-        ValueError: If ``dst`` lies in ``src``, labels were packed with other settings, an image cannot be read or a
-            label has wrong values; what was packed before stays.
+        FileNotFoundError: If there is no split, or a pair is incomplete.
+        OSError: If the disk lacks space or is full; pairs packed before stay.
+        ValueError: If ``dst`` is inside ``src``, labels were packed with other settings, an image cannot be read or a
+            label has invalid values; pairs packed before stay.
     """
     load_pair, load_label = LoadPair(), LoadChangeLabel(changed, threshold)
     labels = f'# labels: changed={changed}, threshold={threshold}'  # a comment for the command sha256sum
     if dst.resolve().is_relative_to(src.resolve()):
-        raise ValueError(f'{dst} lies in {src}: choose a folder outside of it.')
+        raise ValueError(f'{dst} is inside {src}. Fix: choose a folder outside of it.')
     todo, strays = _plan(src, dst, labels, folders, suffixes)
     need = sum(_packed_size(files[0]) for _, files, _ in todo)
     dst.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(dst).free
     for path in strays:
-        print(f'{path} has no source any more, but will be read: remove it if it is not wanted.')
+        print(f'{path} no longer has a source, but will still be read. Fix: remove it if it is not wanted.')
     print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
     if need > free:
-        raise OSError(f'{dst} has room for {free / GIB:.2f} GiB, but {need / GIB:.2f} GiB are needed.')
+        raise OSError(f'{dst} has {free / GIB:.2f} GiB free, but {need / GIB:.2f} GiB are needed.')
     packed = {dst / split for split, _, _ in todo}
     for folder in packed:
         folder.mkdir(parents=True, exist_ok=True)
-        # lest a new line join half a one, or a former checksum stand for a file that is to be written
+        # so that no new line is appended to an incomplete one, and no old checksum stands for a file to be rewritten
         _tidy_sums(folder, labels, {name for split, _, names in todo if dst / split == folder for name in names})
     for split, files, names in track(todo, description='Packing'):
         loaded = load_label.transform(load_pair.transform(dict(
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
-        # signed, which tells a packed label, 0, 1 and -1 (ignored), from one of 0 and 255
+        # int8 marks a packed label, of 0, 1 and -1 (ignored), as opposed to one of 0 and 255
         arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
         lines = [f'{_write(dst / split / name, array, file)}  {name}\n'
                  for name, array, file in zip(names, arrays, files)]
@@ -177,10 +184,14 @@ def pack(src: Path,
 
 def _plan(src: Path, dst: Path, labels: str, folders: Sequence[str], suffixes: Sequence[str | None]
           ) -> tuple[list[tuple[Path, list[Path], list[str]]], list[Path]]:
-    """List what is to be packed: split, three files and three names below the split; and packed files without source.
+    """Plan the packing.
+
+    Returns:
+        The pairs to pack, each as split, three source files and three output names relative to the split; and the
+        packed files without a source.
 
     Raises:
-        FileNotFoundError: If there is no split, or a pair is not complete.
+        FileNotFoundError: If there is no split, or a pair is incomplete.
         ValueError: If labels were packed with other settings.
     """
     todo: list[tuple[Path, list[Path], list[str]]] = []
@@ -198,13 +209,13 @@ def _plan(src: Path, dst: Path, labels: str, folders: Sequence[str], suffixes: S
 
 
 def check(folder: Path) -> list[str]:
-    """Find what is wrong with a packed data set.
+    """Verify a packed data set.
 
     Returns:
-        One sentence for each file that is missing, damaged or not listed; empty where all is well.
+        One sentence for each file that is missing, damaged or not listed; empty if the data set is intact.
 
     Raises:
-        FileNotFoundError: If nothing was packed there.
+        FileNotFoundError: If there is no packed data set.
     """
     faults = []
     splits = {path.parent for path in walk(folder) if path.name == SUMS}
@@ -213,7 +224,7 @@ def check(folder: Path) -> list[str]:
         raise FileNotFoundError(f'{folder}: no {SUMS} in it or below, so nothing was packed here.')
     for split in sorted(splits):
         if not (split / SUMS).is_file():
-            faults.append(f'{split / SUMS} is missing, so the files beside it cannot be checked.')
+            faults.append(f'{split / SUMS} is missing, so the files next to it cannot be checked.')
             continue
         sums = read_sums(split)
         for name, digest in track(sums.items(), description=f'Checking {split.relative_to(folder)}'):

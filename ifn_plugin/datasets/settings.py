@@ -1,4 +1,4 @@
-"""Data sets and loaders of a configuration."""
+"""Access to the data sets and loaders of a configuration."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from ifn_plugin.utils.configurations import is_type
 
 
 def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
-    """The settings of a split's data sets, out of mmengine's ``RepeatDataset``, ``ConcatDataset`` and the like.
+    """List the settings of a split's data sets, unwrapping mmengine's ``RepeatDataset``, ``ConcatDataset`` and others.
 
     Args:
         cfg: The configuration.
         split: ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
-        One, none, or, from ``ConcatDataset``, several.
+        The settings: one, none, or, with ``ConcatDataset``, several.
     """
     found, todo = [], [(cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}]
     while todo:
@@ -30,24 +30,27 @@ def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
 
 
 def dataset_settings(cfg: Config, split: str) -> Any:
-    """The settings of a split's data set, of the first if there are several; empty if it has none.
+    """Return the settings of a split's first data set.
 
     Args:
         cfg: The configuration.
         split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        The settings; empty if the split has no data set.
     """
     return next(iter(list_dataset_settings(cfg, split)), {})
 
 
 def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChangeLabel]:
-    """The steps of a configuration's pipeline that load a pair and its label.
+    """Build the transforms of a configuration that load a pair and its label.
 
     Args:
-        cfg: The configuration. Its test's pipeline is looked at first, then validation's and training's.
-        dataset: The settings of a data set, whose own pipeline is looked at before these.
+        cfg: The configuration. The test pipeline is searched first, then those of validation and training.
+        dataset: The settings of a data set, whose pipeline is searched before these.
 
     Returns:
-        Both; as they are by default where another project's steps load, or none.
+        Both transforms, with their defaults if the pipelines have none or other projects' loaders.
     """
     found: dict[type, Any] = {}
     datasets = [settings for split in ('test', 'val', 'train') for settings in list_dataset_settings(cfg, split)]

@@ -1,4 +1,4 @@
-"""Files: atomic writing, and safe reading of checkpoints."""
+"""Atomic file writing and safe checkpoint loading."""
 
 from ifn_plugin.fileio.atomic import atomic_path, unfinished_path, write_atomic
 from ifn_plugin.fileio.backend import WholeFileBackend

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or a folder is there as a whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 import errno
 import os
@@ -10,32 +10,32 @@ from pathlib import Path
 
 
 def unfinished_path(path: Path) -> Path:
-    """Name what is being written, beside what it will become.
+    """Return the temporary path of a file or folder that is being written.
 
-    The name follows from the other, so that the next run clears away what a killed one left. It keeps the suffix, by
-    which libraries choose a format, and at most 101 bytes, since a disk may allow no more than the final name's.
+    It is derived from the final path, so that the next run removes what a killed one left behind. It keeps the suffix,
+    from which libraries infer the format, and its name has at most 101 bytes, since file systems limit the length.
 
     Args:
         path: The final path.
 
     Returns:
-        Another path in the same folder.
+        A path in the same folder.
     """
     return path.with_name(f'unfinished-{zlib.crc32(os.fsencode(path.name)):08x}-{path.name[-20:]}')
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Write a file or a folder, all of it or nothing.
+    """Write a file or folder atomically.
 
     Args:
-        path: The final path, whose folder is made. A former file there stays until the new one is on the disk.
+        path: The final path; its parent folder is created. An existing file stays until the new one is on disk.
 
     Yields:
-        The path to write to. It takes the final name at the end of the block; after an error, it is removed.
+        The path to write to. It is renamed to the final path at the end of the block, and removed after an error.
 
     Raises:
-        OSError: If the disk is full, with what to do.
+        OSError: If the disk is full; the message says what to do.
     """
     unfinished = unfinished_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(content: bytes, path: Path) -> None:
-    """Write a file, all of it or nothing, as :func:`atomic_path` does."""
+    """Write a file atomically, as :func:`atomic_path` does."""
     with atomic_path(path) as unfinished:
         unfinished.write_bytes(content)
 

@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -19,31 +19,28 @@ from ifn_plugin.fileio.unpickling import (
     TORCH_KNOWS_SAFE_GLOBALS,
     SafePickle,
     finish,
-    name_unknown,
-    what_mmengine_writes,
+    list_placeholders,
+    list_safe_globals,
 )
 
-if TYPE_CHECKING:
-    pass
-
-# torchvision's VGG16_Weights.IMAGENET1K_V1; the file's name ends in the first digits of its checksum
+# torchvision's VGG16_Weights.IMAGENET1K_V1; the file name ends in the first digits of its checksum
 VGG16_SHA256 = '397923af'
 
 VGG16_URL = f'https://download.pytorch.org/models/vgg16-{VGG16_SHA256}.pth'
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read safely, or does not fit the model."""
+    """Error for a checkpoint that cannot be read safely or does not fit the model."""
 
 
 def make_loading_safe() -> None:
-    """Let mmengine load checkpoints, files and URLs, by :func:`load_checkpoint_file`.
+    """Make mmengine load checkpoints from files and URLs with :func:`load_checkpoint_file`.
 
-    mmengine leaves it to torch how files are read. Before 2.6, torch ran what code they hold; since then it refuses
-    what mmengine's own runner writes, which stops ``--resume`` and ``test``. Called when ``ifn_plugin`` is imported.
+    mmengine reads files with torch's defaults. Before 2.6, torch ran any code in them; since then it refuses what
+    mmengine's own runner writes, which breaks ``--resume`` and ``test``. Called when ``ifn_plugin`` is imported.
     """
 
-    def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the name's end
+    def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the end of this name
         return load_checkpoint_file(source, map_location)
 
     CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_safe, force=True)
@@ -54,14 +51,14 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
 
     Args:
         source: A file, a URL, or ``torchvision://vgg16``.
-        map_location: Device for the tensors, as ``torch.load`` takes it.
+        map_location: Device for the tensors, as in ``torch.load``.
 
     Returns:
         The checkpoint's dictionary.
 
     Raises:
         FileNotFoundError: If there is no such file, or it cannot be downloaded.
-        CheckpointError: If it is damaged, no dictionary, or wants anything but tensors and what mmengine writes.
+        CheckpointError: If it is damaged, not a dictionary, or holds anything but tensors and what mmengine writes.
     """
     source = str(source)
     url = VGG16_URL if source == 'torchvision://vgg16' else source
@@ -74,13 +71,13 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         content = finish(_load(path, map_location))
     except (URLError, TimeoutError, ConnectionError) as error:
         raise FileNotFoundError(
-            f'{url} cannot be downloaded ({error}). Download it where there is a network and name the file: '
+            f'{url} cannot be downloaded ({error}). Fix: download it on a machine with network access and set '
             "backbone.init_cfg=dict(type='Pretrained', checkpoint='/path/to/file.pth').") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{source}: no such checkpoint.') from error
-    except Exception as error:  # there is no end to what a damaged pickle can raise
+    except Exception as error:  # a damaged pickle can raise anything
         raise CheckpointError(
-            f'{source} is no checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error
+            f'{source} is not a checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f'{source} holds a {type(content).__name__}, not a dictionary of weights{_how_to_renew(url)}.')
@@ -92,22 +89,22 @@ def _is_remote(url: str) -> bool:
 
 
 def _cached(url: str) -> Path:
-    """Where torch keeps what it downloads."""
+    """Return the path at which torch caches a download."""
     return Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
 
 
 def _how_to_renew(url: str) -> str:
     if not _is_remote(url) or not _cached(url).exists():
         return ''
-    return f'. What was downloaded lies in {_cached(url)}: remove it there to download it again'
+    return f'. Fix: remove the downloaded file {_cached(url)} to download it again'
 
 
 def _local(url: str) -> Path:
-    """The file itself, or what torch's cache has of a URL; one process of each machine downloads what it has not."""
+    """Return the local path of a checkpoint; one process per machine downloads a URL that torch has not cached."""
     if not _is_remote(url):
         return Path(url).expanduser()
     path = _cached(url)
-    # as the launchers set it; mmengine's get_local_rank needs a process group that nobody makes
+    # set by the launchers; mmengine's get_local_rank needs a process group that nothing creates
     if os.environ.get('LOCAL_RANK', '0') == '0' and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         print_log(f'Downloading {url} to {path}', 'current')
@@ -119,44 +116,44 @@ def _local(url: str) -> Path:
 def _load(path: Path, map_location: Any) -> Any:
     zipped = zipfile.is_zipfile(path)
     if zipped and torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(str(path))):
-        raise ValueError('it is a TorchScript program')  # which torch would run
+        raise ValueError('it is a TorchScript program')  # torch would run it
     if not TORCH_KNOWS_SAFE_GLOBALS:
         return torch.load(path, map_location=map_location, pickle_module=SafePickle, weights_only=False)
-    with torch.serialization.safe_globals(what_mmengine_writes()):
-        # the older format has no list of its names
+    with torch.serialization.safe_globals(list_safe_globals()):
+        # the older file format does not list its globals
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
-        with torch.serialization.safe_globals(name_unknown(unknown)):
+        with torch.serialization.safe_globals(list_placeholders(unknown)):
             return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def _check_kind(path: Path) -> None:
-    """Recognize what often lies in place of a checkpoint."""
+    """Reject files that often turn up in place of a checkpoint."""
     with path.open('rb') as file:
         start = file.read(64).lstrip().lower()
-    kinds = {b'<': 'a web page', b'{': 'JSON', b'version https://git-lfs': 'a pointer of Git LFS, see git lfs pull'}
+    kinds = {b'<': 'a web page', b'{': 'JSON', b'version https://git-lfs': 'a Git LFS pointer (see git lfs pull)'}
     kind = next((kind for beginning, kind in kinds.items() if start.startswith(beginning)), None)
     if kind or not start:
         raise ValueError(f'it is {kind or "empty"}. Download it again')
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the parts of a file with their checksums, which torch does not."""
+    """Verify the checksums of a zipped checkpoint, which torch does not."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
         if damaged:
-            raise ValueError(f'{damaged} in it is damaged, or was saved without a checksum')
+            raise ValueError(f'its member {damaged} is damaged, or was saved without a checksum')
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, in a line: torch's own message is a page, and tells how to load without safety."""
+    """Return the reason in one line: torch's own message fills a page and explains how to load unsafely."""
     paragraphs = [text for text in re.split(r'\n\s*\n', str(error).strip()) if not text.startswith('Check the doc')]
     text = paragraphs[-1].rpartition('WeightsUnpickler error:')[2].strip() if paragraphs else ''
     return re.split(r'\n|(?<!\d)\. ', text)[0] or type(error).__name__
 
 
 def get_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: its ``state_dict`` where it has one, itself otherwise, without ``module.``."""
+    """Return the tensors of a checkpoint or of its ``state_dict``, their keys without ``module.``."""
     state_dict = checkpoint.get('state_dict', checkpoint)
     items = state_dict.items() if isinstance(state_dict, Mapping) else ()
     return {str(key).removeprefix('module.'): value for key, value in items if isinstance(value, Tensor)}

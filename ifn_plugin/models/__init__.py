@@ -1,4 +1,4 @@
-"""The network: encoder of a pair, decoder with deep supervision, and what prepares a batch for them."""
+"""Models: Siamese encoders, the decoder with deep supervision, and the data preprocessor."""
 
 from ifn_plugin.models.backbones import IFN, PairEncoder
 from ifn_plugin.models.data_preprocessor import PairDataPreprocessor

@@ -1,35 +1,33 @@
-"""Conversion between this project's weights of IFN and other projects'."""
+"""Conversion of IFN's weights between the plugin and other projects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
 from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.fileio.checkpoint import get_state_dict
 from ifn_plugin.models.backbones.pretrained import list_misfits
 
 
 def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Tensor]:
-    """Load a detector's weights, all of them, bringing those of another project's IFN to this one's names.
+    """Load all weights of a detector, converting those of another project's IFN.
 
     Args:
-        source: Where the checkpoint comes from.
+        source: File or URL of the checkpoint, for messages.
         checkpoint: The checkpoint.
         model: The detector.
 
     Returns:
-        The weights that were loaded, without the preprocessor's constants, which the configuration has.
+        The loaded weights, without the preprocessor's constants, which the configuration sets.
 
     Raises:
-        CheckpointError: If some are missing, of another shape, or unknown; the keys are named.
+        CheckpointError: If weights are missing, mismatched in shape or unknown; the message names the keys.
     """
     from ifn_plugin.models.decode_heads.ifn_head import IFNHead
 
@@ -43,17 +41,17 @@ def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch
             raise CheckpointError(f'{source}: {error}') from error
     state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
     try:
-        model.load_state_dict(state)  # torch is to judge, since modules may bring former names and shapes up to date
+        model.load_state_dict(state)  # torch must judge, since modules may update former names and shapes themselves
     except RuntimeError as error:
         misfits = list_misfits(state, model.state_dict()) or str(error)
-        fix = f' It is {project}: bring it over by ifn_plugin.tools.convert_checkpoint.' if project in _PROJECTS else ''
+        fix = f' Fix: convert it, {project}, with ifn_plugin.tools.convert_checkpoint.' if project in _PROJECTS else ''
         raise CheckpointError(f'{source} does not fit the configuration: {misfits}.{fix}') from error
     return state
 
 
 @dataclass(frozen=True)
 class _Project:
-    """How another implementation names the modules of IFN."""
+    """Module names of another implementation of IFN."""
 
     encoders: tuple[str, str]
     spatial: str
@@ -61,7 +59,7 @@ class _Project:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Its modules, each with the plugin's name."""
+        """Map of its module names to the plugin's."""
         names = {f'{encoder}.features.{index}': f'backbone.features.{index}'
                  for encoder in self.encoders for index in range(30)}
         for number in range(1, 6):  # coarse to fine
@@ -83,7 +81,7 @@ class _Project:
 
     @property
     def unused(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the parameters that it has and never uses."""
+        """Shapes of its parameters and buffers that are never used."""
         shapes: dict[str, tuple[int, ...]] = {
             f'ca1.fc1{self.wrapper}.weight': (128, 1024, 1, 1), f'ca1.fc2{self.wrapper}.weight': (1024, 128, 1, 1)}
         for norm, channels in (('bn_ca1', 1024), ('bn_ca2', 1536)):
@@ -99,7 +97,7 @@ _PROJECTS = {
 
 @lru_cache
 def _detector_weights() -> dict[str, Tensor]:
-    """Without values."""
+    """Return the names and shapes of a detector's weights, as meta tensors."""
     from ifn_plugin.models.backbones.ifn import IFN
     from ifn_plugin.models.decode_heads.ifn_head import IFNHead
 
@@ -109,7 +107,7 @@ def _detector_weights() -> dict[str, Tensor]:
 
 
 def recognize(state_dict: Mapping[str, Any]) -> str | None:
-    """Whose weights of IFN these are: ``'ifn_plugin'``, another project's name, or ``None`` for none of them."""
+    """Return the project of IFN's weights: ``'ifn_plugin'``, another's name, or ``None`` if they are no known IFN's."""
     keys = {key.removeprefix('backbone.') for key in get_state_dict(state_dict)}
     if any(key.startswith(('decode_head.levels.', 'features.')) for key in keys):
         return 'ifn_plugin'
@@ -120,10 +118,10 @@ def recognize(state_dict: Mapping[str, Any]) -> str | None:
 
 
 def split_unused(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Part the weights into those of the network and those that another project has and never uses.
+    """Split weights into those of the network and those that another project has but never uses.
 
     Returns:
-        Both, the second with the names that they have without ``backbone.`` in open-cd.
+        The used weights, and the unused ones under open-cd's names without ``backbone.``.
     """
     renamed = {theirs: opencds for project in _PROJECTS.values()
                for theirs, opencds in zip(project.unused, _PROJECTS["open-cd's IFN"].unused)}
@@ -132,25 +130,25 @@ def split_unused(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict
         name = key.removeprefix('backbone.')
         if name in renamed:
             unused[renamed[name]] = value
-        elif not key.startswith('data_preprocessor.'):  # its constants, which the configuration has
+        elif not key.startswith('data_preprocessor.'):  # its constants, which the configuration sets
             used[key] = value
     return used, unused
 
 
 def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Bring the weights of an IFN to the names of a detector with ``ifn_plugin.IFN`` and ``ifn_plugin.IFNHead``.
+    """Convert the weights of an IFN to the names of a detector with ``ifn_plugin.IFN`` and ``ifn_plugin.IFNHead``.
 
     Args:
-        state_dict: Weights, or a checkpoint that holds them under ``state_dict``, of the official DSIFN, of open-cd's
-            IFN (with or without ``backbone.``) or CDLab's, or of the plugin itself.
+        state_dict: Weights, or a checkpoint with the key ``state_dict``, of the official DSIFN, open-cd's IFN (with or
+            without ``backbone.``), CDLab's, or the plugin itself.
 
     Returns:
-        All of ``backbone.features.…`` and ``decode_head.levels.…``; layers that the other projects never use are left
-        out.
+        All weights, as ``backbone.features.…`` and ``decode_head.levels.…``, without the layers that the other projects
+        never use.
 
     Raises:
-        ValueError: For keys that are none of IFN's, missing ones, other shapes, or two encoders that differ: the keys
-            are named.
+        ValueError: If keys are unknown or missing, shapes mismatch, or the two encoders differ; the message names the
+            keys.
     """
     project = _PROJECTS.get(recognize(state_dict) or '')
     names = project.names if project else {}
@@ -168,15 +166,15 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def convert_to_opencd(state_dict: Mapping[str, Any], unused: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Bring the weights of an IFN to the names of a detector with open-cd's ``IFN``.
+    """Convert the weights of an IFN to the names of a detector with open-cd's ``IFN``.
 
     Args:
         state_dict: As for :func:`convert_state_dict`.
-        unused: Values for the layers that open-cd's IFN has and never uses, as :func:`split_unused` gives them; ones
+        unused: Values for the layers that open-cd's IFN has but never uses, as returned by :func:`split_unused`; ones
             and zeros by default.
 
     Returns:
-        All of ``backbone.…``, with the encoder twice, as open-cd has it.
+        All weights, as ``backbone.…``, with the encoder twice, as in open-cd.
 
     Raises:
         ValueError: As :func:`convert_state_dict`.

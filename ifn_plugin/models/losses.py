@@ -1,4 +1,4 @@
-"""mmseg's losses and accuracy on one-channel logits, without waiting for the device."""
+"""mmseg's losses and accuracy for one-channel logits, without host-device synchronization."""
 
 import warnings
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 
 def check_loss(loss: nn.Module) -> None:
-    """Refuse mmseg's losses that fail, or mean something else, on one-channel logits.
+    """Reject mmseg's losses that fail, or mean something else, on one-channel logits.
 
     Raises:
-        ValueError: With what to set.
+        ValueError: If the loss is one of them; the message names the setting to change.
     """
     if type(loss).__module__.startswith('mmseg.'):
         if not isinstance(loss, (CrossEntropyLoss, DiceLoss, LovaszLoss)):
-            raise ValueError(f'IFNHead predicts one channel, which {type(loss).__name__} does not know. Fix: '
+            raise ValueError(f'IFNHead predicts one channel, which {type(loss).__name__} does not support. Fix: '
                              "CrossEntropyLoss(use_sigmoid=True), DiceLoss(use_sigmoid=True) or "
                              "LovaszLoss(loss_type='binary').")
         _check_settings(type(loss).__name__, loss)
     if 'loss' not in str(loss.loss_name):
         warnings.warn(
-            f'loss_name={loss.loss_name!r} does not contain "loss": mmengine will log it but not train on it.',
+            f'loss_name={loss.loss_name!r} does not contain "loss": mmengine will log it but not train with it.',
             stacklevel=3)
 
 
@@ -39,55 +39,55 @@ def _check_settings(name: str, loss: nn.Module) -> None:
         if not loss.activate:
             raise ValueError(f'IFNHead gives logits, not probabilities: {name} needs activate=True.')
         if loss.ignore_index == 0:
-            raise ValueError(f"{name}'s ignore_index is a channel, and 0 the only one that IFNHead has. Fix: leave it "
-                             "out; IFNHead's own ignore_index is the label's value.")
+            raise ValueError(f"{name}'s ignore_index is a channel, and 0 is IFNHead's only one. Fix: leave it out; "
+                             "IFNHead's own ignore_index is the label value to ignore.")
     weights = getattr(loss, 'class_weight', None)
     if weights is None:
         return
     if isinstance(loss, LovaszLoss):
-        raise ValueError(f"{name}(loss_type='binary') takes no notice of class_weight={weights}. Fix: leave it out.")
+        raise ValueError(f"{name}(loss_type='binary') ignores class_weight={weights}. Fix: leave it out.")
     if len(weights) != 1:
         fix = f'class_weight=[{weights[1] / weights[0]:g}]' if len(weights) == 2 and weights[0] else 'class_weight=[3.]'
-        raise ValueError(f'IFNHead predicts one channel, so {name} takes one class_weight, what a changed pixel counts '
-                         f'against an unchanged one, not {len(weights)}: {weights}. Fix: {fix}.')
+        raise ValueError(f'IFNHead predicts one channel, so {name} takes one class_weight, that of changed pixels '
+                         f'relative to unchanged ones, not {len(weights)}: {weights}. Fix: {fix}.')
 
 
 def check_label(label: Tensor, ignore_index: int) -> None:
-    """Refuse labels of other values than 0, 1 and ``ignore_index``; negative ones count as ignored in mmseg.
+    """Reject labels with values other than 0, 1 and ``ignore_index``; mmseg also ignores negative ones.
 
-    On a CUDA GPU, nothing waits for the answer: there, a device-side assertion fails, as with a label out of range in
-    torch's own losses.
+    On a CUDA GPU, this is a device-side assertion without synchronization, as for labels out of range in torch's own
+    losses.
 
     Raises:
-        RuntimeError: On other devices, with the values that there may be.
+        RuntimeError: If there are other values, except on CUDA; the message lists the valid ones.
     """
     valid = ((label <= 1) | (label == ignore_index)).all()
     message = f'Labels must be 0, 1 or, where ignored, {ignore_index}. Fix: load them with ifn_plugin.LoadChangeLabel.'
     if label.device.type in ('cpu', 'cuda'):
-        torch._assert_async(valid, message)  # private, but the only check that a device makes by itself
+        torch._assert_async(valid, message)  # private, but the only check without synchronization
     elif not valid:
         raise RuntimeError(message)
 
 
 def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-    """One of mmseg's losses, or one that is called likewise, between logits and label, both (N, 1, H, W).
+    """Compute one of mmseg's losses, or one with the same signature, of logits and label, both (N, 1, H, W).
 
-    mmseg's select pixels by a mask, for which the host waits for the device. What stands for them here has their
-    values; a label without a labelled pixel gives 0.
+    mmseg's losses select pixels by a mask, which synchronizes host and device. The replacements here give the same
+    values without it. A label without labelled pixels gives 0.
     """
     ignored = label == ignore_index
     masked = MASKED_LOSSES.get(type(loss))
     if masked is not None:
         return masked(loss, logit, label, ignored)
     if ignored.all():
-        return 0 * logit.sum()  # nothing to learn, and mmseg's losses stumble over an empty label
+        return 0 * logit.sum()  # nothing to learn, and mmseg's losses fail on such a label
     value: Tensor
     if isinstance(loss, DiceLoss):
-        # an image without a labelled pixel would count as one that is all wrong
+        # an image without labelled pixels would count as entirely wrong
         labelled = ~ignored.flatten(1).all(dim=1)
         logit, label, ignored = logit[labelled], label[labelled], ignored[labelled]
-        # From (N, H, W) labels, mmseg's one-hot encoding would take class 0 for the only channel. And it would
-        # count ignored pixels as predicted: a logit of -inf counts as nothing.
+        # With (N, H, W) labels, mmseg's one-hot encoding would use class 0 as the only channel. mmseg would also
+        # count ignored pixels as predicted; a logit of -inf excludes them.
         value = loss(logit.masked_fill(ignored, -torch.inf), label.masked_fill(ignored, 0))
     else:
         value = loss(logit, label.squeeze(1), ignore_index=ignore_index)
@@ -95,16 +95,16 @@ def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index
 
 
 def masked_cross_entropy(loss: CrossEntropyLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
-    """Binary cross-entropy, as mmseg's ``CrossEntropyLoss(use_sigmoid=True)``.
+    """Compute the binary cross-entropy of mmseg's ``CrossEntropyLoss(use_sigmoid=True)``.
 
     Args:
-        loss: Its settings.
-        logit: (N, 1, H, W).
-        label: (N, 1, H, W), of 0 and 1 where it is not ignored; negative values are ignored as well.
-        ignored: (N, 1, H, W).
+        loss: mmseg's loss, for its settings.
+        logit: Logits, (N, 1, H, W).
+        label: Label, (N, 1, H, W), of 0 and 1 where it is not ignored; negative values are ignored as well.
+        ignored: Mask of ignored pixels, (N, 1, H, W).
 
     Returns:
-        The loss, weighted: a scalar; with ``reduction='none'``, (N, 1, H, W).
+        The weighted loss, a scalar; with ``reduction='none'``, (N, 1, H, W).
     """
     ignored = ignored | (label < 0)
     counted = (~ignored).float()
@@ -117,16 +117,16 @@ def masked_cross_entropy(loss: CrossEntropyLoss, logit: Tensor, label: Tensor, i
 
 
 def masked_dice(loss: DiceLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
-    """Dice loss of the changed class, as mmseg's, in which an image without a labelled pixel does not count.
+    """Compute mmseg's Dice loss of the changed class, leaving out images without labelled pixels.
 
     Args:
-        loss: Its settings.
-        logit: (N, 1, H, W).
-        label: (N, 1, H, W), of 0 and 1 where it is not ignored.
-        ignored: (N, 1, H, W).
+        loss: mmseg's loss, for its settings.
+        logit: Logits, (N, 1, H, W).
+        label: Label, (N, 1, H, W), of 0 and 1 where it is not ignored.
+        ignored: Mask of ignored pixels, (N, 1, H, W).
 
     Returns:
-        The loss, weighted, a scalar; ``reduction='none'`` gives the mean, which mmengine would take.
+        The weighted loss, a scalar; ``reduction='none'`` gives the mean, to which mmengine would reduce it anyway.
     """
     predicted = logit.sigmoid().masked_fill(ignored, 0).flatten(1)
     changed = label.masked_fill(ignored, 0).flatten(1).float()
@@ -141,20 +141,20 @@ def masked_dice(loss: DiceLoss, logit: Tensor, label: Tensor, ignored: Tensor) -
 
 
 def masked_lovasz(loss: LovaszLoss, logit: Tensor, label: Tensor, ignored: Tensor) -> Tensor:
-    """Lovász hinge of Berman et al., CVPR 2018, as mmseg's ``LovaszLoss(loss_type='binary')``.
+    """Compute the Lovász hinge (Berman et al., CVPR 2018) of mmseg's ``LovaszLoss(loss_type='binary')``.
 
     Args:
-        loss: Its settings.
-        logit: (N, 1, H, W).
-        label: (N, 1, H, W), of 0 and 1 where it is not ignored.
-        ignored: (N, 1, H, W).
+        loss: mmseg's loss, for its settings.
+        logit: Logits, (N, 1, H, W).
+        label: Label, (N, 1, H, W), of 0 and 1 where it is not ignored.
+        ignored: Mask of ignored pixels, (N, 1, H, W).
 
     Returns:
-        The loss, weighted: a scalar; with ``per_image=True, reduction='none'``, (N, ).
+        The weighted loss, a scalar; with ``per_image=True, reduction='none'``, (N, ).
     """
     logit, changed, counted = (x.flatten(1) if loss.per_image else x.reshape(1, -1)
                                for x in (logit, label.masked_fill(ignored, 0).float(), (~ignored).float()))
-    # ignored pixels come last, where they change neither intersection nor union
+    # ignored pixels sort last, where they change neither intersection nor union
     errors = (1 - logit * (2 * changed - 1)).masked_fill(counted == 0, -torch.inf)
     errors, order = errors.sort(dim=1, descending=True)
     changed, counted = changed.gather(1, order), counted.gather(1, order)
@@ -169,13 +169,16 @@ def masked_lovasz(loss: LovaszLoss, logit: Tensor, label: Tensor, ignored: Tenso
 
 
 def masked_accuracy(logit: Tensor, label: Tensor, threshold: float, ignore_index: int) -> Tensor:
-    """Percentage of the labelled pixels that are right at a threshold, as mmseg's ``accuracy``: a scalar.
+    """Compute the accuracy of the labelled pixels at a threshold, as mmseg's ``accuracy`` does.
 
     Args:
-        logit: (N, 1, H, W).
-        label: (N, 1, H, W), of 0, 1 and ``ignore_index``.
+        logit: Logits, (N, 1, H, W).
+        label: Label, (N, 1, H, W), of 0, 1 and ``ignore_index``.
         threshold: Probability above which a pixel is changed.
-        ignore_index: The label of pixels that do not count.
+        ignore_index: Label value of ignored pixels.
+
+    Returns:
+        The percentage of correct pixels, a scalar.
     """
     counted = label != ignore_index
     right = (logit > _scalar(threshold, logit).logit()) == (label == 1)
@@ -183,10 +186,10 @@ def masked_accuracy(logit: Tensor, label: Tensor, threshold: float, ignore_index
 
 
 def _scalar(value: float, like: Tensor) -> Tensor:
-    """A number on the device, without the copy from the host, which waits, of ``new_tensor``."""
+    """Create a scalar on the device without the synchronizing copy of ``new_tensor``."""
     return like.new_full((), value)
 
 
-# By type: what a user derives from them may compute anything
+# Looked up by exact type: subclasses by users may compute anything
 MASKED_LOSSES: dict[type, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
     CrossEntropyLoss: masked_cross_entropy, DiceLoss: masked_dice, LovaszLoss: masked_lovasz}

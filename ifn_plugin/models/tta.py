@@ -12,13 +12,12 @@ from ifn_plugin.registry import MODELS
 
 @MODELS.register_module()
 class ChangeTTAModel(BaseTTAModel):
-    """Average the probabilities that a detector with one output channel or two classes gives for the augmented pairs.
+    """Average a detector's probabilities, of one output channel or two classes, over the augmented views of a pair.
 
-    Views may be resized, and flipped horizontally, vertically or, which mmseg's detectors do not turn back,
-    diagonally.
+    Views may be resized and flipped: horizontally, vertically or diagonally, which mmseg's detectors do not undo.
 
-    mmseg's ``SegTTAModel`` takes the probabilities of one channel for logits, whose sigmoid lies above 0.5 everywhere,
-    and leaves the logits of one of the views beside the merged map.
+    mmseg's ``SegTTAModel`` mistakes the probabilities of one channel for logits, so that their sigmoid is above 0.5
+    everywhere, and keeps the logits of a single view next to the merged map.
     """
 
     def test_step(self, data: Any) -> list[Any]:
@@ -28,23 +27,26 @@ class ChangeTTAModel(BaseTTAModel):
             data: ``inputs`` and ``data_samples``, each a list of views, each a list of pairs.
 
         Returns:
-            A sample for each pair, as of :meth:`merge_preds`.
+            A sample for each pair, as from :meth:`merge_preds`.
         """
         for sample in (sample for view in data['data_samples'] for sample in view):
             if sample.metainfo.get('flip') and sample.flip_direction == 'diagonal':
-                sample.set_metainfo(dict(flip=False))  # the direction stays, for merge_preds
+                sample.set_metainfo(dict(flip=False))  # merge_preds still needs the direction
         merged: list[Any] = super().test_step(data)
         return merged
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
-        """Merge the samples of each pair into its first.
+        """Merge the samples of each pair into its first one.
+
+        Args:
+            data_samples_list: For each pair, the samples of its views.
 
         Returns:
-            Samples with ``pred_sem_seg`` and ``seg_logits``: the mean probability of one channel, as the detector gives
-            it, or the logarithms of two classes' mean probabilities.
+            Samples with ``pred_sem_seg`` and ``seg_logits``: the mean probability of one channel, as the detector
+            returns it, or the logarithms of the two classes' mean probabilities.
         """
         for samples in data_samples_list:
-            views = torch.stack([_turned_back(sample) for sample in samples])
+            views = torch.stack([_undo_diagonal_flip(sample) for sample in samples])
             if views.shape[1] == 1:
                 merged = views.mean(0)
                 changed = (merged > self.module.decode_head.threshold).to(merged)
@@ -55,6 +57,6 @@ class ChangeTTAModel(BaseTTAModel):
         return [samples[0] for samples in data_samples_list]
 
 
-def _turned_back(sample: Any) -> torch.Tensor:
+def _undo_diagonal_flip(sample: Any) -> torch.Tensor:
     logits: torch.Tensor = sample.seg_logits.data
     return logits.flip(1, 2) if sample.metainfo.get('flip_direction') == 'diagonal' else logits

@@ -1,4 +1,4 @@
-"""Helpers of the whole package."""
+"""Helpers shared by the entire package."""
 
 from ifn_plugin.utils.text import abbreviate, readable
 

@@ -1,4 +1,4 @@
-"""Where the configurations are that come with the plugin, and what the types in a configuration mean."""
+"""Lookup of the plugin's configurations, and of the types that a configuration names."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from mmengine.registry import Registry
 
 
 def find_config(name: str) -> Path:
-    """Find a configuration of the plugin's own by its file name, in an installed package or in a source checkout.
+    """Find one of the plugin's configurations by its file name, in an installed package or in a source checkout.
 
     Args:
-        name: Such as ``'ifn_256x256_40k_levircd.py'``.
+        name: The file name, such as ``'ifn_256x256_40k_levircd.py'``.
 
     Returns:
         The file, for ``Config.fromfile`` or as a ``_base_``.
@@ -20,7 +20,7 @@ def find_config(name: str) -> Path:
         FileNotFoundError: If it is in neither.
     """
     package = Path(__file__).resolve().parents[1]
-    # an installed package first: what lies beside it in site-packages is not the plugin's
+    # an installed package first: its neighbours in site-packages are not the plugin's
     folders = (package / '.mim' / 'configs', package.parent / 'configs')
     for folder in folders:
         for path in folder.glob('[!_]*/*.py'):
@@ -45,12 +45,12 @@ def resolve_config(config: str | Path) -> Path:
 
 
 def resolve_type(kind: Any, registry: Registry) -> Any:
-    """Find what a ``type`` of a configuration stands for.
+    """Resolve a ``type`` of a configuration.
 
     Args:
         kind: A name, with or without scope, or the dotted path of a class; or, as in mmengine's pure Python style, the
-            class itself or what stands for it until it is imported.
-        registry: Where the names are registered: mmengine's, or mmseg's for names of mmseg without scope.
+            class itself or its lazy object.
+        registry: The registry of the names: mmengine's, or mmseg's for names of mmseg without scope.
 
     Returns:
         The class or function; ``None`` if there is none of that name.
@@ -61,7 +61,7 @@ def resolve_type(kind: Any, registry: Registry) -> Any:
 
 
 def is_type(kind: Any, registry: Registry, *wanted: type) -> bool:
-    """Whether a ``type`` of a configuration stands for one of these classes or a subclass of theirs.
+    """Return whether a ``type`` of a configuration is one of these classes or a subclass.
 
     Args:
         kind: As for :func:`resolve_type`.
@@ -73,7 +73,7 @@ def is_type(kind: Any, registry: Registry, *wanted: type) -> bool:
 
 
 def type_name(kind: Any) -> str:
-    """The name of a ``type`` without scope or module, whether it can be imported here or not.
+    """Return the name of a ``type`` without scope or module, whether or not it can be imported.
 
     Args:
         kind: As for :func:`resolve_type`.

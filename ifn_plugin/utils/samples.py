@@ -1,8 +1,8 @@
-"""Files of samples."""
+"""Helpers for samples of data sets."""
 
 from collections.abc import Sequence
 
 
 def list_files(img_path: str | Sequence[str] | None) -> list[str]:
-    """The images of a sample, whose ``img_path`` may be one file, as with a loader of stacked dates."""
+    """List the image files of a sample; ``img_path`` may be a single file, as with a loader of stacked dates."""
     return [img_path] if isinstance(img_path, str) else list(img_path or [])

@@ -1,14 +1,14 @@
-"""Text of messages and pages."""
+"""Formatting of text for messages and pages."""
 
 from collections.abc import Sequence
 
 
 def abbreviate(items: Sequence[object], limit: int, separator: str = ', ') -> str:
-    """Join the first items, and count the rest: ``'a, b and 3 more'``."""
+    """Join the first items and count the rest: ``'a, b and 3 more'``."""
     more = f' and {len(items) - limit} more' if len(items) > limit else ''
     return separator.join(map(str, items[:limit])) + more
 
 
 def readable(text: str) -> str:
-    """Replace by ``?`` what Python could not decode in a file's name, so that the text can be written and printed."""
+    """Replace undecodable bytes of a file name by ``?``, so that the text can be written and printed."""
     return text.encode(errors='replace').decode()

@@ -290,7 +290,7 @@ def test_dates_in_one_folder(root, tmp_path):
     settings['val_dataloader']['dataset']['img_suffix_to'] = '_past.png'
     Config(settings).dump(tmp_path / 'config.py')
     found, _ = check(tmp_path / 'config.py', errors=10)
-    assert re.search(r'error: train: 6 of 6 pairs have one file as date 1 and date 2, such as \S*/0000_pre\.png', found)
+    assert re.search(r'error: train: 6 of 6 pairs have the same file as date 1 and date 2, such as \S*/0000_pre\.png', found)
     assert re.search(r'error: val: not complete, missing: \S*images/0000_past\.png', found)
 
 

@@ -164,7 +164,7 @@ def test_weights_that_do_not_fit(checkpoint, tmp_path):
 def test_checkpoints_that_run_code_are_refused(tmp_path):
     path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
     hostile.CONTAINERS['zip'](hostile.PLACES['weights'](hostile.payloads(mark)['eval']), path, 2)
-    with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely'):
+    with pytest.raises(ValueError, match=r'evil\.pth is not a checkpoint that can be read safely'):
         ChangeDetector(CONFIG, path)
     assert not mark.exists()
 

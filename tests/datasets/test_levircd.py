@@ -206,7 +206,7 @@ def test_no_file_of_the_suffix(levir_root):
 @pytest.mark.parametrize('folder', FOLDERS)
 def test_missing_file(levir_root, folder):
     (levir_root / 'train' / folder / '0001.png').unlink()
-    message = rf'1 of 4 pairs are not complete. Missing: \S*train/{folder}/0001\.\*. Add these files, or remove'
+    message = rf'1 of 4 pairs are incomplete. Missing: \S*train/{folder}/0001\.\*. Fix: add these files, or remove'
     with pytest.raises(FileNotFoundError, match=message):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
@@ -214,7 +214,7 @@ def test_missing_file(levir_root, folder):
 @pytest.mark.parametrize('folder, missing', [('B', 'A'), ('label', 'A'), ('A', 'B')])
 def test_extra_file(levir_root, folder, missing):
     write(levir_root / 'train' / folder / 'extra.png')
-    message = rf'1 of 5 pairs are not complete. Missing: \S*train/{missing}/extra\.\*. Add these files, or remove'
+    message = rf'1 of 5 pairs are incomplete. Missing: \S*train/{missing}/extra\.\*. Fix: add these files, or remove'
     with pytest.raises(FileNotFoundError, match=message):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
@@ -232,7 +232,7 @@ def test_many_missing_files_are_counted(tmp_path):
 @pytest.mark.parametrize('folder', FOLDERS)
 def test_two_files_of_one_name(levir_root, folder):
     write(levir_root / 'train' / folder / '0000.bmp')
-    with pytest.raises(ValueError, match=rf'{folder}/0000\.bmp and .*{folder}/0000\.png have the same name: '
+    with pytest.raises(ValueError, match=rf'{folder}/0000\.bmp and .*{folder}/0000\.png have the same name\. Fix: '
                        'remove one of them'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
@@ -250,7 +250,7 @@ def test_linked_folders_are_read(tmp_path):
 
 
 @pytest.mark.parametrize('content, message', [
-    (b'', 'names no pair'), ('变化'.encode('gbk'), 'UTF-8'), ('0000'.encode('utf-16'), 'UTF-8')])
+    (b'', 'lists no pairs'), ('变化'.encode('gbk'), 'UTF-8'), ('0000'.encode('utf-16'), 'UTF-8')])
 def test_a_list_that_cannot_be_read_is_named(levir_root, content, message):
     (levir_root / 'list.txt').write_bytes(content)
     with pytest.raises(ValueError, match=rf'list\.txt.*{message}'):
@@ -271,7 +271,7 @@ def test_folders_that_are_not_named_have_their_usual_names(levir_root):
 def test_indices_beyond_the_last_pair_are_named(levir_root):
     root = levir_root / 'train'
     assert len(LEVIRCDDataset(data_root=root, indices=[0, -4])) == 2
-    with pytest.raises(ValueError, match=r'indices takes pairs 4, -5, but .* has 4, counted from 0: change indices'):
+    with pytest.raises(ValueError, match=r'indices has 4, -5, but .* has 4 pairs, counted from 0\. Fix: change indices'):
         LEVIRCDDataset(data_root=root, indices=[0, 4, -5])
 
 
@@ -321,7 +321,7 @@ def test_a_date_that_lacks_is_named_with_its_suffix(tmp_path):
           seg_map_suffix='_post_disaster.png'), 'date 2 and label')])
 def test_one_file_twice_is_refused(tmp_path, more, what):
     settings = write_xbd(tmp_path)
-    with pytest.raises(ValueError, match=rf'pairs have one file as {what}, such as \S*images/quake_0_\S*\.png\. Fix: '):
+    with pytest.raises(ValueError, match=rf'pairs have the same file as {what}, such as \S*images/quake_0_\S*\.png\. Fix: '):
         LEVIRCDDataset(**settings | more)
 
 
@@ -331,7 +331,7 @@ def test_a_folder_linked_to_the_other_is_refused(levir_root):
         (levir_root / 'train' / 'B').symlink_to(levir_root / 'train' / 'A')
     except OSError:
         pytest.skip('no symbolic links here')
-    with pytest.raises(ValueError, match='4 of 4 pairs have one file as date 1 and date 2'):
+    with pytest.raises(ValueError, match='4 of 4 pairs have the same file as date 1 and date 2'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
 
@@ -343,13 +343,13 @@ def test_a_folder_linked_to_the_other_is_refused(levir_root):
     'A/0001.png', 'train\\A\\0001.png'])
 def test_lists_of_other_things_than_names_are_told(levir_root, line):
     (levir_root / 'list.txt').write_text(f'0000\n{line}\n')
-    with pytest.raises(ValueError, match=r'list\.txt has the line .*0001.*Fix: write its path below .*, here 0001\.'):
+    with pytest.raises(ValueError, match=r'list\.txt has the line .*0001.*Fix: write only its path .*, here 0001\.'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
 
 
 def test_a_list_of_columns_whose_files_are_missing(levir_root):
     (levir_root / 'list.txt').write_text('A/9.png B/9.png\n')
-    with pytest.raises(ValueError, match=r"has the line 'A/9\.png B/9\.png', but a line is the name of one pair"):
+    with pytest.raises(ValueError, match=r"has the line 'A/9\.png B/9\.png', but a line must be the name of one pair"):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
 
 

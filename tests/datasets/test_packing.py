@@ -90,7 +90,7 @@ def test_sizes_and_formats_may_differ(tmp_path):
 def test_size_is_told_before_and_room_is_checked(levir_root, tmp_path, monkeypatch, capsys):
     bytes_needed = 8 * 7 * 64 * 64
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(0, 0, bytes_needed - 1))
-    with pytest.raises(OSError, match='has room for'):
+    with pytest.raises(OSError, match='GiB are needed'):
         pack(levir_root, tmp_path / 'packed')
     assert '8 pairs to pack' in capsys.readouterr().out
     assert not list((tmp_path / 'packed').rglob('*.npy'))
@@ -141,7 +141,7 @@ def test_missing_checksums_are_a_fault(packed):
     missing = [packed / split / 'SHA256SUMS' for split in ('test', 'train', 'val')]
     for number, path in enumerate(missing, start=1):
         path.unlink()
-        assert check(packed) == [f'{path} is missing, so the files beside it cannot be checked.'
+        assert check(packed) == [f'{path} is missing, so the files next to it cannot be checked.'
                                  for path in missing[:number]]
 
 
@@ -238,7 +238,7 @@ def test_a_pair_without_source_is_named(levir_root, packed, capsys):
     for kind in ('A', 'B', 'label'):
         (levir_root / 'val' / kind / '0001.png').unlink()
     assert pack(levir_root, packed) == 0
-    assert '0001.npy has no source any more' in capsys.readouterr().out
+    assert '0001.npy no longer has a source' in capsys.readouterr().out
 
 
 def test_labels_saved_with_loss(levir_root, tmp_path):
@@ -319,7 +319,7 @@ def test_dates_in_one_folder_are_packed_into_two(tmp_path):
     sample = LoadChangeLabel()(LoadPair()(dataset.get_data_info(0)))
     assert [image.mean() for image in sample['img']] == [60, 200]
     assert np.array_equal(sample['gt_seg_map'], np.eye(8))
-    with pytest.raises(ValueError, match='have one file as date 1 and date 2'):
+    with pytest.raises(ValueError, match='have the same file as date 1 and date 2'):
         pack(tmp_path / 'xbd', tmp_path / 'other', threshold=1, folders=['images', 'images', 'targets'],
              suffixes=[suffixes[0], suffixes[0], suffixes[2]])
 

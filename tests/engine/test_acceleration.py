@@ -198,10 +198,10 @@ def test_names_and_values_of_the_weights_stay(eager):
     (dict(dtype='half'), "dtype='half': use one of auto, float32, bfloat16, float16"),
     (dict(window_batch=0), 'window_batch=0: at least one'),
     (dict(window_batch=2.5), 'window_batch=2.5: at least one'),
-    (dict(channels_last='no'), "channels_last='no' is a switch. Fix: channels_last=True or channels_last=False"),
-    (dict(keep_memory=0), 'keep_memory=0 is a switch'),
-    (dict(tf32='high'), "tf32='high' is a switch"),
-    (dict(compile='default'), "compile='default' is a switch"),
+    (dict(channels_last='no'), "channels_last='no' is not a Boolean. Fix: channels_last=True or channels_last=False"),
+    (dict(keep_memory=0), 'keep_memory=0 is not a Boolean'),
+    (dict(tf32='high'), "tf32='high' is not a Boolean"),
+    (dict(compile='default'), "compile='default' is not a Boolean"),
 ])
 def test_wrong_settings_are_said(eager, settings, message):
     with pytest.raises(ValueError, match=message):

@@ -88,12 +88,12 @@ def test_what_a_file_names_often_is_read_once(tmp_path, join):
 ])
 def test_nothing_of_a_schedule_but_its_curve(tmp_path, content):
     torch.save(dict(param_schedulers=[dict(anneal_func=content)]), tmp_path / 'checkpoint.pth')
-    with pytest.raises(ValueError, match='no checkpoint that can be read safely'):
+    with pytest.raises(ValueError, match='not a checkpoint that can be read safely'):
         load_checkpoint_file(tmp_path / 'checkpoint.pth')
 
 
-@pytest.mark.parametrize('content, message', [(b'', 'no checkpoint'), (b'no checkpoint', 'no checkpoint'),
-                                              (b'PK\x03\x04', 'no checkpoint'),
+@pytest.mark.parametrize('content, message', [(b'', 'not a checkpoint'), (b'no checkpoint', 'not a checkpoint'),
+                                              (b'PK\x03\x04', 'not a checkpoint'),
                                               (b'', '.*: it is empty'), (b'\n<!DOCTYPE html>', '.*: it is a web page'),
                                               (b'version https://git-lfs.github.com/spec/v1', '.*: .* Git LFS')])
 def test_damaged_files(tmp_path, content, message):
@@ -108,7 +108,7 @@ def test_what_was_downloaded_badly_is_found(tmp_path, monkeypatch, content):
     path = tmp_path / 'hub' / 'checkpoints' / 'weights.pth'
     path.parent.mkdir(parents=True)
     path.write_bytes(content) if content else torch.save([1, 2], path)
-    with pytest.raises(ValueError, match=rf'https://\S*/weights\.pth .* downloaded lies in {path}: remove it there'):
+    with pytest.raises(ValueError, match=rf'https://\S*/weights\.pth .* remove the downloaded file {path} to'):
         load_checkpoint_file('https://example.com/models/weights.pth')
 
 
@@ -116,7 +116,7 @@ def test_truncated_file(tmp_path):
     torch.save(dict(a=torch.randn(1000)), tmp_path / 'whole.pth')
     content = (tmp_path / 'whole.pth').read_bytes()
     (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
-    with pytest.raises(ValueError, match=r'cut\.pth is no checkpoint'):
+    with pytest.raises(ValueError, match=r'cut\.pth is not a checkpoint'):
         load_checkpoint_file(tmp_path / 'cut.pth')
 
 

@@ -36,7 +36,7 @@ def test_loading_refuses_it(tmp_path, loader, container, protocol):
     for name, payload in hostile.payloads(mark).items():
         for place, put in hostile.PLACES.items():
             hostile.CONTAINERS[container](put(payload), path, protocol)
-            with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely: .') as caught:
+            with pytest.raises(ValueError, match=r'evil\.pth is not a checkpoint that can be read safely: .') as caught:
                 load_checkpoint_file(path)
                 pytest.fail(f'{name} in {place} was loaded')
             assert not mark.exists(), f'{name} in {place} was run'
@@ -78,7 +78,7 @@ class Program(torch.nn.Module):
 
 def test_programs_are_refused(tmp_path):
     torch.jit.save(torch.jit.script(Program()), tmp_path / 'program.pth')
-    with pytest.raises(ValueError, match=r'program\.pth is no checkpoint that can be read safely: .*TorchScript'):
+    with pytest.raises(ValueError, match=r'program\.pth is not a checkpoint that can be read safely: .*TorchScript'):
         load_checkpoint_file(tmp_path / 'program.pth')
 
 
@@ -92,7 +92,7 @@ def test_nothing_outside_is_changed(tmp_path):
     assert HistoryBuffer([1., 5.], [1, 1]).statistics('mean') == 3
     stream = hostile.patch_of(('builtins', 'getattr'), tmp_path / 'owned')
     (tmp_path / 'evil.pth').write_bytes(stream)
-    with pytest.raises(ValueError, match='no checkpoint that can be read safely'):
+    with pytest.raises(ValueError, match='not a checkpoint that can be read safely'):
         load_checkpoint_file(tmp_path / 'evil.pth')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['evil.pth']
 
@@ -132,7 +132,7 @@ def test_the_runner_and_the_commands_refuse_it(runner, tmp_path, how):
     before = {key: value.clone() for key, value in runner.model.state_dict().items()}
     for name, payload in hostile.payloads(mark).items():
         hostile.CONTAINERS['zip'](hostile.PLACES['log'](payload), path, 2)
-        with pytest.raises((ValueError, SystemExit), match=r'evil\.pth is no checkpoint that can be read safely'):
+        with pytest.raises((ValueError, SystemExit), match=r'evil\.pth is not a checkpoint that can be read safely'):
             load()
             pytest.fail(f'{name} was loaded')
         assert not mark.exists(), f'{name} was run'
@@ -157,5 +157,5 @@ def test_each_command_refuses_it(python, options, tmp_path, command):
         arguments.remove('model.backbone.init_cfg=None')
     output = python('-m', f'ifn_plugin.tools.{arguments[0]}', *arguments[1:], fails=True)
     last = output.strip().splitlines()[-1]
-    assert re.search(r'iter_1\.pth is no checkpoint that can be read safely: .*system', last), output
+    assert re.search(r'iter_1\.pth is not a checkpoint that can be read safely: .*system', last), output
     assert not mark.exists()

@@ -101,7 +101,7 @@ def test_testing_pads_as_test_cfg_says():
 @pytest.mark.parametrize('channels', [1, 3, 4, 8])
 def test_wrong_channels_are_refused(channels):
     image = torch.zeros(channels, 16, 16, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=rf'pair of 6 channels is needed, 3 a date, .* gives {channels}\.'):
+    with pytest.raises(ValueError, match=rf'pair of 6 channels is needed, 3 per date, .* gives {channels}\.'):
         PairDataPreprocessor(MEAN, STD, bgr_to_rgb=True)(dict(inputs=[image]))
 
 
@@ -127,7 +127,7 @@ def test_mean_and_std_are_buffers_outside_the_checkpoint():
     (dict(bgr_to_rgb=True, rgb_to_bgr=True), 'bgr_to_rgb=True and rgb_to_bgr=True contradict each other. Fix:'),
     (dict(size=(64, 64), size_divisor=16), r'size=\(64, 64\) and size_divisor=16 contradict each other. Fix:'),
     (dict(size_divisor=16, test_cfg=dict(size=(64, 64), size_divisor=16)), 'contradict each other'),
-    (dict(std=STD[:1]), 'one value for each channel of a date is needed in both'),
+    (dict(std=STD[:1]), 'one value for each channel of a date in both'),
     (dict(std=(0., 1., 1.)), 'and std above 0'),
 ])
 def test_settings_that_do_not_fit_are_refused_when_built(settings, message):

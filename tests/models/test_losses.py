@@ -79,12 +79,12 @@ def test_one_class_weight_is_what_a_changed_pixel_counts():
     (dict(BCE, class_weight=[2., 3.]), r'CrossEntropyLoss takes one class_weight.*not 2: .*Fix: class_weight=\[1\.5\]'),
     (dict(BCE, class_weight=[0., 1.]), 'takes one class_weight'),
     (dict(BCE, class_weight=[1., 1., 1.]), 'takes one class_weight.*not 3'),
-    (dict(LOVASZ, per_image=True, class_weight=[1., 3.]), 'takes no notice of class_weight'),
+    (dict(LOVASZ, per_image=True, class_weight=[1., 3.]), 'ignores class_weight'),
     (dict(type='mmseg.LovaszLoss', per_image=True), "LovaszLoss needs loss_type='binary'"),
     (dict(type='mmseg.DiceLoss', activate=False), 'DiceLoss needs activate=True'),
     (dict(type='mmseg.DiceLoss', ignore_index=0), "DiceLoss's ignore_index is a channel"),
     (dict(type='mmseg.DiceLoss', use_sigmoid=False), 'DiceLoss needs use_sigmoid=True'),
-    *((dict(type=f'mmseg.{name}'), f'one channel, which {name} does not know. Fix: CrossEntropyLoss')
+    *((dict(type=f'mmseg.{name}'), f'one channel, which {name} does not support. Fix: CrossEntropyLoss')
       for name in ('TverskyLoss', 'FocalLoss', 'HuasdorffDisstanceLoss', 'BoundaryLoss', 'OhemCrossEntropy',
                    'SiLogLoss')),
 ])

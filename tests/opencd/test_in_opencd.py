@@ -232,7 +232,7 @@ def test_opencds_scripts_refuse_checkpoints_that_run_code(python, options, tmp_p
     more = ['--resume'] if script == 'train' else [evil]
     output = python(OPENCD / 'tools' / f'{script}.py', CONFIG, *more, '--work-dir', tmp_path, '--cfg-options', *options,
                     fails=True)
-    assert re.search(r'iter_1\.pth is no checkpoint that can be read safely: .*system', output.splitlines()[-1])
+    assert re.search(r'iter_1\.pth is not a checkpoint that can be read safely: .*system', output.splitlines()[-1])
     assert not mark.exists()
 
 
@@ -244,7 +244,7 @@ def test_opencds_runner_refuses_all_checkpoints_that_run_code(options, tmp_path)
     for load in (runner.load_checkpoint, runner.resume):
         for name, payload in hostile.payloads(mark).items():
             hostile.CONTAINERS['zip'](hostile.PLACES['log'](payload), evil, 2)
-            with pytest.raises(ValueError, match=r'evil\.pth is no checkpoint that can be read safely'):
+            with pytest.raises(ValueError, match=r'evil\.pth is not a checkpoint that can be read safely'):
                 load(str(evil))
                 pytest.fail(f'{name} was loaded')
             assert not mark.exists(), f'{name} was run'

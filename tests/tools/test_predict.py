@@ -68,7 +68,7 @@ def test_a_checkpoint_that_runs_code_is_refused(python, tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
     output = python('-m', 'ifn_plugin.tools.predict', CONFIG, path, tmp_path / 'a.png', tmp_path / 'a.png', tmp_path,
                     fails=True)
-    assert re.search(r'evil\.pth is no checkpoint that can be read safely: .*system', output.splitlines()[-1])
+    assert re.search(r'evil\.pth is not a checkpoint that can be read safely: .*system', output.splitlines()[-1])
     assert 'Traceback' not in output and not mark.exists()
 
 

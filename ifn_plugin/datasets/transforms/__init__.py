@@ -1,4 +1,4 @@
-"""Transforms of pairs."""
+"""Transforms for bi-temporal pairs."""
 
 from ifn_plugin.datasets.transforms.augmentation import PairPhotoMetricDistortion, RandomRotateCropFlip
 from ifn_plugin.datasets.transforms.bands import BandDistortion, LoadBands

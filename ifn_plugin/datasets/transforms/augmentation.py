@@ -1,4 +1,4 @@
-"""Augmentation that works on what it keeps: the same samples as the usual transforms, at a fraction of their cost."""
+"""Augmentation that only processes the crop: the stock transforms' samples at a fraction of their cost."""
 
 import mmap
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ from ifn_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomRotateCropFlip(BaseTransform):
-    """Rotation, crop and flips in one step that reads and warps the crop alone.
+    """Rotate, crop and flip in one step that reads and warps only the crop.
 
-    The samples are those of ``RandomRotate``, ``RandomCrop`` and two ``RandomFlip`` of mmseg and of open-cd one after
-    the other: the same random numbers in the same order give the same sample, to the bit without rotation, up to the
-    rounding of the interpolation with it. Those turn the whole image first and then throw most of it away; here the
-    images may even be memory-mapped files, of which the rest is never read.
+    The samples equal those of ``RandomRotate``, ``RandomCrop`` and two ``RandomFlip`` of mmseg and open-cd in sequence:
+    the same random numbers in the same order give the same sample, bit for bit without rotation, up to interpolation
+    rounding with it. The stock transforms rotate the entire image and then discard most of it; here the images may be
+    memory-mapped files, of which the rest is never read.
 
     Required keys: ``img``, the list of images, (H, W, C), uint8 or float32, and ``gt_seg_map``, (H, W). Both are
     replaced, and so is ``img_shape``.
 
     Args:
-        crop_size: Height and width of the crop, in pixels. A smaller image is kept as it is.
+        crop_size: Height and width of the crop, in pixels. A smaller image keeps its size.
         rotate_prob: Probability of a rotation.
-        degree: Largest angle, to both sides, in degrees.
+        degree: Largest angle in either direction, in degrees.
         cat_max_ratio: Draw again, up to ten times, while one class has this share or more of the labelled pixels.
-        flip_prob: Probability of a horizontal and of a vertical flip.
-        pad_val: Images' value where the rotation brings in nothing.
-        seg_pad_val: The label's, and its value for pixels that are ignored.
+        flip_prob: Probabilities of a horizontal and of a vertical flip.
+        pad_val: Value of the images outside of the rotated image.
+        seg_pad_val: Value of the label there, and of its ignored pixels.
     """
 
     def __init__(self,
@@ -53,18 +53,18 @@ class RandomRotateCropFlip(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Draw a sample."""
         images, label = get_dates(results, self), results['gt_seg_map']
-        # the order of the draws is that of the transforms that this one stands for
+        # the order of the draws is that of the replaced transforms
         rotate, angle = np.random.rand() < self.rotate_prob, np.random.uniform(-self.degree, self.degree)
         size = label.shape
         # the matrix of mmcv.imrotate
         centre = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)
         matrix = cv2.getRotationMatrix2D(centre, -angle, 1.) if rotate else None
         _prefetch(label)
-        for attempt in range(11):  # the last is taken as it is
+        for attempt in range(11):  # the last one is accepted in any case
             window = self._draw_window(size)
             place, to_crop = _find_source(window, matrix)
             if self.cat_max_ratio < 1 and attempt < 10 and not (label[place] == 1).any():
-                continue  # nothing to mix, whatever becomes of it
+                continue  # without a changed pixel, the classes cannot be mixed
             crop = _cut(label, place, to_crop, window[2:], cv2.INTER_NEAREST, self.seg_pad_val)
             if self._is_mixed(crop):
                 break
@@ -80,7 +80,7 @@ class RandomRotateCropFlip(BaseTransform):
         return results
 
     def _draw_window(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Top, left, height and width."""
+        """Draw top, left, height and width of the crop."""
         margins = [max(side - crop, 0) for side, crop in zip(size, self.crop_size)]
         top, left = (np.random.randint(0, margin + 1) for margin in margins)
         return top, left, min(size[0], self.crop_size[0]), min(size[1], self.crop_size[1])
@@ -95,13 +95,13 @@ class RandomRotateCropFlip(BaseTransform):
 
 def _find_source(window: tuple[int, int, int, int],
                  matrix: np.ndarray | None) -> tuple[tuple[slice, slice], np.ndarray | None]:
-    """Rows and columns that a window of the turned image comes from, and the matrix that takes them there."""
+    """Find the source rows and columns of a window of the rotated image, and the matrix that maps them to it."""
     top, left, height, width = window
     if matrix is None:
         return np.s_[top:top + height, left:left + width], None
     to_crop = matrix.copy()
     to_crop[:, 2] -= left, top
-    # where the window's corners come from, and two pixels around for the interpolation
+    # the source of the window's corners, with a margin of two pixels for the interpolation
     corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]])
     x, y = cv2.invertAffineTransform(to_crop) @ corners.T
     x0, y0 = max(0, int(x.min()) - 2), max(0, int(y.min()) - 2)
@@ -110,7 +110,7 @@ def _find_source(window: tuple[int, int, int, int],
 
 
 def _prefetch(part: np.ndarray) -> None:
-    """Have the system fetch a part of a mapped file, where it is not in memory, at once and not bit by bit."""
+    """Let the operating system prefetch part of a memory-mapped file in one go rather than page by page."""
     file: Any = part
     while isinstance(file, np.ndarray):
         file = file.base
@@ -122,7 +122,7 @@ def _prefetch(part: np.ndarray) -> None:
 
 def _cut(image: np.ndarray, place: tuple[slice, slice], to_crop: np.ndarray | None, size: tuple[int, int],
          interpolation: int, pad_val: int) -> np.ndarray:
-    """What lies at a place, taken by a matrix, if there is one, to an image of a size (height, width)."""
+    """Cut a region out of an image and, if there is a matrix, warp it to a size (height, width)."""
     part = image[place]
     if to_crop is None:
         return part
@@ -140,10 +140,10 @@ def _flip(image: np.ndarray, axis: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class PairPhotoMetricDistortion(BaseTransform):
-    """Brightness, contrast, saturation and hue of each date on its own.
+    """Distort brightness, contrast, saturation and hue of each date independently.
 
-    The samples are those of mmseg's ``PhotoMetricDistortion`` applied to one date after the other, to the bit. Each of
-    its steps depends on one 8-bit channel alone, so a table of 256 values does it.
+    The samples equal those of mmseg's ``PhotoMetricDistortion``, applied to one date after the other, bit for bit. Each
+    of its steps depends on a single 8-bit channel, so it is done by a lookup table of 256 values.
 
     Required key: ``img``, the list of images, (H, W, 3), BGR, uint8.
 
@@ -170,7 +170,7 @@ class PairPhotoMetricDistortion(BaseTransform):
         return results
 
     def _distort(self, image: np.ndarray) -> np.ndarray:
-        # the order of the draws is that of the transform that this one stands for
+        # the order of the draws is that of the replaced transform
         levels = np.arange(256, dtype=np.uint8)
         before = levels
         if np.random.randint(2):
@@ -188,7 +188,7 @@ class PairPhotoMetricDistortion(BaseTransform):
             after = _scale(after, _uniform(self.contrast_range))
         if before is not levels:
             image = cv2.LUT(image, before)
-        # two conversions, not one: a colour that went to HSV and back is rounded
+        # two conversions, as in the replaced transform: each one rounds the colours
         for table, channel in ((saturation, 1), (hue, 0)):
             if table is not None:
                 hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)

@@ -1,4 +1,4 @@
-"""Encoders of pairs."""
+"""Siamese encoders."""
 
 from ifn_plugin.models.backbones.ifn import IFN
 from ifn_plugin.models.backbones.pair_encoder import PairEncoder

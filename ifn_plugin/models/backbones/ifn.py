@@ -15,15 +15,15 @@ from ifn_plugin.models.layers.compiling import is_dynamo_compiling
 from ifn_plugin.registry import MODELS
 from ifn_plugin.utils.configurations import is_type
 
-# Convolutions of VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
+# Widths of the convolutions in VGG16's five groups (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)
 VGG16_GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 def _vgg16_layers(in_channels: int) -> Iterator[nn.Module]:
-    """VGG16's layers in torchvision's order, so that its weights fit by name, without the last pooling."""
+    """Create VGG16's layers without the last pooling, in torchvision's order, so that its weights match by name."""
     for group, widths in enumerate(VGG16_GROUPS):
         if group > 0:
-            # ceil_mode keeps the last row and column of odd sizes; even sizes are the same without it
+            # ceil_mode keeps the last row and column of odd sizes; even sizes are unaffected
             yield nn.MaxPool2d(2, ceil_mode=True)
         for width in widths:
             yield Convolution(in_channels, width)
@@ -33,29 +33,28 @@ def _vgg16_layers(in_channels: int) -> Iterator[nn.Module]:
 
 @MODELS.register_module()
 class IFN(BasePairEncoder):
-    """Encode both dates of a pair with one VGG16 and give their features side by side.
+    """Encode both dates of a pair with one VGG16 and concatenate their features along the channels.
 
     Zhang et al., *A deeply supervised image fusion network for change detection in high resolution bi-temporal remote
     sensing images*, ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003.
 
-    Both dates pass the encoder as one batch. The features are taken after the last ReLU of each of its five groups:
-    64, 128, 256, 512 and 512 a date, at strides 1, 2, 4, 8 and 16.
+    Both dates pass through the encoder as one batch. The features are taken after the last ReLU of each of the five
+    groups: 64, 128, 256, 512 and 512 channels per date, at strides 1, 2, 4, 8 and 16.
 
     Args:
-        in_channels: Channels of one date. Weights of an encoder for red, green and blue load into one for other bands:
-            see
+        in_channels: Channels of one date. Weights of an RGB encoder can be loaded for other bands, see
             :func:`ifn_plugin.models.backbones.pretrained.spread_channels`.
-        frozen: Keep the encoder as it was loaded, as in the paper: no gradient, no autograd graph, evaluation mode,
-            no entry in an optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. ``False`` trains it.
-        frozen_stages: With ``frozen=False``, keep this many of the first groups as they were loaded; -1 for none.
-        init_cfg: Where the encoder's weights come from when training starts: ``dict(type='Pretrained',
-            checkpoint=...)`` with ``'torchvision://vgg16'`` (ImageNet; the default; torchvision itself is not needed)
-            or a file that holds a VGG16 of torchvision or a change detector with this encoder; ``None`` for a random
-            start. Nothing is read or downloaded before ``init_weights()``.
+        frozen: Keep the encoder as loaded, as in the paper: no gradient, no autograd graph, evaluation mode, no entry
+            in optimizers created by ``ifn_plugin.TrainableOptimWrapperConstructor``. ``False`` trains it.
+        frozen_stages: With ``frozen=False``, keep this many of the first groups as loaded; -1 for none.
+        init_cfg: Source of the encoder's weights when training starts: ``dict(type='Pretrained', checkpoint=...)``
+            with ``'torchvision://vgg16'`` (ImageNet, the default; torchvision itself is not needed) or a file with
+            torchvision's VGG16 or a change detector with this encoder; ``None`` for random weights. Nothing is read or
+            downloaded before ``init_weights()``.
 
     Raises:
-        ValueError: As ``BasePairEncoder``; for ``frozen_stages`` out of range or beside ``frozen=True``; from
-            ``init_weights()``, for a file that does not hold every weight of the encoder, with the keys named.
+        ValueError: As ``BasePairEncoder``; if ``frozen_stages`` is out of range or combined with ``frozen=True``; from
+            ``init_weights()``, if a file lacks weights of the encoder; the message names the keys.
     """
 
     def __init__(self,
@@ -65,17 +64,18 @@ class IFN(BasePairEncoder):
                  frozen_stages: int = -1) -> None:
         super().__init__(in_channels, frozen, init_cfg)
         if isinstance(frozen_stages, bool) or frozen_stages not in range(-1, len(VGG16_GROUPS) + 1):
-            raise ValueError(f'frozen_stages={frozen_stages!r}: a number from -1, for none, to {len(VGG16_GROUPS)} is '
-                             'needed.')
+            raise ValueError(f'frozen_stages={frozen_stages!r} is invalid. Fix: a number from -1, for none, to '
+                             f'{len(VGG16_GROUPS)}.')
         if frozen and frozen_stages != -1:
-            raise ValueError(f'frozen=True freezes all stages, and frozen_stages={frozen_stages} the first ones only. '
+            raise ValueError(f'frozen=True freezes all stages, but frozen_stages={frozen_stages} only the first ones. '
                              f'Fix: frozen=False with frozen_stages={frozen_stages}, or leave frozen_stages out.')
         self.frozen_stages = frozen_stages
         self.features = nn.Sequential(*_vgg16_layers(in_channels))
         spread_when_loaded(self.features, in_channels)
         self.taps = [i - 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         self.taps.append(len(self.features) - 1)
-        # torchvision's initialization of VGG: without normalization layers, torch's default fades out in 13 layers
+        # torchvision's initialization of VGG: without normalization, activations under torch's default vanish over the
+        # 13 layers
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
@@ -90,16 +90,16 @@ class IFN(BasePairEncoder):
         return stages
 
     def train(self, mode: bool = True) -> 'IFN':
-        """Set training mode, which frozen stages do not follow."""
+        """Set training mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         self._first_stages().eval()
         return self
 
     def init_weights(self) -> None:
-        """Load what ``init_cfg`` names; other kinds of ``init_cfg`` are mmengine's.
+        """Load the weights that ``init_cfg`` names; mmengine handles other types of ``init_cfg``.
 
         Raises:
-            ValueError: For a file that does not hold every weight of the encoder.
+            ValueError: If a file lacks weights of the encoder.
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
         pretrained = [cfg for cfg in configs
@@ -115,11 +115,11 @@ class IFN(BasePairEncoder):
         super().init_weights()
         self.init_cfg = configs or None
         for cfg in pretrained:
-            # mmengine's own PretrainedInit would pass over missing and misshapen keys
+            # mmengine's own PretrainedInit ignores missing keys and mismatched shapes
             load_encoder_weights(self, cfg['checkpoint'], cfg.get('prefix'), cfg.get('map_location', 'cpu'))
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
+        """Encode alternating dates, (2·N, C, H, W), into paired maps, fine to coarse."""
         if is_dynamo_compiling():
             return encode_from_pairs(self.features, self.taps, x)
         maps: list[Tensor] = []

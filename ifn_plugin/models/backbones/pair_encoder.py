@@ -12,22 +12,23 @@ from ifn_plugin.registry import MODELS
 
 
 class BasePairEncoder(BaseModule):
-    """What encodes both dates of a pair as one batch, and gives their features side by side.
+    """Base class of Siamese encoders: both dates are encoded as one batch, their features concatenated by channel.
 
     Args:
         in_channels: Channels of one date.
-        frozen: Keep the encoder as it was loaded.
-        init_cfg: mmengine's.
+        frozen: Keep the encoder as loaded.
+        init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: For a ``frozen`` that is neither ``True`` nor ``False``; from ``forward``, for dates that differ in
-            shape or do not have ``in_channels`` channels.
+        ValueError: If ``frozen`` is neither ``True`` nor ``False``; from ``forward``, if the dates differ in shape or
+            do not have ``in_channels`` channels.
     """
 
     def __init__(self, in_channels: int, frozen: bool, init_cfg: dict | list | None) -> None:
         if not isinstance(frozen, bool):
-            raise ValueError(f'{type(self).__name__}(frozen={frozen!r}): it is True or False. Fix: to freeze the first '
-                             "stages only, frozen=False, and frozen_stages: IFN's own or PairEncoder's backbone's.")
+            raise ValueError(f'{type(self).__name__}(frozen={frozen!r}): frozen must be True or False. Fix: to freeze '
+                             "only the first stages, set frozen=False and frozen_stages (IFN's own, or that of "
+                             "PairEncoder's backbone).")
         super().__init__(init_cfg)
         self.init_cfg: dict | list | None
         self.in_channels = in_channels
@@ -35,10 +36,10 @@ class BasePairEncoder(BaseModule):
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
+        """Encode alternating dates, (2·N, C, H, W), into paired maps, fine to coarse."""
 
     def train(self, mode: bool = True) -> 'BasePairEncoder':
-        """Set training mode, which a frozen encoder does not follow."""
+        """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)
         return self
 
@@ -51,12 +52,15 @@ class BasePairEncoder(BaseModule):
             t2: Date 2, (N, C, H, W).
 
         Returns:
-            Maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F features a date, date 1's first, and the encoder's
-            strides s.
+            Feature maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F channels per date, date 1's first, and the
+            encoder's strides s.
+
+        Raises:
+            ValueError: If the dates differ in shape or do not have ``in_channels`` channels.
         """
         if t2 is not None and t1.shape != t2.shape:
             raise ValueError(f'The two dates differ in shape: {tuple(t1.shape)} and {tuple(t2.shape)}. '
-                             'Bring both to the same size and number of channels.')
+                             'Fix: bring both to the same size and number of channels.')
         pair = t1 if t2 is None else torch.cat((t1, t2), dim=1)
         n, channels, height, width = pair.shape
         if channels != 2 * self.in_channels:
@@ -69,26 +73,25 @@ class BasePairEncoder(BaseModule):
 
 @MODELS.register_module()
 class PairEncoder(BasePairEncoder):
-    """Encode both dates of a pair with any backbone of mmseg, mmpretrain or timm that gives a pyramid of features.
+    """Encode both dates of a pair with any backbone of mmseg, mmpretrain or timm that returns a feature pyramid.
 
-    ``IFNHead`` takes twice their channels as ``in_channels``. It needs maps that are each half as high and wide as the
-    one before, as ResNet's, Swin's or ConvNeXt's; those of ViT, BEiT or MAE become so in a neck of the detector, which
-    has both dates' channels: ``neck=dict(type='mmseg.Feature2Pyramid', embed_dim=2 * 768, ...)``.
+    ``IFNHead`` takes twice its channels as ``in_channels``. It needs maps that are each half as high and wide as the
+    one before, such as those of ResNet, Swin or ConvNeXt. For ViT, BEiT or MAE, the detector needs a neck, which gets
+    the channels of both dates: ``neck=dict(type='mmseg.Feature2Pyramid', embed_dim=2 * 768, ...)``.
 
     Args:
-        backbone: The backbone's settings, with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``, or
-            ``dict(type='mmseg.TIMMBackbone', model_name=..., features_only=True, pretrained=True)`` for timm's. Its
-            ``init_cfg`` says where its weights come from when training starts; timm has a say of its own.
-        in_channels: Channels of one date, which the backbone's own settings say too. Weights of an encoder for red,
-            green and blue load into one for other bands: see
-            :func:`ifn_plugin.models.backbones.pretrained.spread_channels`.
-        frozen: Keep the encoder as it was loaded: no gradient, no autograd graph, evaluation mode, no entry in an
-            optimizer that ``ifn_plugin.TrainableOptimWrapperConstructor`` made. The first stages only are frozen by
-            the backbone's own ``frozen_stages``, where it has that.
-        init_cfg: mmengine's, for the whole.
+        backbone: Config of the backbone with its scope, such as ``dict(type='mmseg.ResNetV1c', depth=18, ...)``, or
+            ``dict(type='mmseg.TIMMBackbone', model_name=..., features_only=True, pretrained=True)`` for timm. Its
+            ``init_cfg`` names the source of its weights when training starts; timm has ``pretrained`` instead.
+        in_channels: Channels of one date, as in the backbone's own config. Weights of an RGB encoder can be loaded for
+            other bands, see :func:`ifn_plugin.models.backbones.pretrained.spread_channels`.
+        frozen: Keep the encoder as loaded: no gradient, no autograd graph, evaluation mode, no entry in optimizers
+            created by ``ifn_plugin.TrainableOptimWrapperConstructor``. To freeze only the first stages, use the
+            backbone's own ``frozen_stages``, if it has it.
+        init_cfg: mmengine's initialization config of the entire encoder.
 
     Raises:
-        ValueError: As ``BasePairEncoder``; and from ``forward``, for a backbone that gives anything but maps.
+        ValueError: As ``BasePairEncoder``; from ``forward``, if the backbone returns anything but maps.
     """
 
     def __init__(self, backbone: dict, in_channels: int = 3, frozen: bool = False,
@@ -101,12 +104,12 @@ class PairEncoder(BasePairEncoder):
             self.eval()
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Paired maps, fine to coarse, of both dates in turn, (2·N, C, H, W)."""
+        """Encode alternating dates, (2·N, C, H, W), into paired maps, fine to coarse."""
         maps = self.encoder(x)
         maps = [maps] if isinstance(maps, Tensor) else maps
         for x in maps:
             if not isinstance(x, Tensor) or x.dim() != 4:
-                what = f'a tensor of {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
-                raise ValueError(f'{type(self.encoder).__name__} gives {what}, but maps (N, C, H, W) are needed. Fix: '
-                                 'let it give features without class tokens.')
+                found = f'a tensor of {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
+                raise ValueError(f'{type(self.encoder).__name__} returns {found}, but maps (N, C, H, W) are needed. '
+                                 'Fix: configure it to return features without class tokens.')
         return [pair_up(x) for x in maps]

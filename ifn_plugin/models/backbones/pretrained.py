@@ -1,4 +1,4 @@
-"""Pretrained weights for IFN's encoder, also for other bands."""
+"""Pretrained weights for encoders, of three or of other bands."""
 
 import re
 from collections.abc import Mapping
@@ -9,20 +9,21 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+from ifn_plugin.utils import abbreviate
 
 
 def load_encoder_weights(model: Any, source: str, prefix: str | None = None, map_location: str = 'cpu') -> None:
-    """Load a VGG16 into an encoder, all of it or nothing.
+    """Load all weights of a VGG16 into an encoder, or none.
 
     Args:
         model: The encoder, an ``IFN``.
-        source: As for :func:`load_checkpoint_file`: weights of torchvision's VGG16, or a change detector with this
+        source: As for :func:`load_checkpoint_file`: weights of torchvision's VGG16, or of a change detector with this
             encoder: the plugin's, open-cd's or the official one.
-        prefix: Where in the file the encoder's ``features.`` stand, if not at one of these projects' places.
+        prefix: Prefix of the encoder's ``features.`` in the file, if it is none of these projects'.
         map_location: Device for the tensors.
 
     Raises:
-        ValueError: If weights are missing or of another shape: the keys are named and nothing is loaded.
+        ValueError: If weights are missing or mismatched in shape; the message names the keys, and nothing is loaded.
     """
     place = r'(backbone\.)?(encoder1\.|t1_base\.)?' if prefix is None else re.escape(prefix.rstrip('.') + '.')
     found = {}
@@ -41,43 +42,43 @@ def load_encoder_weights(model: Any, source: str, prefix: str | None = None, map
 
 
 def spread_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Make the first convolution of a network for red, green and blue one for other bands.
+    """Adapt the first convolution of an RGB network to another number of bands.
 
-    Each band gets the mean of the three's weights, scaled so that grey images give the same features.
+    Each band gets the mean of the weights for red, green and blue, scaled so that grey images give the same features.
 
     Args:
-        weight: (F, 3, k, k).
+        weight: Weight of the convolution, (F, 3, k, k).
         in_channels: Number of bands.
 
     Returns:
-        (F, in_channels, k, k); what has not three channels, or is to have three, is returned as it is.
+        Weight, (F, in_channels, k, k). It is unchanged if it does not have three channels, or ``in_channels`` is 3.
     """
     if weight.ndim != 4 or weight.shape[1] != 3 or in_channels == 3:
         return weight
-    print_log(f'The first convolution, made for 3 channels, was spread over {in_channels}', 'current')
+    print_log(f'Spread the weights of the first convolution from 3 to {in_channels} channels', 'current')
     return (weight.mean(dim=1, keepdim=True) * (3 / in_channels)).repeat(1, in_channels, 1, 1)
 
 
 def list_misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str = '') -> str:
-    """Say what is wrong with weights.
+    """List mismatches between weights and a network.
 
     Args:
         found: The weights.
-        wanted: Those of the network.
-        prefix: What to put before the names.
+        wanted: The network's own.
+        prefix: Prefix of the names in the result.
 
     Returns:
-        The first names that are missing, of another shape or unknown; nothing if the weights fit.
+        The first names that are missing, mismatched in shape or unknown; empty if the weights fit.
     """
     faults = [f'{prefix}{key} is missing' for key in wanted if key not in found]
     faults += [f'{prefix}{key} is {tuple(found[key].shape)}, not {tuple(value.shape)}'
                for key, value in wanted.items() if key in found and found[key].shape != value.shape]
     faults += [f'{prefix}{key} is unknown' for key in found if key not in wanted]
-    return '; '.join(faults[:8]) + (f' and {len(faults) - 8} more' if len(faults) > 8 else '')
+    return abbreviate(faults, 8, '; ')
 
 
 def spread_when_loaded(encoder: nn.Module, in_channels: int) -> None:
-    """Let the first convolution of an encoder for other bands load the weights of one for red, green and blue."""
+    """Let the first convolution of an encoder for other bands load the weights of an RGB encoder."""
     first = next((layer for layer in encoder.modules()
                   if isinstance(layer, nn.Conv2d) and layer.in_channels == in_channels), None)
     if first is not None and in_channels != 3:

@@ -26,18 +26,21 @@ from ifn_plugin.models.losses import MASKED_LOSSES, check_label, check_loss, mas
 from ifn_plugin.registry import MODELS
 from ifn_plugin.utils.settings import check_switches
 
-# The paper's, beyond which richer encoders would buy a decoder that outweighs them
+# The paper's maximum; without it, the decoder of a wider encoder would outgrow the encoder
 WIDEST = 512
 
 
 def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
-    """Output channels of each level's blocks, coarse to fine.
+    """Compute the output channels of each level's blocks.
 
     For VGG16's pair features these are the paper's: (512, 512), (512, 256, 256), (256, 128, 128), (128, 64, 64),
     (64, 32, 16).
 
     Args:
         in_channels: Channels of the pair's features, fine to coarse, both dates together.
+
+    Returns:
+        The output channels, level by level, coarse to fine.
     """
     finest, *others = (min(channels // 2, WIDEST) for channels in in_channels)
     *middle, coarsest = others
@@ -46,7 +49,7 @@ def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 class Block(nn.Sequential):
-    """Convolution, activation, normalization: in this order, unlike the usual one.
+    """Convolution, activation and normalization, in the paper's order: normalization comes last.
 
     Args:
         in_channels: Channels of the input.
@@ -61,10 +64,10 @@ class Block(nn.Sequential):
 
 
 class DecoderLevel(nn.Module):
-    """One level of the decoder: the coarser level's features and the pair's become finer features and a logit map.
+    """Decoder level that fuses the coarser level's features with the pair's and predicts a logit map.
 
     Args:
-        coarse_channels: Channels of the level below, 0 where there is none.
+        coarse_channels: Channels of the coarser level, 0 for the coarsest level.
         pair_channels: Channels of the pair's features, both dates together.
         widths: Output channels of the blocks.
         dropout_ratio: Probability to drop a value after each block.
@@ -86,7 +89,7 @@ class DecoderLevel(nn.Module):
 
         Args:
             pair: The pair's features, (N, P, H, W).
-            coarse: The level below, (N, C, H/2, W/2), rounded up or down.
+            coarse: The coarser level's features, (N, C, H/2, W/2), rounded up or down.
 
         Returns:
             Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
@@ -97,7 +100,7 @@ class DecoderLevel(nn.Module):
         if coarse is not None:
             x = fit(self.upsample(coarse), *pair.shape[2:])
             scale = self.channel_attention.scale((x, pair))
-            # scaled in one piece: torch 2.13 compiles a wrong gradient for parts that are scaled one by one
+            # scaled together: torch 2.13 compiles a wrong gradient if the parts are scaled one by one
             x = torch.cat((x, pair), dim=1) * scale
         for block in self.blocks:
             x = block(x)
@@ -108,34 +111,34 @@ class DecoderLevel(nn.Module):
 
 @MODELS.register_module()
 class IFNHead(BaseDecodeHead):
-    """Decode a pair's features into change logits at every scale, five of them with IFN's, and supervise them all.
+    """Decode a pair's features into change logits at every scale, with deep supervision.
 
-    Zhang et al., ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003. The logits of every level
-    are upsampled bilinearly to the label; the loss is the weighted sum of the five levels' losses.
+    Zhang et al., ISPRS Journal 166 (2020), https://doi.org/10.1016/j.isprsjprs.2020.06.003. The logits of every level,
+    five with IFN's encoder, are upsampled bilinearly to the label; the loss is the weighted sum of the levels' losses.
 
     Args:
         in_channels: Channels of the pair's features, fine to coarse, both dates together: IFN's by default; for another
-            encoder, twice its channels. The decoder's widths follow from them.
-        dropout_ratio: Probability to drop a value after each block: 0.6 in the paper.
+            encoder, twice its channels. They determine the decoder's widths.
+        dropout_ratio: Dropout probability after each block: 0.6 in the paper.
         loss_weights: Weight of each level's losses, coarse to fine; all 1 by default. A weight of 0 leaves the level
             out.
-        loss_decode: One or several losses: of mmseg's, those that know one-channel logits, ``CrossEntropyLoss``
-            and ``DiceLoss`` with ``use_sigmoid=True`` and ``LovaszLoss`` with ``loss_type='binary'``, in which pixels
-            of ``ignore_index`` do not count; or one of your own, called like mmseg's with logits (N, 1, H, W) and label
-            (N, H, W). ``class_weight`` has one value, what a changed pixel counts.
-        downsample_label: Bring the label down to each level's size, by its nearest pixels, instead of the logits up to
-            the label's.
-        with_cp: Do not keep the maps inside the levels for the backward pass, but compute them again: less memory, more
+        loss_decode: One or several losses: mmseg's ``CrossEntropyLoss`` and ``DiceLoss`` with ``use_sigmoid=True`` and
+            ``LovaszLoss`` with ``loss_type='binary'``, which support one-channel logits and ignore pixels of
+            ``ignore_index``; or a custom loss, called like mmseg's with logits (N, 1, H, W) and label (N, H, W).
+            ``class_weight`` has one value, the weight of changed pixels.
+        downsample_label: Downsample the label to each level's size (nearest neighbour) instead of upsampling the logits
+            to the label's.
+        with_cp: Recompute the maps inside the levels in the backward pass instead of storing them: less memory, more
             time. It has no effect once the head is compiled.
-        threshold: A pixel is "changed" where the sigmoid of its logit is above this.
-        ignore_index: The label's value for pixels that are not to be learnt.
-        kwargs: ``BaseDecodeHead``'s, such as ``init_cfg``, ``align_corners`` and ``in_index``: which of the encoder's
-            maps to take, in the order of ``in_channels``; by default the first ones.
+        threshold: Probability (sigmoid of the logit) above which a pixel is changed.
+        ignore_index: Label value of pixels that the losses ignore.
+        kwargs: Arguments of ``BaseDecodeHead``, such as ``init_cfg``, ``align_corners`` and ``in_index``: the indices
+            of the encoder's maps in the order of ``in_channels``; by default the first ones.
 
     Raises:
         ValueError: For fewer than two levels, another number of weights, a pixel sampler, layers other than the
-            paper's, more than one channel, a loss that does not know one-channel logits, or values out of range; from
-            ``forward``, for maps that are no pyramid or do not have ``in_channels`` channels.
+            paper's, more than one channel, a loss that does not support one-channel logits, or values out of range;
+            from ``forward``, for maps that are not a pyramid or do not have ``in_channels`` channels.
     """
 
     def __init__(self,
@@ -159,17 +162,19 @@ class IFNHead(BaseDecodeHead):
         check_switches(downsample_label=downsample_label, with_cp=with_cp)
         for name, value in (('dropout_ratio', dropout_ratio), ('threshold', threshold)):
             if not 0 <= value <= 1:
-                raise ValueError(f'{name}={value}: a number from 0 to 1 is needed.')
+                raise ValueError(f'{name}={value} is out of range. Fix: a number from 0 to 1.')
         blocks = block_widths(in_channels)
         if kwargs.get('sampler') is not None:
-            raise ValueError('IFNHead has no pixel sampler: use loss_decode and loss_weights to weigh its losses.')
+            raise ValueError('IFNHead does not support a pixel sampler. Fix: leave sampler out, and weight the losses '
+                             'with loss_decode and loss_weights.')
         layers = [name for name in ('conv_cfg', 'norm_cfg', 'act_cfg') if kwargs.get(name) is not None]
         if layers:
-            raise ValueError(f"IFNHead's layers are the paper's, whatever {', '.join(layers)} may say: leave it out. "
-                             "sync_bn='torch' in the configuration turns all batch normalizations into SyncBN.")
+            raise ValueError(f"IFNHead's layers are the paper's, so it does not support {', '.join(layers)}. Fix: "
+                             "leave it out; sync_bn='torch' in the configuration turns all batch normalizations into "
+                             'SyncBN.')
         if kwargs.get('out_channels', 1) != 1:
-            raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}: leave it '
-                             'out.')
+            raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}. Fix: leave '
+                             'it out.')
         kwargs = dict(
             num_classes=2, out_channels=1, channels=blocks[-1][-1], in_index=list(range(len(in_channels))),
             init_cfg=None) | kwargs
@@ -194,17 +199,20 @@ class IFNHead(BaseDecodeHead):
             for coarse, pair, widths in zip(coarse_channels, reversed(in_channels), blocks))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Decode.
+        """Decode the features of a pair.
 
         Args:
             inputs: The pair's features, fine to coarse, (N, C_i, H/s, W/s) with s = 1, 2, 4, 8, 16 from IFN.
 
         Returns:
             Logit maps of all levels, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
+
+        Raises:
+            ValueError: If there are too few maps, they are not a pyramid, or their channels are not ``in_channels``.
         """
         if len(inputs) <= max(self.in_index):
             raise ValueError(f'IFNHead needs {max(self.in_index) + 1} maps, but gets {len(inputs)}. Fix: set the '
-                             "backbone's out_indices to several stages, or in_channels to the maps that there are.")
+                             "backbone's out_indices to several stages, or in_channels to the maps that exist.")
         maps = self._transform_inputs(inputs)
         check_pyramid('IFNHead', maps, self.in_channels, self.in_index)
         recompute = self.with_cp and self.training and not is_compiling()
@@ -216,33 +224,33 @@ class IFNHead(BaseDecodeHead):
         return tuple(logits)
 
     def predict(self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
-        """Logits of the last level, at the size of the images: (N, 1, H, W), at least float32."""
+        """Predict the logits of the last level at the size of the images: (N, 1, H, W), at least float32."""
         logits = self.forward(inputs)[-1]
         return self.predict_by_feat(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch_img_metas)
 
     def loss_by_feat(self, seg_logits: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of all levels.
+        """Compute the losses of all levels.
 
         Args:
             seg_logits: Logit maps of all levels, coarse to fine.
             batch_data_samples: Samples with ``gt_sem_seg``, (1, H, W), of 0, 1 and ``ignore_index``.
 
         Returns:
-            ``level1.loss_ce`` … ``level5.loss_ce``, one for each level, coarse to fine, and kind of loss, already
-            weighted; ``acc_seg``, the percentage of labelled pixels that the last level gets right at ``threshold``.
+            ``level1.loss_ce`` … ``level5.loss_ce``, one for each level, coarse to fine, and each loss, weighted;
+            ``acc_seg``, the percentage of labelled pixels that the last level classifies correctly at ``threshold``.
         """
-        whole = self._stack_batch_gt(batch_data_samples)
+        full_label = self._stack_batch_gt(batch_data_samples)
         if any(type(loss) in MASKED_LOSSES for loss in self.losses):
-            check_label(whole, self.ignore_index)
+            check_label(full_label, self.ignore_index)
         losses: dict[str, Tensor] = {}
         for number, (logit, level_weight) in enumerate(zip(seg_logits, self.loss_weights), 1):
-            label = whole
+            label = full_label
             if self.downsample_label:
-                label = F.interpolate(whole.float(), size=logit.shape[2:], mode='nearest').to(whole.dtype)
+                label = F.interpolate(full_label.float(), size=logit.shape[2:], mode='nearest').to(full_label.dtype)
             else:
-                logit = resize(logit, size=whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
+                logit = resize(logit, size=full_label.shape[2:], mode='bilinear', align_corners=self.align_corners)
             if level_weight == 0:
-                # keeps the level's own layers in the graph, which distributed training insists on
+                # keeps the level's own layers in the graph, as distributed training requires
                 losses[f'level{number}.loss_off'] = 0 * logit.sum()
                 continue
             for loss in self.losses:

@@ -1,4 +1,4 @@
-"""Check of the maps that a decoder gets."""
+"""Validation of a decoder's input maps."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def check_pyramid(name: str, maps: Sequence[Tensor], in_channels: Sequence[int], in_index: Sequence[int]) -> None:
-    """Refuse maps that are not each half as high and wide as the one before: they would not lie on each other.
+    """Reject maps that are not each half as high and wide as the one before, since they would not be aligned.
 
     Args:
-        name: Who needs them.
+        name: Name of the decoder, for messages.
         maps: The maps, (N, C_i, H_i, W_i), fine to coarse.
-        in_channels: Their channels.
-        in_index: Which of the encoder's they are.
+        in_channels: The expected channels.
+        in_index: Indices of the maps in the encoder's output.
 
     Raises:
-        ValueError: With the maps' shapes and what to set.
+        ValueError: If the maps are no such pyramid, or have other channels; the message names shapes and settings.
     """
     shapes = [tuple(x.shape) for x in maps]
     sizes = [shape[2:] for shape in shapes]
@@ -38,13 +38,13 @@ def _join(shapes: Sequence[tuple[int, ...]]) -> str:
 
 def _advice(shapes: Sequence[tuple[int, ...]], in_index: Sequence[int]) -> str:
     if any(len(shape) != 4 for shape in shapes):
-        return 'Fix: let the backbone give maps, not tokens.'
+        return 'Fix: configure the backbone to return maps, not tokens.'
     if _halve([shape[1:3] for shape in shapes]):
-        return ("The channels come last, as in timm's Swin. Fix: a backbone whose channels come first, such as "
+        return ("The channels come last, as in timm's Swin. Fix: use a backbone whose channels come first, such as "
                 'mmseg.SwinTransformer.')
     if _halve([shape[2:] for shape in reversed(shapes)]):
-        return (f"They come coarse to fine, as UNet's. Fix: decode_head.in_index={list(reversed(in_index))}, with "
+        return (f'They come coarse to fine, as in UNet. Fix: decode_head.in_index={list(reversed(in_index))}, with '
                 'in_channels in the same order.')
     return ('Fix: for a dilated ResNet (d8), strides=(1, 2, 2, 2) and dilations=(1, 1, 1, 1) in the backbone; for maps '
-            'of one size, as of ViT, BEiT and MAE, a neck that makes a pyramid of them, such as mmseg.Feature2Pyramid '
-            'or mmseg.MultiLevelNeck; else leave maps out with decode_head.in_index.')
+            'of one size, as from ViT, BEiT and MAE, a neck that builds a pyramid, such as mmseg.Feature2Pyramid or '
+            'mmseg.MultiLevelNeck; otherwise, leave maps out with decode_head.in_index.')

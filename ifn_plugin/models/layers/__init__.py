@@ -1,7 +1,7 @@
-"""Layers of the network, and what computes one of its steps in less time or memory.
+"""Layers of the network, and optimized replacements of single steps.
 
-The latter are drop-in functions: each has the signature of what it stands for, gives the same up to rounding, and says
-why it is there.
+Each replacement is a drop-in function: it has the signature of the plain step, gives the same result up to rounding,
+and states its purpose.
 """
 
 from ifn_plugin.models.layers.attention import ChannelAttention, SpatialAttention

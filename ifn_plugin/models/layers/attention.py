@@ -9,11 +9,11 @@ from ifn_plugin.models.layers.pooling import largest
 
 
 class ChannelAttention(nn.Module):
-    """Scale every channel by a weight in (0, 1) that is computed from its mean and its maximum over the image.
+    """Scale every channel by a weight in (0, 1), computed from all channels' means and maxima over the image.
 
     Args:
         channels: Number of channels of the input.
-        reduction: Factor by which the two 1×1 convolutions narrow the channels in between.
+        reduction: Reduction factor of the channels between the two 1×1 convolutions.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -26,21 +26,21 @@ class ChannelAttention(nn.Module):
         return squeezed
 
     def scale(self, parts: Sequence[Tensor]) -> Tensor:
-        """Weights of the channels of maps that lie side by side: (N, C_i, H, W) with ΣC_i = C → (N, C, 1, 1)."""
+        """Compute the channel weights of concatenated maps: (N, C_i, H, W) with ΣC_i = C → (N, C, 1, 1)."""
         mean = torch.cat([part.mean((2, 3), keepdim=True) for part in parts], dim=1)
         maximum = torch.cat([largest(part, 2, 3) for part in parts], dim=1)
         return (self._bottleneck(mean) + self._bottleneck(maximum)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
+        """Scale the channels: (N, C, H, W) → (N, C, H, W)."""
         return x * self.scale([x])
 
 
 class SpatialAttention(nn.Module):
-    """Scale every pixel by a weight in (0, 1) that is computed from the mean and maximum over the channels around it.
+    """Scale every pixel by a weight in (0, 1), computed from the channels' mean and maximum in its neighbourhood.
 
     Args:
-        kernel_size: Side of the convolution's window, odd, in pixels.
+        kernel_size: Side of the convolution kernel, odd, in pixels.
     """
 
     def __init__(self, kernel_size: int = 7) -> None:
@@ -48,7 +48,7 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
+        """Scale the pixels: (N, C, H, W) → (N, C, H, W)."""
         pooled = torch.cat((x.mean(1, keepdim=True), largest(x, 1, 1)), dim=1)
         scale: Tensor = self.conv(pooled)
         return x * scale.sigmoid()

@@ -1,4 +1,4 @@
-"""A decoder level without autograd, at less cost."""
+"""Cheaper decoder level for inference without autograd."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from ifn_plugin.models.layers.upsampling import fit
 
 
 def decode_without_autograd(level: Any, pair: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
-    """``level(pair, coarse)`` with fewer copies of its widest maps, where no gradient is wanted.
+    """Compute ``level(pair, coarse)`` with fewer copies of its widest maps, where no gradient is needed.
 
-    One large image: scaling the kernels of the first convolution, and adding up what its parts give, spares
-    concatenated and scaled maps, and :func:`upsample_and_convolve` the up-sampled one. Small and several images: they
-    are scaled in place.
+    For one large image, the first convolution's kernels are scaled and its partial results added, which avoids the
+    concatenated and scaled maps; :func:`upsample_and_convolve` avoids the upsampled one. For small images and batches,
+    the concatenated maps are scaled in place.
 
     Gain: not measured by itself.
 
     Args:
         level: The ``DecoderLevel``.
         pair: The pair's features, (N, P, H, W).
-        coarse: The level below, (N, C, H/2, W/2), rounded up or down.
+        coarse: The coarser level's features, (N, C, H/2, W/2), rounded up or down.
 
     Returns:
         Features, (N, widths[-1], H, W), and logits, (N, 1, H, W).
@@ -34,7 +34,7 @@ def decode_without_autograd(level: Any, pair: Tensor, coarse: Tensor) -> tuple[T
     if scale.shape[0] == 1 and pair[0, 0].numel() > convolution.weight[:, 0].numel():
         kernels = (convolution.weight * scale).split([upsampled.shape[1], pair.shape[1]], dim=1)
         if (height, width) == (2 * coarse.shape[2], 2 * coarse.shape[3]):
-            del upsampled  # not to be held any longer
+            del upsampled  # frees memory before the convolution
             x = upsample_and_convolve(coarse, level.upsample, kernels[0])
         else:
             x = convolve(upsampled, kernels[0])
@@ -50,24 +50,24 @@ def decode_without_autograd(level: Any, pair: Tensor, coarse: Tensor) -> tuple[T
 
 
 def upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel: Tensor) -> Tensor:
-    """``F.conv2d(upsample(coarse), kernel, padding=1)`` with 4 multiplications for every 9.
+    """Compute ``F.conv2d(upsample(coarse), kernel, padding=1)`` with 4 instead of 9 multiplications.
 
-    A 3×3 convolution after a transposed 2×2 convolution of stride 2 is a transposed 4×4 convolution of stride 2.
+    A 3×3 convolution after a transposed 2×2 convolution of stride 2 equals a transposed 4×4 convolution of stride 2.
 
     Gain: not measured by itself.
 
     Args:
-        coarse: (N, C, h, w), with h and w of at least 2.
-        upsample: From C to C channels, with bias.
-        kernel: (O, C, 3, 3).
+        coarse: Input, (N, C, h, w), with h and w of at least 2.
+        upsample: Transposed 2×2 convolution from C to C channels, with bias.
+        kernel: Kernel of the 3×3 convolution, (O, C, 3, 3).
 
     Returns:
-        (N, O, 2h, 2w).
+        Output, (N, O, 2h, 2w).
     """
     assert upsample.bias is not None
     merged = F.conv_transpose2d(upsample.weight, kernel.flip(2, 3).transpose(0, 1))
-    # Beyond the border is nothing, not even the bias. What it gives to the nine pixels of a 3×3 map are its shares in
-    # the corners, edges and middle of any.
+    # The padding has no bias, so the bias contributes less at the borders. Its contributions to a 3×3 map are those to
+    # the corners, edges and interior of any map.
     shares = F.conv2d(upsample.bias[:, None, None].expand(-1, 3, 3)[None], kernel, padding=1)
     rows, columns = (_third(2 * side, coarse.device) for side in coarse.shape[2:])
     x = F.conv_transpose2d(coarse, merged, stride=2, padding=1)
@@ -76,6 +76,6 @@ def upsample_and_convolve(coarse: Tensor, upsample: nn.ConvTranspose2d, kernel: 
 
 
 def _third(size: int, device: torch.device) -> Tensor:
-    """0 for the first place, 2 for the last, 1 for those between: (size, )."""
+    """Return 0 for the first index, 2 for the last and 1 for those between: (size, )."""
     place = torch.arange(size, device=device)
     return (place > 0).long() + (place == size - 1).long()

@@ -1,4 +1,4 @@
-"""Both dates' maps, in turn and side by side."""
+"""Conversion between alternating dates in the batch and pairs concatenated by channel."""
 
 from collections.abc import Collection, Iterable
 
@@ -7,28 +7,28 @@ from torch import Tensor, nn
 
 
 def pair_up(x: Tensor) -> Tensor:
-    """Both dates' maps in turn, (2·N, C, H, W) → side by side, (N, 2·C, H, W), in the memory format that they have."""
+    """Concatenate the maps of alternating dates, (2·N, C, H, W) → (N, 2·C, H, W), keeping the memory format."""
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.cat((x[0::2], x[1::2]), dim=1)
-    # channels by number: with -1, inductor cannot order the strides once sizes are symbolic
+    # explicit channels: with -1, inductor cannot order the strides of symbolic sizes
     return x.reshape(x.shape[0] // 2, 2 * x.shape[1], *x.shape[2:])
 
 
 def encode_from_pairs(layers: Iterable[nn.Module], taps: Collection[int], x: Tensor) -> list[Tensor]:
-    """``IFN.encode`` with less memory where it is compiled: each group goes on from the pair's map of the one before.
+    """Compute ``IFN.encode`` with less memory when compiled: each group continues from the previous one's paired map.
 
-    The paired map so takes the place of the dates'. The compiler would keep those, and pair them up only when the
-    decoder needs it, next to the decoder's own maps.
+    This way, the paired map replaces the maps of the dates. The compiler would otherwise keep the latter and pair them
+    only when the decoder needs them, in addition to the decoder's own maps.
 
     Gain: not measured by itself.
 
     Args:
-        layers: The encoder's layers in turn.
-        taps: Numbers of the layers whose results are wanted. A pooling layer follows on each.
-        x: Both dates in turn, (2·N, C, H, W).
+        layers: The encoder's layers in order.
+        taps: Indices of the layers whose outputs are returned. Each but the last is followed by a pooling layer.
+        x: Alternating dates, (2·N, C, H, W).
 
     Returns:
-        Paired maps, fine to coarse.
+        Paired maps, (N, 2·F, H/s, W/s), fine to coarse.
     """
     maps: list[Tensor] = []
     for index, layer in enumerate(layers):

@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def decode_and_recompute(level: nn.Module, pair: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``level(pair, coarse)`` that keeps none of its maps for the backward pass, which computes them again.
+    """Compute ``level(pair, coarse)`` without storing its maps: the backward pass recomputes them.
 
-    Gain: the decoder keeps less than half as much in training. A batch counts once in running statistics.
+    Gain: the decoder stores less than half as much in training. A batch counts once in running statistics.
     """
     contexts = partial(_forward_and_recomputation, level)
     features, logit = checkpoint(level, pair, coarse, use_reentrant=False, context_fn=contexts)
@@ -19,10 +19,10 @@ def decode_and_recompute(level: nn.Module, pair: Tensor, coarse: Tensor | None =
 
 
 class _WithoutStatistics:
-    """Let normalizations use a batch's statistics without adding them to the running ones, as often as entered."""
+    """Context in which normalizations use a batch's statistics without updating the running ones; reusable."""
 
     def __init__(self, module: nn.Module) -> None:
-        # mmcv's SyncBatchNorm, too
+        # by attribute, not by class: mmcv's SyncBatchNorm counts too
         self.norms: list[Any] = [layer for layer in module.modules()
                                  if layer.training and getattr(layer, 'running_mean', None) is not None]
 
@@ -39,5 +39,5 @@ class _WithoutStatistics:
 
 
 def _forward_and_recomputation(level: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    # a batch must count once only, though its maps are computed twice
+    # a batch must count only once, though its maps are computed twice
     return nullcontext(), _WithoutStatistics(level)

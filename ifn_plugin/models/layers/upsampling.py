@@ -1,4 +1,4 @@
-"""Up-sampling by a transposed 2×2 convolution of stride 2."""
+"""Upsampling by a transposed 2×2 convolution of stride 2."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,26 +17,27 @@ class Upsampling(nn.ConvTranspose2d):
         super().__init__(channels, channels, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(N, C, h, w) → (N, C, 2h, 2w)."""
+        """Upsample: (N, C, h, w) → (N, C, 2h, 2w)."""
         if is_compiling():
             return upsample_by_convolution(x, self.weight, self.bias)
         return super().forward(x)
 
 
 def upsample_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.conv_transpose2d(x, weight, bias, stride=2)`` of a 2×2 kernel, as a 1×1 convolution to four pixels' channels.
+    """Compute ``F.conv_transpose2d(x, weight, bias, stride=2)`` of a 2×2 kernel by a 1×1 convolution.
 
-    Compiled, what follows reads its result directly, and the backward pass is a 1×1 convolution's.
+    It gives the channels of four pixels at once. When compiled, the next operation reads the result directly, and the
+    backward pass is that of a 1×1 convolution.
 
     Gain: not measured by itself.
 
     Args:
-        x: (N, C, h, w).
-        weight: (C, O, 2, 2).
-        bias: (O, ).
+        x: Input, (N, C, h, w).
+        weight: Kernel, (C, O, 2, 2).
+        bias: Bias, (O, ).
 
     Returns:
-        (N, O, 2h, 2w).
+        Output, (N, O, 2h, 2w).
     """
     kernel = weight.permute(2, 3, 1, 0).flatten(0, 2)[..., None, None]
     bias = None if bias is None else bias.repeat(4)
@@ -46,6 +47,6 @@ def upsample_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = Non
 
 
 def fit(x: Tensor, height: int, width: int) -> Tensor:
-    """Crop at the lower and right border, or repeat what is there: encoders round odd sizes up or down."""
+    """Crop or replicate the lower and right borders to a size, since encoders round odd sizes up or down."""
     missing = (0, max(width - x.shape[3], 0), 0, max(height - x.shape[2], 0))
     return (F.pad(x, missing, mode='replicate') if any(missing) else x)[..., :height, :width]

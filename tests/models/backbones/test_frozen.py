@@ -22,15 +22,15 @@ def scope():
 @pytest.mark.parametrize('build', [lambda **settings: IFN(init_cfg=None, **settings),
                                    lambda **settings: PairEncoder(RESNET, **settings)], ids=['IFN', 'PairEncoder'])
 def test_frozen_is_true_or_false(build, frozen):
-    with pytest.raises(ValueError, match=rf'\(frozen={frozen!r}\): it is True or False\. Fix: .*frozen_stages'):
+    with pytest.raises(ValueError, match=rf'\(frozen={frozen!r}\): frozen must be True or False\. Fix: .*stages'):
         build(frozen=frozen)
 
 
 @pytest.mark.parametrize('settings, message', [
-    (dict(frozen_stages=2), 'frozen=True freezes all stages, and frozen_stages=2 the first ones only. Fix: frozen=Fal'),
-    (dict(frozen=False, frozen_stages=6), 'frozen_stages=6: a number from -1, for none, to 5'),
-    (dict(frozen=False, frozen_stages=True), 'frozen_stages=True: a number'),
-    (dict(frozen=False, frozen_stages='2'), "frozen_stages='2': a number"),
+    (dict(frozen_stages=2), 'frozen=True freezes all stages, but frozen_stages=2 only the first ones. Fix: frozen=Fal'),
+    (dict(frozen=False, frozen_stages=6), 'frozen_stages=6 is invalid. Fix: a number from -1, for none, to 5'),
+    (dict(frozen=False, frozen_stages=True), 'frozen_stages=True is invalid'),
+    (dict(frozen=False, frozen_stages='2'), "frozen_stages='2' is invalid"),
 ])
 def test_stages_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -86,11 +86,11 @@ def test_frozen_stages_of_a_backbone(backbone, first):
 
 
 @pytest.mark.parametrize('build, message', [
-    (lambda: IFNHead(with_cp=2), 'with_cp=2 is a switch'),
-    (lambda: IFNHead(downsample_label='no'), "downsample_label='no' is a switch"),
-    (lambda: PairDataPreprocessor([0.], [1.], bgr_to_rgb='False'), "bgr_to_rgb='False' is a switch. Fix: bgr_to_rgb=T"),
-    (lambda: IFNHead(threshold=50), 'threshold=50: a number from 0 to 1'),
-    (lambda: IFNHead(dropout_ratio=-0.1), 'dropout_ratio=-0.1: a number from 0 to 1'),
+    (lambda: IFNHead(with_cp=2), 'with_cp=2 is not a Boolean'),
+    (lambda: IFNHead(downsample_label='no'), "downsample_label='no' is not a Boolean"),
+    (lambda: PairDataPreprocessor([0.], [1.], bgr_to_rgb='False'), "bgr_to_rgb='False' is not a Boolean. Fix: bgr_"),
+    (lambda: IFNHead(threshold=50), 'threshold=50 is out of range. Fix: a number from 0 to 1'),
+    (lambda: IFNHead(dropout_ratio=-0.1), 'dropout_ratio=-0.1 is out of range. Fix: a number from 0 to 1'),
 ])
 def test_switches_and_shares_are_checked(build, message):
     with pytest.raises(ValueError, match=message):

@@ -192,8 +192,8 @@ def test_dropout_drops_in_training_only():
     (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
     (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
     (dict(out_channels=2), 'predicts one channel, but out_channels is 2'),
-    (dict(norm_cfg=dict(type='SyncBN')), r"whatever norm_cfg may say.*sync_bn='torch'"),
-    (dict(sampler=dict(type='mmseg.OHEMPixelSampler')), 'no pixel sampler'),
+    (dict(norm_cfg=dict(type='SyncBN')), r"not support norm_cfg.*sync_bn='torch'"),
+    (dict(sampler=dict(type='mmseg.OHEMPixelSampler')), 'not support a pixel sampler'),
     (dict(loss_decode=dict(type='mmseg.TverskyLoss')), 'predicts one channel, which TverskyLoss'),
 ])
 def test_arguments_that_do_not_fit(arguments, message):

@@ -75,8 +75,8 @@ def test_channels_that_come_last_are_refused():
 
 
 @pytest.mark.parametrize('maps, message', [
-    ([torch.zeros(2, 17, 16)], r'Gives gives a tensor of \(2, 17, 16\), but maps \(N, C, H, W\)'),
-    ([[torch.zeros(2, 16, 4, 4), torch.zeros(2, 16)]], 'Gives gives a list, but maps'),
+    ([torch.zeros(2, 17, 16)], r'Gives returns a tensor of \(2, 17, 16\), but maps \(N, C, H, W\)'),
+    ([[torch.zeros(2, 16, 4, 4), torch.zeros(2, 16)]], 'Gives returns a list, but maps'),
 ])
 def test_tokens_are_refused(maps, message):
     with pytest.raises(ValueError, match=message):
