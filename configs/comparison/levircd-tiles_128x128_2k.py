@@ -1,5 +1,5 @@
-# As levircd_256x256_40k.py, but for two CPU cores: 2,000 iterations in bfloat16, batch 4, on 128×128 crops of
-# LEVIR-CD's 256×256 tiles, one cycle of AdamW up to 1e-3, the rate of open-cd's recipes for LEVIR-CD.
+# levircd_256x256_40k.py for two CPU cores: 2,000 iterations in bfloat16, batch size 4, 128×128 crops of LEVIR-CD's
+# 256×256 tiles, and a one-cycle schedule of AdamW up to 1e-3, the learning rate of open-cd's LEVIR-CD recipes.
 _base_ = ['../_base_/datasets/levircd_tiles.py', '../_base_/schedules/schedule_40k.py', '../_base_/default_runtime.py']
 train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(clip_grad=dict(max_norm=10))

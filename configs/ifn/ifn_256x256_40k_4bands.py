@@ -1,4 +1,4 @@
-# IFN on pairs of four bands with 16 bits: 256×256 crops, 40,000 iterations
+# IFN on pairs of four 16-bit bands: 256×256 crops, 40,000 iterations
 _base_ = [
     '../_base_/models/ifn.py', '../_base_/datasets/four_bands.py', '../_base_/schedules/schedule_40k.py',
     '../_base_/default_runtime.py'

@@ -1,4 +1,4 @@
-# For open-cd's OpenCDInferencer, which looks for open-cd's own loaders and visualizer by name.
+# For open-cd's OpenCDInferencer, which looks up open-cd's own loaders and visualizer by name
 _base_ = ['ifn_256x256_40k_levircd.py']
 test_dataloader = dict(
     dataset=dict(

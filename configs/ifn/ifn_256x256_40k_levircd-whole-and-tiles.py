@@ -1,4 +1,4 @@
-# The recipe of ifn_256x256_40k_levircd.py, tested on whole images and on 256×256 tiles without overlap
+# The recipe of ifn_256x256_40k_levircd.py, tested on full images and on non-overlapping 256×256 tiles
 _base_ = [
     '../_base_/models/ifn.py', '../_base_/datasets/levircd.py', '../_base_/schedules/schedule_40k.py',
     '../_base_/default_runtime.py'

@@ -214,7 +214,8 @@ class LEVIRCDDataset(BaseSegDataset):
                  **kwargs: Any) -> None:
         prefix = dict(img_path_from='A', img_path_to='B', seg_map_path='label') | (data_prefix or {})
         self.suffixes = dict(zip(prefix, (img_suffix_from or img_suffix, img_suffix_to or img_suffix, seg_map_suffix)))
-        _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))  # checked before the base class joins paths with it
+        # the base class joins paths with the backend, and its error does not say what to do
+        _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))
         super().__init__(data_prefix=prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
         check_views(self)
 

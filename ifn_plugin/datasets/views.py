@@ -1,4 +1,4 @@
-"""Check of the views of test-time augmentation."""
+"""Validation of the views of test-time augmentation."""
 
 import random
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ import cv2
 import numpy as np
 from mmcv.transforms import TestTimeAug
 
-# Sides that need padding: one larger than most images, so that a crop shows, then small ones for what is done by chance
+# Sides that need padding: first larger than most images, to reveal crops, then small, repeated for random transforms
 _SIZES = ((1021, 1531), *[(101, 149)] * 6)
 
 _FLIPS: dict[str, Any] = {'horizontal': np.s_[:, ::-1], 'vertical': np.s_[::-1], 'diagonal': np.s_[::-1, ::-1]}
 
 
 def check_views(dataset: Any) -> None:
-    """Refuse test-time augmentation whose change maps would be merged without having been turned back.
+    """Reject test-time augmentation whose change maps would be merged without being transformed back.
 
-    Detectors of mmseg and open-cd bring a view's map back by the metadata of the last flip and the size of the image;
-    what a rotation, a crop, padding or a second flip does is noted nowhere. A made pair with a mark passes the steps.
+    Detectors of mmseg and open-cd undo a view by the metadata of the last flip and the size of the image; rotation,
+    crop, padding and a second flip are not recorded. A synthetic pair with a mark is passed through the steps.
 
     Args:
-        dataset: A data set, in mmengine's wrappers or not. Without a ``TestTimeAug`` in its pipeline nothing happens.
+        dataset: A data set, also inside mmengine's wrappers. Without a ``TestTimeAug`` in its pipeline nothing happens.
 
     Raises:
-        ValueError: If a view cannot be turned back, or the label of the first one is loaded before it is changed; the
-            step is named.
+        ValueError: If a view cannot be undone, or the first view is changed after its label was loaded; the message
+            names the step.
     """
     for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
         if inner is not None:
@@ -53,7 +53,7 @@ def _check_view(steps: Sequence[Any], size: tuple[int, int], first: bool) -> Non
         labelled = labelled or any(name in type(step).__name__ for name in ('Label', 'Annotations'))
         try:
             results = step(results)
-        except Exception:  # what loads finds no file here; what else fails does so with the data, too
+        except Exception:  # loaders find no file here; other steps that fail also fail with real data
             continue
         if not results:
             return
@@ -64,16 +64,16 @@ def _check_view(steps: Sequence[Any], size: tuple[int, int], first: bool) -> Non
                              'Fix: load the label inside TestTimeAug, after such steps.')
         turned = moved[_FLIPS[notes['flip_direction']]] if notes.get('flip') else moved
         if not _same(turned, mark):
-            raise ValueError(f'Test-time augmentation: {name} gives a view that cannot be turned back, so that its '
-                             'change map would be merged in the wrong place. Fix: take one RandomFlip a view '
-                             "(direction='horizontal', 'vertical' or, for both, 'diagonal') and resizing only.")
+            raise ValueError(f'Test-time augmentation: {name} gives a view that cannot be undone, so its change map '
+                             'would be merged in the wrong place. Fix: use only resizing and one RandomFlip per view '
+                             "(direction='horizontal', 'vertical' or, for both, 'diagonal').")
         if 'inputs' in results:
             return
         before = moved
 
 
 def _find_mark(results: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The mark in the image of a view, whatever its colours have become, and the view's metadata."""
+    """Find the mark in the image of a view, whatever its colours, and the view's metadata."""
     if 'inputs' in results:  # packed
         channel, notes = results['inputs'][0].numpy(), results['data_samples'].metainfo
     else:
@@ -84,7 +84,7 @@ def _find_mark(results: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _same(mark: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether a mark lies where it is expected, but for its edges, which resizing and blurring move."""
+    """Return whether a mark is where it is expected, except for its edges, which resizing and blurring move."""
     height, width = expected.shape
     back = cv2.resize(mark, (width, height), interpolation=cv2.INTER_NEAREST)
     edges = 2 * sum(np.ptp(places) for places in np.nonzero(expected))

@@ -95,7 +95,7 @@ def test_pairs_of_a_batch_are_preprocessed_one_by_one(detector, monkeypatch):
 def test_errors_come_when_their_pair_does(detector, tmp_path):
     (tmp_path / 'bad.png').write_bytes(b'no image')
     results = detector.predict_all([pair(), (tmp_path / 'bad.png', tmp_path / 'bad.png'), pair(1)])
-    with pytest.raises(ValueError, match=r'bad\.png is no image'):
+    with pytest.raises(ValueError, match=r'bad\.png is not a readable image'):
         list(results)
 
 

@@ -165,7 +165,7 @@ def test_what_has_no_data_is_zero_in_both_dates(tmp_path, dtype):
 @pytest.mark.parametrize('scale', [None, (0, 100)])
 def test_complex_values_are_refused(tmp_path, dtype, scale):
     path = write(tmp_path / 'a.tif', np.ones((40, 50, 3), np.complex64), dtype=dtype)
-    with pytest.raises(ValueError, match=rf'a\.tif has complex values \({dtype}\): save their amplitude'):
+    with pytest.raises(ValueError, match=rf'a\.tif has complex values \({dtype}\)\. Fix: save their amplitude'):
         RasterPair(path, path, scale=scale)
 
 

@@ -149,14 +149,14 @@ def test_missing_checksums_are_a_fault(packed):
 def test_a_damaged_file_is_named_when_it_is_read(packed, content):
     path = packed / 'train' / 'B' / '0001.npy'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'B.0001\.npy is not as pack_dataset writes it.*pack the data set again'):
+    with pytest.raises(ValueError, match=r'B.0001\.npy is not a valid output of pack_dataset.*pack the data set again'):
         list(samples(packed / 'train'))
 
 
 def test_a_cut_file_is_named_when_it_is_read(packed):
     path = packed / 'train' / 'label' / '0001.npy'
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r'label.0001\.npy is not as pack_dataset writes it'):
+    with pytest.raises(ValueError, match=r'label.0001\.npy is not a valid output of pack_dataset'):
         list(samples(packed / 'train'))
 
 
@@ -261,7 +261,7 @@ def test_labels_saved_with_loss(levir_root, tmp_path):
 @pytest.mark.parametrize('spoil, message', [
     (lambda root: cv2.imwrite(str(root / 'train' / 'label' / '0001.png'), np.full((64, 64), 7, np.uint8)),
      r'label.0001\.png has the values 7'),
-    (lambda root: (root / 'train' / 'B' / '0001.png').write_text('no image'), r'B.0001\.png is no image'),
+    (lambda root: (root / 'train' / 'B' / '0001.png').write_text('no image'), r'B.0001\.png is not a readable image'),
     (lambda root: (root / 'train' / 'B' / '0001.png').unlink(), r'B/0001\.\*'),
 ])
 def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
@@ -327,5 +327,5 @@ def test_dates_in_one_folder_are_packed_into_two(tmp_path):
 def test_what_is_no_image_is_named_before_anything_is_packed(levir_root, tmp_path):
     path = levir_root / 'train' / 'A' / '0000.png'
     path.write_bytes(b'no image')
-    with pytest.raises(ValueError, match=r'0000\.png is no image that can be read \(8 bytes'):
+    with pytest.raises(ValueError, match=r'0000\.png is not a readable image \(8 bytes'):
         pack(levir_root, tmp_path / 'packed')

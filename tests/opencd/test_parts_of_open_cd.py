@@ -124,7 +124,7 @@ def test_views_of_open_cds_transforms_that_cannot_be_turned_back(readme, levir_l
     cfg.test_dataloader.dataset.update(pipeline=cfg.tta_pipeline, data_root=str(levir_like))
     with DefaultScope.overwrite_default_scope('opencd'):
         loader = SimpleNamespace(dataset=DATASETS.build(cfg.test_dataloader.dataset))
-        with pytest.raises(ValueError, match=rf'{step["type"]}\(.*cannot be turned back'):
+        with pytest.raises(ValueError, match=rf'{step["type"]}\(.*cannot be undone'):
             EvaluationHook().before_test(SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader)))
 
 

@@ -128,7 +128,7 @@ def test_views_are_turned_back(marked, pipeline, least):
 def test_views_that_cannot_be_turned_back_are_refused(marked, pipeline, named):
     if 'ifn_plugin.EachDate' in str(pipeline) or 'RandomRotateCropFlip' in str(pipeline):  # which take both dates
         pipeline[-1]['transforms'].insert(1, [pipeline.pop(1)])
-    with pytest.raises(ValueError, match=rf'{named}.* cannot be turned back.*Fix: take one RandomFlip'):
+    with pytest.raises(ValueError, match=rf'{named}.* cannot be undone.*one RandomFlip'):
         perfect_f1(pipeline, marked)
 
 
@@ -192,7 +192,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', dataset
 @pytest.mark.parametrize('setting, message', [
     ('tta_pipeline = None', 'has no tta_pipeline'),
     ("tta_pipeline = _base_.tta_pipeline\ntta_pipeline[-1].transforms[0] = [dict(type='RandomRotate', prob=1., "
-     'degree=90)]', r'RandomRotate\(.*cannot be turned back'),
+     'degree=90)]', r'RandomRotate\(.*cannot be undone'),
 ])
 def test_command_refuses_in_a_sentence(options, checkpoint, tmp_path, setting, message):
     config = tmp_path / 'own.py'

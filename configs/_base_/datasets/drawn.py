@@ -1,4 +1,4 @@
-# The demonstration's drawn pairs: small crops buy many iterations
+# Synthetic pairs of the demonstration; small crops allow many iterations
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'work_dirs/demo/data'
 crop_size = (64, 64)

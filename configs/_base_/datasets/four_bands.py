@@ -1,5 +1,5 @@
-# Pairs of four bands with 16 bits, such as blue, green, red and near infrared of Sentinel-2, in LEVIR-CD's layout, as
-# GeoTIFF. What `bands`, `scale`, `mean` and `std` are for your data, docs/bands.md tells.
+# GeoTIFF pairs of four 16-bit bands, such as blue, green, red and near infrared of Sentinel-2, in LEVIR-CD's layout.
+# docs/bands.md explains how to set `bands`, `scale`, `mean` and `std` for your data.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/four-bands'
 crop_size = (256, 256)

@@ -1,4 +1,4 @@
-# JL1-CD, 512×512: {train,test}/{A,B,label}. As in open-cd, the test split stands in for validation.
+# JL1-CD, 512×512: {train,test}/{A,B,label}. As in open-cd, the test split is also used for validation.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/JL1-CD'
 crop_size = (512, 512)

@@ -1,5 +1,5 @@
-# LEVIR-CD as `python -m ifn_plugin.tools.pack_dataset data/LEVIR-CD data/LEVIR-CD-packed` writes it. The augmentation
-# draws the samples of levircd.py, but reads and warps the crop alone.
+# LEVIR-CD packed by `python -m ifn_plugin.tools.pack_dataset data/LEVIR-CD data/LEVIR-CD-packed`. The augmentation
+# draws the same samples as levircd.py, but reads and warps only the crop.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/LEVIR-CD-packed'
 crop_size = (256, 256)

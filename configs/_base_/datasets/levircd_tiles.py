@@ -1,5 +1,5 @@
-# LEVIR-CD cut into tiles of 256×256, {train,val}/{A,B,label}, for two CPU cores: 128×128 crops, flipped. The test is on
-# the whole images.
+# LEVIR-CD cut into tiles of 256×256, {train,val}/{A,B,label}, for two CPU cores: 128×128 crops with flips. Testing uses
+# the full images.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/LEVIR-CD-tiles'
 crop_size = (128, 128)
@@ -56,7 +56,7 @@ val_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label'),
-        # every fourth tile is enough to choose a checkpoint by
+        # every fourth tile suffices to select a checkpoint
         indices=list(range(0, 248, 4)),
         pipeline=test_pipeline))
 test_dataloader = dict(

@@ -1,5 +1,5 @@
 # LEVIR-CD+ as it is distributed, 1024×1024: {train,test}/{A,B,label}. There is no validation split: the test split
-# stands in, so the best checkpoint is chosen by what is tested. Split train if that matters.
+# replaces it, so the best checkpoint is selected on the test data. Split train to avoid this.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/LEVIR-CD+'
 crop_size = (256, 256)

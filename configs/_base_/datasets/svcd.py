@@ -1,4 +1,4 @@
-# SVCD (CDD) as it is distributed, 256×256: {train,val,test}/{A,B,OUT}. The labels are JPEG, so they have a threshold.
+# SVCD (CDD) as it is distributed, 256×256: {train,val,test}/{A,B,OUT}. The labels are JPEG and so need a threshold.
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/SVCD'
 crop_size = (256, 256)

@@ -1,4 +1,4 @@
-# WHU-CD in tiles of 256×256: A, B, label, and list/{train,val,test}.txt with one name a line
+# WHU-CD in tiles of 256×256: A, B, label, and list/{train,val,test}.txt with one name per line
 dataset_type = 'ifn_plugin.LEVIRCDDataset'
 data_root = 'data/WHU-CD-256'
 crop_size = (256, 256)

@@ -16,7 +16,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://vgg16')),
     decode_head=dict(
         type='ifn_plugin.IFNHead',
-        # avg_non_ignore=False and 0.3 are mmseg's defaults, with which open-cd's result for LEVIR-CD came about
+        # avg_non_ignore=False and 0.3 are mmseg's defaults, with which open-cd's LEVIR-CD result was obtained
         loss_decode=dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=False),
         threshold=0.3),
     train_cfg=dict(),

@@ -1,4 +1,4 @@
-# IFN from random weights, the encoder trained too; BCE and Dice at every level
+# IFN trained from random weights, encoder included; BCE and Dice at every level
 _base_ = 'ifn.py'
 model = dict(
     backbone=dict(frozen=False, init_cfg=None),

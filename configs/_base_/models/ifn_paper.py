@@ -1,4 +1,4 @@
-# IFN with the paper's dropout and losses: BCE and Dice at every level, the label brought down to each level's size
+# IFN with the paper's dropout and losses: BCE and Dice at every level, the label downsampled to each level's size
 _base_ = 'ifn.py'
 model = dict(
     decode_head=dict(

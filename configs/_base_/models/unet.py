@@ -1,4 +1,4 @@
-# mmseg's plain U-Net, which sees both dates as one image of six channels
+# mmseg's plain U-Net on both dates as one six-channel image
 data_preprocessor = dict(
     type='ifn_plugin.PairDataPreprocessor',
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# A short run for two CPU cores: AdamW, one cycle of 2,000 iterations
+# Short one-cycle schedule for two CPU cores: AdamW, 2,000 iterations
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='ifn_plugin.TrainableOptimWrapperConstructor',

@@ -1,4 +1,4 @@
-"""The dates of a sample."""
+"""Access to the dates of a sample."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,11 @@ import numpy as np
 
 
 def get_dates(results: dict[str, Any], transform: Any) -> Sequence[np.ndarray]:
-    """The images of both dates, for a transform that works on pairs.
+    """Return the images of both dates for a transform of pairs.
+
+    Args:
+        results: The sample.
+        transform: The transform, for messages.
 
     Raises:
         ValueError: If there is one image instead, as from mmseg's ``LoadImageFromFile`` or after ``ConcatDates``.
@@ -21,9 +25,9 @@ def get_dates(results: dict[str, Any], transform: Any) -> Sequence[np.ndarray]:
 
 
 class PairPaths(list[str]):
-    """Both files of a pair, date 1's first; to what names its results by one file, date 2's.
+    """The two files of a pair, date 1's first, usable as a single path: date 2's.
 
-    mmseg's metrics with ``output_dir`` do so.
+    mmseg's metrics with ``output_dir`` name their results by it.
     """
 
     def __fspath__(self) -> str:

@@ -12,22 +12,23 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
 from ifn_plugin.datasets.transforms.dates import PairPaths
-from ifn_plugin.datasets.transforms.decoding import decode, is_transparent, read_indices
+from ifn_plugin.datasets.transforms.decoding import OTHER_BANDS, decode, is_transparent, read_indices
 from ifn_plugin.registry import TRANSFORMS
+from ifn_plugin.utils import abbreviate
 
 
 class _Loader(BaseTransform):
-    """What loads from files.
+    """Base class of loaders.
 
     Args:
-        backend_args: mmengine's file backend, where the files do not lie on disk.
+        backend_args: Config of mmengine's file backend, for files that are not on disk.
     """
 
     def __init__(self, backend_args: dict[str, Any] | None = None) -> None:
         self.backend_args = backend_args
 
     def _read(self, path: str) -> np.ndarray:
-        """The image as it is in the file, (H, W) or (H, W, C), colours in BGR order; packed ones mapped, not read."""
+        """Read an image as stored, (H, W) or (H, W, C), colours in BGR order; packed images are memory-mapped."""
         if path.endswith('.npy'):
             return self._map(path)
         if not fileio.exists(path, backend_args=self.backend_args):
@@ -43,25 +44,25 @@ class _Loader(BaseTransform):
             with Path(path).open('rb') as file:
                 start = file.read(10)
                 layout = _parse_layout(start + file.read(int.from_bytes(start[8:], 'little')))
-                # copy on write: a transform that works in place must not reach the file
+                # copy-on-write, since in-place transforms must not change the file
                 image = np.memmap(file, mode='c', **layout)
                 if file.seek(0, io.SEEK_END) != layout['offset'] + image.nbytes:
-                    raise ValueError('its size is not what its header says')
+                    raise ValueError('its size does not match its header')
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{path}: no such file.') from error
-        except Exception as error:  # there is no end to what a damaged header can raise
+        except Exception as error:  # a damaged header can raise anything
             reason = ' '.join(str(error).split())
-            raise ValueError(f'{path} is not as pack_dataset writes it ({reason}). Fix: remove it and pack the data '
-                             'set again.') from error
+            raise ValueError(f'{path} is not a valid output of pack_dataset ({reason}). Fix: remove it and pack the '
+                             'data set again.') from error
         return np.asarray(image)
 
 
 @functools.lru_cache
 def _parse_layout(header: bytes) -> dict[str, Any]:
-    """How ``np.memmap`` finds the array in a file: the images of a size have one header, which takes long to parse."""
+    """Return ``np.memmap``'s arguments for an array file; cached, since images of one size share a slow header."""
     file = io.BytesIO(header)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError('it has another version of the format')
+        raise ValueError('it has another version of the .npy format')
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.hasobject:
         raise ValueError('it holds objects')
@@ -72,17 +73,18 @@ def _parse_layout(header: bytes) -> dict[str, Any]:
 class LoadPair(_Loader):
     """Load both dates of a pair as 8-bit colour images.
 
-    Grey images become three equal channels; an alpha channel is dropped where it hides nothing.
+    Grey images become three equal channels; a fully opaque alpha channel is dropped.
 
     Required key: ``img_path``, the two files. Added keys: ``img``, the list of both images, each (H, W, 3), BGR, uint8;
     ``img_shape`` and ``ori_shape``, (H, W).
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is no image, not 8-bit, partly transparent, or the two sizes differ; the file is named.
+        ValueError: If a file is not an image, not 8-bit or partly transparent, or the two sizes differ; the message
+            names the file.
     """
 
-    # The order of the channels, and their number
+    # read by what uses the loaded images: channel order and number of channels
     bgr = True
     in_channels = 3
 
@@ -91,14 +93,14 @@ class LoadPair(_Loader):
         paths = results['img_path']
         if isinstance(paths, (str, Path)) or len(paths) != 2:
             raise ValueError(f'{type(self).__name__} needs the two files of a pair, img_path=[date 1, date 2], but got '
-                             f'{paths!r}. Fix: take a data set of pairs, such as ifn_plugin.LEVIRCDDataset.')
+                             f'{paths!r}. Fix: use a data set of pairs, such as ifn_plugin.LEVIRCDDataset.')
         paths = results['img_path'] = PairPaths(paths)
         images = [self._load(path, results) for path in paths]
         shapes = [image.shape[:2] for image in images]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f'The dates of a pair differ in size (height, width): {paths[0]} is {shapes[0]}, {paths[1]} is '
-                f'{shapes[1]}. Bring both to the same grid.')
+                f'{shapes[1]}. Fix: bring both to the same grid.')
         results['img'] = images
         results['img_shape'] = results['ori_shape'] = shapes[0]
         return results
@@ -107,28 +109,36 @@ class LoadPair(_Loader):
         image = self._read(path)
         if image.dtype != np.uint8:
             raise ValueError(
-                f'{path} has {image.dtype} values, but 8-bit images are needed. Convert it with one scaling for all '
-                'images of the data set, or load it with ifn_plugin.LoadBands.')
+                f'{path} has {image.dtype} values, but 8-bit images are needed. Fix: convert it with one scaling for '
+                'all images of the data set, or load it with ifn_plugin.LoadBands.')
         if image.ndim == 2:
             image = image[..., None]
         channels = image.shape[2]
         if is_transparent(image):
             band = (', or, if its fourth channel is a band such as near infrared, load it with ifn_plugin.LoadBands'
-                    if path.lower().endswith(('.tif', '.tiff')) else '')  # GDAL calls such a band alpha
-            raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Save it without alpha{band}.')
+                    if path.lower().endswith(('.tif', '.tiff')) else '')  # GDAL marks such a band as alpha
+            raise ValueError(f'{path} has transparent pixels, whose colour is unknown. Fix: save it without '
+                             f'alpha{band}.')
         if channels == 4:
             image = np.ascontiguousarray(image[..., :3])
         elif channels == 1:
             image = image.repeat(3, axis=2)
         elif channels != 3:
-            raise ValueError(f'{path} has {channels} channels, but 3 are needed. ifn_plugin.LoadBands takes others.')
+            raise ValueError(f'{path} has {channels} channels, but 3 are needed. {OTHER_BANDS}.')
         return image
 
     def from_array(self, image: Any, name: str) -> np.ndarray:
-        """What would have been loaded from a file with this image, (H, W, 3), RGB, uint8.
+        """Convert an array, (H, W, 3), RGB, uint8, as if it had been loaded from a file.
+
+        Args:
+            image: The array.
+            name: Name of the image, for messages.
+
+        Returns:
+            The image, (H, W, 3), BGR, uint8.
 
         Raises:
-            ValueError: If it is no such image; it is called by its name.
+            ValueError: If it is not such an array.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
@@ -137,7 +147,7 @@ class LoadPair(_Loader):
         return image[..., ::-1]
 
     def picture(self, image: np.ndarray) -> np.ndarray:
-        """Something to look at, (H, W, 3), RGB, uint8, of an image that was loaded."""
+        """Convert a loaded image to a picture for display, (H, W, 3), RGB, uint8."""
         return image[..., ::-1]
 
 
@@ -145,22 +155,22 @@ class LoadPair(_Loader):
 class LoadChangeLabel(_Loader):
     """Load a change label: 0 is unchanged, 255 (LEVIR-CD) or 1 is changed.
 
-    Of an image with a colour table, the indices are the values, as for GDAL and mmseg, whatever their colours; a
-    warning tells where white stands for unchanged.
+    For an image with a colour table, the indices are the values, as in GDAL and mmseg, whatever their colours; if index
+    0 is shown lighter than the rest, a warning says so.
 
-    Required keys: ``seg_map_path`` and, where the images are loaded, ``ori_shape`` and, from ``LoadBands``, ``valid``.
-    Added key: ``gt_seg_map``, (H, W), uint8 of 0, 1 and 255 (ignored), entered in ``seg_fields``.
+    Required key: ``seg_map_path``. Optional keys: ``ori_shape``, if the images are loaded, and ``valid``, from
+    ``LoadBands``. Added key: ``gt_seg_map``, (H, W), uint8 of 0, 1 and 255 (ignored), appended to ``seg_fields``.
 
     Args:
-        changed: The value that means "changed": 255; or 1, and then 255 is ignored. ``None`` takes both for changed and
-            refuses a file that has both.
-        threshold: Instead, for labels that were saved with loss, such as SVCD's: what is above is changed, and nothing
+        changed: The value that means "changed": 255; or 1, in which case 255 is ignored. ``None`` accepts either as
+            changed, and rejects a file that has both.
+        threshold: Alternative for labels with lossy compression, such as SVCD's: values above are changed, and nothing
             is ignored.
-        backend_args: mmengine's file backend, where the files do not lie on disk.
+        backend_args: Config of mmengine's file backend, for files that are not on disk.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is no image, of another size than the pair, or has other values; the file is named.
+        ValueError: If it is not an image, differs in size from the pair, or has other values; the message names it.
     """
 
     def __init__(self,
@@ -169,9 +179,10 @@ class LoadChangeLabel(_Loader):
                  backend_args: dict[str, Any] | None = None) -> None:
         super().__init__(backend_args)
         if changed not in (None, 1, 255):
-            raise ValueError(f'changed={changed!r}, but it is one of 255, 1 and None.')
+            raise ValueError(f'changed={changed!r} is invalid. Fix: 255, 1 or None.')
         if threshold is not None and (changed is not None or not 0 <= threshold < 255):
-            raise ValueError(f'threshold={threshold!r}, changed={changed!r}: use one of them, the first from 0 to 254.')
+            raise ValueError(f'threshold={threshold!r} with changed={changed!r} is invalid. Fix: set one of them only, '
+                             'threshold from 0 to 254.')
         self.changed = changed
         self.threshold = threshold
 
@@ -182,7 +193,7 @@ class LoadChangeLabel(_Loader):
             return image
         if table[1]:
             warnings.warn(f'Labels in {Path(path).parent} have a colour table that shows 0 lighter than the rest. '
-                          'Their values were taken: 0 is unchanged, whatever its colour. Fix, if that is wrong: save '
+                          'Their values are used: 0 is unchanged, whatever its colour. Fix, if that is wrong: save '
                           'them without a colour table.', stacklevel=2)
         return table[0]
 
@@ -191,33 +202,34 @@ class LoadChangeLabel(_Loader):
         path = results['seg_map_path']
         label = self._read(path)
         if is_transparent(label):
-            raise ValueError(f'{path} has transparent pixels, whose class is unknown. Save it without alpha.')
+            raise ValueError(f'{path} has transparent pixels, whose class is unknown. Fix: save it without alpha.')
         if label.ndim == 3:
             if (label[..., :3] != label[..., :1]).any():
-                raise ValueError(f'{path} is a colour image, but a change label has one grey channel of 0 and 255.')
+                raise ValueError(f'{path} is a colour image, but a change label must have one grey channel of 0 and '
+                                 '255.')
             label = label[..., 0]
         shape = tuple(results.get('ori_shape', label.shape)[:2])
         if label.shape != shape:
             raise ValueError(
                 f'{path} is {label.shape} (height, width), but its pair {results["img_path"][0]} is {shape}. A label '
-                'has the size of its images.')
-        if label.dtype == np.int8 and path.endswith('.npy'):  # packed, and checked then; -1 is ignored
+                'must have the size of its images.')
+        if label.dtype == np.int8 and path.endswith('.npy'):  # validated when packed; -1 is ignored
             return self._finish(results, label.view(np.uint8))
         if label.dtype != np.uint8:
-            raise ValueError(f'{path} has {label.dtype} values, but a change label has unsigned bytes (uint8).')
+            raise ValueError(f'{path} has {label.dtype} values, but a change label must have 8-bit values (uint8).')
         if self.threshold is not None:
             return self._finish(results, (label > self.threshold).astype(np.uint8))
         known = (0, 255) if self.changed == 255 else (0, 1, 255)
         counts = {value: np.count_nonzero(label == value) for value in known}
         if sum(counts.values()) < label.size:
-            odd = sorted(set(np.unique(label).tolist()).difference(known))
-            shown = ', '.join(map(str, odd[:6])) + (', …' if len(odd) > 6 else '')
+            unknown = sorted(set(np.unique(label).tolist()).difference(known))
             raise ValueError(
-                f'{path} has the values {shown}, but a change label has 0 for unchanged and 255 or 1 for changed. '
-                'Threshold it and save it without loss (PNG, not JPEG), or set threshold=127 in LoadChangeLabel.')
+                f'{path} has the values {abbreviate(unknown, 6)}, but a change label has 0 for unchanged and 255 or 1 '
+                'for changed. Fix: threshold it and save it losslessly (PNG, not JPEG), or set threshold=127 in '
+                'LoadChangeLabel.')
         if self.changed is None and counts[1] and counts[255]:
             raise ValueError(
-                f'{path} has both 1 and 255. Set changed=1 in LoadChangeLabel if 255 is to be ignored there.')
+                f'{path} has both 1 and 255. Fix: set changed=1 in LoadChangeLabel if 255 means ignored.')
         meaning = np.zeros(256, np.uint8)
         meaning[1], meaning[255] = 1, 255 if self.changed == 1 else 1
         return self._finish(results, cv2.LUT(label, meaning))

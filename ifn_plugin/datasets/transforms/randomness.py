@@ -1,4 +1,4 @@
-"""Random numbers of transforms: the global generators, and those that a transform keeps for itself."""
+"""Random generators of transforms: the global ones, and those that a transform owns."""
 
 import functools
 import random
@@ -16,22 +16,22 @@ Generator = np.random.Generator | np.random.RandomState | random.Random | torch.
 
 _KINDS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 
-# what seeds these seeds the run; each is also what some transforms keep as "theirs"
+# the run's seed sets these; some transforms hold references to them
 _GLOBAL = (random.seed.__self__, np.random.rand.__self__, torch.default_generator)  # type: ignore[attr-defined]
 
 
 def find_generators(transform: Any) -> dict[str, Generator]:
-    """Find the random generators that a transform or a pipeline keeps, as albumentations' do since version 2.
+    """Find the random generators that a transform or pipeline owns, as those of albumentations do since version 2.
 
-    Attributes, containers, bound methods and closures are looked through, the classes of what is found there and their
-    modules too. Data are not: neither arrays nor lists of dictionaries, so a data set may be given as well.
+    Attributes, containers, bound methods and closures are searched, as well as the classes of the objects found there
+    and the modules of these classes. Arrays and lists of dictionaries are skipped, so a data set is accepted as well.
 
     Args:
-        transform: A transform, a pipeline, or what holds one.
+        transform: A transform, a pipeline, or an object that contains one.
 
     Returns:
-        The generators by where they were found first, such as ``transforms[0].rng``, in an order that is the same in
-        each process; without the global ones.
+        The generators, except the global ones, by the path where they were first found, such as ``transforms[0].rng``,
+        in an order that is the same in every process.
     """
     found: dict[int, tuple[str, Generator]] = {}
     seen: set[int] = set()
@@ -51,15 +51,15 @@ def find_generators(transform: Any) -> dict[str, Generator]:
 
 
 def reseed_generators(transform: Any) -> None:
-    """Reseed the generators that a transform or a pipeline keeps from numpy's global one; without any, draw nothing.
+    """Reseed the generators that a transform or pipeline owns from numpy's global one; without any, draw nothing.
 
-    Called before each sample, what is random about it follows from the global seeds alone.
+    If called before each sample, all randomness follows from the global seeds.
 
     Args:
         transform: As for :func:`find_generators`.
 
     Raises:
-        ValueError: If a generator has no seed, as ``random.SystemRandom``; it is named.
+        ValueError: If a generator cannot be seeded, like ``random.SystemRandom``; the message names it.
     """
     generators = find_generators(transform)
     seeds = np.random.randint(2**31, size=len(generators)).tolist() if generators else []
@@ -67,7 +67,7 @@ def reseed_generators(transform: Any) -> None:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
         elif isinstance(generator, random.SystemRandom):
-            raise ValueError(f'{type(transform).__name__}: {path} is a SystemRandom, whose numbers cannot be repeated, '
+            raise ValueError(f'{type(transform).__name__}: {path} is a SystemRandom, whose numbers cannot be repeated '
                              'for the other date or in a resumed run. Fix: use random.Random.')
         elif isinstance(generator, np.random.Generator):
             bits = generator.bit_generator
@@ -77,14 +77,14 @@ def reseed_generators(transform: Any) -> None:
 
 
 def get_global_states() -> tuple[Any, ...]:
-    """The states of the global generators of Python, numpy, torch (on the CPU) and OpenCV."""
-    # OpenCV's can be set, but not read
+    """Return the states of the global generators of Python, numpy, torch (on the CPU) and OpenCV."""
+    # OpenCV's state can be set but not read, so a seed drawn from it stands for it
     seed = int(cv2.randu(np.zeros((1, 1), np.int32), np.array(0), np.array(2**31 - 1))[0, 0])
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), seed
 
 
 def set_global_states(states: tuple[Any, ...]) -> None:
-    """Go back to states that :func:`get_global_states` gave."""
+    """Restore states returned by :func:`get_global_states`."""
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
@@ -93,7 +93,7 @@ def set_global_states(states: tuple[Any, ...]) -> None:
 
 @functools.cache
 def _is_leaf(kind: type) -> bool:
-    """Whether nothing is to be found in objects of a type: data, modules, classes, and the standard library's."""
+    """Return whether objects of a type are not searched: data, modules, classes, and the standard library's."""
     if issubclass(kind, (*_KINDS, list, tuple, dict, FunctionType, MethodType, BuiltinMethodType, functools.partial)):
         return False
     return (issubclass(kind, (type, np.ndarray, np.generic, torch.Tensor))
@@ -102,7 +102,7 @@ def _is_leaf(kind: type) -> bool:
 
 @functools.cache
 def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
-    """The generators that are attributes of a class, of one above it, or of their modules."""
+    """Find the generators that are attributes of a class, its base classes, or their modules."""
     owners: list[tuple[str, Any]] = [
         (f'{parent.__module__}.{parent.__qualname__}', parent) for parent in kind.__mro__ if not _is_leaf(parent)]
     owners += [(parent.__module__, sys.modules[parent.__module__]) for _, parent in owners
@@ -122,7 +122,7 @@ def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
     elif isinstance(item, FunctionType):
         for name, cell in zip(item.__code__.co_freevars, item.__closure__ or ()):
-            with suppress(ValueError):  # an empty one
+            with suppress(ValueError):  # an empty cell
                 yield f'{path}.{name}', cell.cell_contents
         yield from ((f'{item.__module__}.{name}', value) for name, value in item.__globals__.items()
                     if isinstance(value, _KINDS))

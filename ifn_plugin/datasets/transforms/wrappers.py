@@ -1,4 +1,4 @@
-"""Transforms of a single image, applied to pairs."""
+"""Wrappers that apply single-image transforms to pairs, and transforms of the dates' order and layout."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,20 +13,21 @@ from ifn_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class EachDate(BaseTransform):
-    """Apply transforms that are made for one image to each date of a pair.
+    """Apply single-image transforms to each date of a pair.
 
-    Generators that the transforms keep for themselves, such as albumentations', are seeded anew for each sample from
-    numpy's global one, so that they follow from the run's seed.
+    Generators that the transforms own, such as albumentations', are reseeded for each sample from numpy's global one,
+    so that they follow from the run's seed.
 
-    Required key: ``img``, the list of images. Whatever else the transforms change is taken from the first date.
+    Required key: ``img``, the list of images. Other keys that the transforms change are taken from the first date.
 
     Args:
-        transforms: Transforms for one image, mmseg's or mmcv's.
-        share_random_params: Let both dates see the same random numbers, as geometry needs it: those of ``random``,
-            ``numpy.random``, torch and OpenCV and of the transforms' own generators. Otherwise each date has its own.
+        transforms: Transforms for one image, such as mmseg's or mmcv's.
+        share_random_params: Use the same random numbers for both dates, as geometric transforms require: those of
+            ``random``, ``numpy.random``, torch and OpenCV, and of the transforms' own generators. Otherwise each date
+            draws its own.
 
     Raises:
-        ValueError: If ``img`` is no list, or a transform keeps a generator that has no seed.
+        ValueError: If ``img`` is not a list, or a transform owns a generator that cannot be seeded.
     """
 
     def __init__(self, transforms: Sequence[dict], share_random_params: bool = True) -> None:
@@ -44,7 +45,7 @@ class EachDate(BaseTransform):
             reseed_generators(self.transforms)
             output = self.transforms(dict(results, img=image))
             if output is None:
-                return None  # mmengine's sign to draw another sample
+                return None  # makes mmengine draw another sample
             outputs.append(output)
         return dict(outputs[0], img=[output['img'] for output in outputs])
 
@@ -54,26 +55,26 @@ class EachDate(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomExchangeDates(BaseTransform):
-    """Let the dates of a pair change places by chance: what has changed stays the same.
+    """Randomly swap the dates of a pair; the change label stays the same.
 
-    Not for labels that tell one direction, such as new buildings but no demolished ones.
+    Not for directional labels, such as those of new but not of demolished buildings.
 
     Required key: ``img``, the list of two images.
 
     Args:
-        prob: Probability of an exchange.
+        prob: Probability of a swap.
 
     Raises:
-        ValueError: If ``prob`` is not from 0 to 1.
+        ValueError: If ``prob`` is not between 0 and 1.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f'prob={prob!r}, but a probability is from 0 to 1.')
+            raise ValueError(f'prob={prob!r} is out of range. Fix: a probability from 0 to 1.')
         self.prob = prob
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Exchange the dates, or leave them."""
+        """Swap the dates with probability ``prob``."""
         images = get_dates(results, self)
         if np.random.random() < self.prob:
             results['img'] = images[::-1]
@@ -85,7 +86,7 @@ class RandomExchangeDates(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ConcatDates(BaseTransform):
-    """Make one image of a pair, date 1's channels first, for mmseg's ``PackSegInputs``.
+    """Concatenate the channels of a pair into one image, date 1's first, for mmseg's ``PackSegInputs``.
 
     Required key: ``img``, the list of two images, (H, W, C); it becomes one, (H, W, 2·C).
     """

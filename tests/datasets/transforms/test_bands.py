@@ -96,8 +96,8 @@ def test_not_a_number_is_no_data(values, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(bands=(1, 6), scale=(0, 1)), r'a\.tif has 5 bands, but bands=\[1, 6\] are asked for'),
-    (dict(bands=(1, 2)), r'a\.tif has uint16 values, so LoadBands needs to know .* 2 and 98 of this one are \d+'),
+    (dict(bands=(1, 6), scale=(0, 1)), r'a\.tif has 5 bands, but LoadBands needs bands=\[1, 6\]'),
+    (dict(bands=(1, 2)), r'a\.tif has uint16 values, so LoadBands needs to know .* 2 and 98 of this image are \d+'),
 ])
 def test_files_that_do_not_fit(values, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -108,14 +108,14 @@ def test_error_about_the_scale_tells_of_the_values_that_count(values, tmp_path):
     values[:, :20] = 60000
     pair = pair_of(tmp_path, values, nodata=60000)
     low, high = np.percentile(values[0, 20:, :, :2], (2, 98))
-    with pytest.raises(ValueError, match=f'2 and 98 of this one are {low:g} and {high:g}'):
+    with pytest.raises(ValueError, match=f'2 and 98 of this image are {low:g} and {high:g}'):
         LoadBands((1, 2))(pair)
-    with pytest.raises(ValueError, match='This one has no data'):
+    with pytest.raises(ValueError, match='This image has no valid data'):
         LoadBands((1, 2))(pair_of(tmp_path, np.full_like(values, 60000), nodata=60000))
 
 
 def test_complex_values_are_refused(values, tmp_path):
-    with pytest.raises(ValueError, match=r'a\.tif has complex values \(complex64\): save their amplitude'):
+    with pytest.raises(ValueError, match=r'a\.tif has complex values \(complex64\)\. Fix: save their amplitude'):
         LoadBands((1, 2), scale=(0, 5000))(pair_of(tmp_path, values.astype(np.complex64)))
 
 
@@ -132,7 +132,7 @@ def test_one_of_several_bands_is_not_taken_for_all(values, tmp_path, bands, prof
 
 def test_more_bands_than_opencv_decodes(values, tmp_path):
     pair = pair_of(tmp_path, (values % 256).astype(np.uint8))
-    with pytest.raises(ValueError, match=r'a\.tif has 5 channels, but 3 are needed, .*ifn_plugin\.LoadBands loads'):
+    with pytest.raises(ValueError, match=r'a\.tif has 5 channels, but an image needs 3 .*ifn_plugin\.LoadBands loads'):
         LoadPair()(pair)
 
 
@@ -141,14 +141,14 @@ def test_a_compression_that_opencv_does_not_know(values, tmp_path, compress):
     pair = pair_of(tmp_path, (values % 256).astype(np.uint8)[..., :3], compress=compress)
     if cv2.imread(pair['img_path'][0]) is not None:
         pytest.skip(f'this OpenCV knows {compress}')
-    with pytest.raises(ValueError, match=r'a\.tif is an image \(G?TIFF?\) that OpenCV does not read \(.*'
-                       r'Fix: save it .* in another way \(gdal_translate -co COMPRESS=DEFLATE\)'):
+    with pytest.raises(ValueError, match=r'a\.tif is an image \(G?TIFF?\) that OpenCV cannot read \(.*'
+                       r'Fix: save it .* with another compression \(gdal_translate -co COMPRESS=DEFLATE\)'):
         LoadPair()(pair)
 
 
 def test_labels_of_signed_bytes_are_refused(values, tmp_path):
     label = write(tmp_path / 'label.tif', np.full((40, 50, 1), -1, np.int8))
-    with pytest.raises(ValueError, match=r'label\.tif has int8 values, but a change label has unsigned bytes'):
+    with pytest.raises(ValueError, match=r'label\.tif has int8 values, but a change label must have 8-bit values'):
         LoadChangeLabel()(dict(seg_map_path=label))
 
 
@@ -157,7 +157,7 @@ def test_files_that_are_missing_damaged_or_of_other_sizes(values, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.tif: no such file'):
         loader(dict(img_path=[str(tmp_path / 'none.tif')] * 2))
     (tmp_path / 'bad.tif').write_bytes(b'II*\0 not much of a raster')
-    with pytest.raises(ValueError, match=r'bad\.tif is no raster that rasterio opens \(.*\)\. Fix: replace it'):
+    with pytest.raises(ValueError, match=r'bad\.tif is not a raster that rasterio can open \(.*\)\. Fix: replace it'):
         loader(dict(img_path=[str(tmp_path / 'bad.tif')] * 2))
     write(tmp_path / 'small.tif', values[0, :30])
     with pytest.raises(ValueError, match=r'differ in size .*a\.tif is \(40, 50\), .*small\.tif is \(30, 50\)'):
@@ -171,7 +171,8 @@ def test_files_that_are_missing_damaged_or_of_other_sizes(values, tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     (dict(bands=()), 'name at least one'), (dict(bands=(0, 1)), 'counted from 1'),
     (dict(bands=(1, 2), scale=(5, 5)), 'the lower first'), (dict(bands=(1, 2), scale=[(0, 1)] * 3), 'each of the 2'),
-    (dict(bands=(1, 2), shown=(0, 1)), 'name three places'), (dict(bands=(1, 2), shown=(0, 1, 2)), 'name three places'),
+    (dict(bands=(1, 2), shown=(0, 1)), 'name three indices'),
+    (dict(bands=(1, 2), shown=(0, 1, 2)), 'name three indices'),
 ])
 def test_settings_that_make_no_sense(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -113,13 +113,13 @@ def test_opaque_alpha_is_dropped(tmp_path, good):
 def test_transparency_is_refused(tmp_path, good):
     rgba = np.dstack((noise(12, 20, 3), np.full((12, 20), 255, np.uint8)))
     rgba[3, 4, 3] = 254
-    with pytest.raises(ValueError, match=r'rgba\.png has transparent pixels.* Save it without alpha'):
+    with pytest.raises(ValueError, match=r'rgba\.png has transparent pixels.* Fix: save it without alpha'):
         load(good, write(tmp_path / 'rgba.png', rgba))
 
 
 @pytest.mark.parametrize('shape', [(12, 20), (12, 20, 3)])
 def test_16_bit_is_refused(tmp_path, good, shape):
-    with pytest.raises(ValueError, match=r'deep\.png has uint16 values.* Convert it'):
+    with pytest.raises(ValueError, match=r'deep\.png has uint16 values.* Fix: convert it'):
         load(good, write(tmp_path / 'deep.png', noise(*shape).astype(np.uint16) * 257))
 
 
@@ -144,7 +144,7 @@ def test_damaged_file_is_refused(tmp_path, good, loader, content):
         'text': b'<html>404: not found</html>',
         'nothing': b''
     }[content])
-    fault = {'text': 'no image that can be read', 'nothing': 'empty'}.get(content, 'damaged')
+    fault = {'text': 'not a readable image', 'nothing': 'empty'}.get(content, 'damaged')
     message = rf'damaged\.png is {fault} \({damaged.stat().st_size} bytes.*\)\. Fix: replace it, or remove it'
     with pytest.raises(ValueError, match=message):
         loader()(dict(img_path=[good, str(damaged)], seg_map_path=str(damaged)))
@@ -194,7 +194,7 @@ def test_file_backend(monkeypatch):
 
 @pytest.mark.parametrize('paths', ['one.png', Path('one.png'), ['one.png'], ['a.png', 'b.png', 'c.png']])
 def test_other_than_two_files_are_told(paths):
-    with pytest.raises(ValueError, match=r'LoadPair needs the two files of a pair, .* got .*\.png.* Fix: take a data'):
+    with pytest.raises(ValueError, match=r'LoadPair needs the two files of a pair, .* got .*\.png.* Fix: use a data'):
         LoadPair()(dict(img_path=paths))
 
 
@@ -249,7 +249,7 @@ def test_label_all_changed(tmp_path, changed):
 
 
 def test_label_with_both_values_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r'label\.png has both 1 and 255\. Set changed=1'):
+    with pytest.raises(ValueError, match=r'label\.png has both 1 and 255\. Fix: set changed=1'):
         load_label(tmp_path, np.array([[0, 1, 255]], np.uint8))
 
 
@@ -281,7 +281,7 @@ def test_odd_values_are_refused(tmp_path, changed):
 
 def test_jpeg_label_is_refused(tmp_path):
     path = write(tmp_path / 'label.jpg', (LABEL * 255).astype(np.uint8), cv2.IMWRITE_JPEG_QUALITY, 90)
-    with pytest.raises(ValueError, match=r'label\.jpg has the values .*, …, but .*Threshold it'):
+    with pytest.raises(ValueError, match=r'label\.jpg has the values .* and \d+ more, but .*Fix: threshold it'):
         LoadChangeLabel()(dict(seg_map_path=path))
 
 
@@ -569,5 +569,5 @@ def test_labels_saved_with_loss_have_a_threshold(tmp_path, threshold):
 
 @pytest.mark.parametrize('options', [dict(threshold=255), dict(threshold=-1), dict(threshold=127, changed=255)])
 def test_thresholds_that_make_no_sense(options):
-    with pytest.raises(ValueError, match='use one of them, the first from 0 to 254'):
+    with pytest.raises(ValueError, match='set one of them only, threshold from 0 to 254'):
         LoadChangeLabel(**options)
