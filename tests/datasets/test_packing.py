@@ -271,7 +271,7 @@ def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
 
 
 def test_folders_that_do_not_fit(levir_root, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no folder with A, B and label'):
+    with pytest.raises(FileNotFoundError, match='no folder contains A, B and label'):
         pack(tmp_path / 'nothing', tmp_path / 'packed')
     with pytest.raises(ValueError, match='choose a folder outside'):
         pack(levir_root, levir_root / 'packed')
