@@ -441,6 +441,7 @@ def run_command(command, space, monkeypatch):
         pytest.fail('neither a kind of command that is run here nor one that NOT_RUN names')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('command, places', RUN, ids=[command.place for command, _ in RUN])
 def test_command(command, places, workspace, monkeypatch):
     try:
@@ -540,6 +541,7 @@ AUGMENTED = [block for block in PYTHON if is_configuration(block) and "'../commo
              and re.search('model|pipeline|dataloader|evaluator', ' '.join(names_of(block)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', AUGMENTED, ids=[block.place for block in AUGMENTED])
 def test_configuration_under_tta(block, levir_like, tmp_path):
     """The merged map is that of the merged probabilities; open-cd's configurations are tested in tests/opencd."""

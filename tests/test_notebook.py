@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 nbformat = pytest.importorskip('nbformat', reason='nbformat is not installed: pip install ifn_plugin[dev]')
 nbclient = pytest.importorskip('nbclient', reason='nbclient is not installed: pip install ifn_plugin[dev]')
 for name in ('ipykernel', 'matplotlib', 'onnxscript', 'onnxruntime'):

@@ -6,6 +6,8 @@ import pytest
 from ifn_plugin.analysis.benchmark import ONNX, Case, Entry, Subject, read_result, report, run_benchmark, write_result
 from ifn_plugin.utils.configurations import find_config
 
+pytestmark = pytest.mark.slow
+
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 

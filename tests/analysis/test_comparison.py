@@ -16,6 +16,8 @@ from ifn_plugin.analysis.comparison.cost import cost_columns, cost_report
 from ifn_plugin.analysis.comparison.runs import run
 from ifn_plugin.analysis.comparison.tables import draw, score_tables
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PROTOCOL = CONFIGS / 'comparison' / 'levircd_256x256_40k.py'
 IFN = CONFIGS / 'ifn' / 'ifn_mmseg_256x256_40k_levircd.py'

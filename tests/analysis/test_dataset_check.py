@@ -248,6 +248,7 @@ def test_one_split_alone_and_no_data_set(root, tmp_path):
         find_splits(tmp_path / 'empty')
 
 
+@pytest.mark.slow
 def test_moments_of_large_images_are_exact(tmp_path):
     (tmp_path / 'pair').mkdir()
     files = [tmp_path / 'pair' / f'{name}.npy' for name in ('a', 'b', 'label')]

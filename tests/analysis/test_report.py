@@ -14,6 +14,8 @@ from ifn_plugin.analysis.report import name_folders, read_run, write_report
 from ifn_plugin.models import IFN
 from ifn_plugin.utils.configurations import find_config
 
+pytestmark = pytest.mark.slow
+
 CONFIG = find_config('ifn_256x256_40k_levircd-whole-and-tiles.py')
 
 

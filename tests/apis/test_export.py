@@ -17,8 +17,8 @@ from ifn_plugin.utils.configurations import find_config
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < torch.torch_version.TorchVersion('2.9'), reason='exporting is tested from torch 2.9 on')
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    torch.__version__ < torch.torch_version.TorchVersion('2.9'), reason='exporting is tested from torch 2.9 on')]
 ONNX_SHAPES = [(1, 64, 64), (3, 32, 48), (2, 67, 53), (1, 1, 1), (1, 200, 33)]
 
 

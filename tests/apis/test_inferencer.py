@@ -50,6 +50,7 @@ def test_any_size(detector, height, width):
     assert np.isfinite(change.probability).all()
 
 
+@pytest.mark.slow
 def test_compiled_the_last_batch_is_filled_up(detector, checkpoint):
     """Otherwise it would be compiled by itself."""
     compiled = []

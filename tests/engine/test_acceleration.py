@@ -225,6 +225,7 @@ def test_activation_checkpointing_and_compilation_exclude_each_other(monkeypatch
     assert len(warnings) == 1 and 'with_cp has no effect' in warnings[0]
 
 
+@pytest.mark.slow
 def test_each_size_is_compiled_by_itself(eager):
     graphs = []
 
@@ -243,6 +244,7 @@ def test_each_size_is_compiled_by_itself(eager):
     assert len(graphs) == 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_runs_as_it_is_written(eager, monkeypatch):
     warnings = []
     monkeypatch.setattr(acceleration, '_warn', warnings.append)
@@ -288,6 +290,7 @@ def train(python, options, tmp_path):
     return Command(python, options, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_training_with_all_of_it(train, scalars, python, options, tmp_path):
     """Train and save; then use the checkpoint without any of it."""
     output = train('--accelerate', '--dtype', 'bfloat16', settings=['train_cfg.val_begin=100'])
@@ -305,6 +308,7 @@ def test_training_with_all_of_it(train, scalars, python, options, tmp_path):
     assert 0 < probability.min() < probability.max() < 1
 
 
+@pytest.mark.slow
 def test_without_a_compiler_training_goes_on_with_one_warning(train, scalars, monkeypatch, tmp_path):
     monkeypatch.setenv('CXX', str(tmp_path / 'no-such-compiler'))
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'cache'))
@@ -371,6 +375,7 @@ def test_the_hook_accelerates_once():
     assert Runner.model.forward is forward
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason="glibc's memory is kept, on Linux")
 @pytest.mark.parametrize('compiling', [False, True])
 def test_freed_memory_is_kept_and_what_compilation_leaves_is_not(python, compiling):

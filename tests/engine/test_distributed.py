@@ -13,6 +13,8 @@ from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.models import IFN
 from ifn_plugin.utils.configurations import find_config
 
+pytestmark = pytest.mark.slow
+
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 GRADIENTS = """
 import sys

@@ -74,6 +74,7 @@ def test_memory_files_and_processes_stay_as_they_are(train, tmp_path):
     assert last[0] < 1.02 * first[0] and last[1] <= first[1] and last[2] == first[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != 'posix', reason='Ctrl-C is sent as a POSIX signal')
 def test_nothing_is_left_after_an_interrupt(train, tmp_path):
     shared = Path('/dev/shm')

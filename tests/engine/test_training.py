@@ -54,6 +54,7 @@ def resume(python, settings, work_dir, *more):
                   *settings, *more)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, settings, tmp_path):
     """Losses to 1e-6, and the weights at the end, with samples, crops, flips and dropout all random."""
     command = [sys.executable, '-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options',
@@ -74,6 +75,7 @@ def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, setting
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
     """The former checkpoint stays, though only one is kept, and the run goes on from it."""
     keep_one = 'default_hooks.checkpoint.max_keep_ckpts=1'
@@ -96,6 +98,7 @@ train.main({[str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *setting
     assert got == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, settings, tmp_path):
     """As a run leaves it that was killed by other software than ours."""
     work_dir = tmp_path / 'run'
@@ -164,6 +167,7 @@ def test_remote_folders_have_their_own_backend():
     assert WholeCheckpointHook(out_dir='runs').backend_args == dict(backend='ifn_plugin.whole')
 
 
+@pytest.mark.slow
 def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, settings, tmp_path):
     """At iteration 30,000, without loading the 30,000 batches before it."""
     checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
@@ -177,6 +181,7 @@ def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, setti
     assert time.monotonic() - begin < 60
 
 
+@pytest.mark.slow
 def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python, settings, tmp_path):
     """The last checkpoint is written before the last validation, which chooses the best."""
     checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
@@ -195,6 +200,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     assert json.loads(next(tmp_path.glob('*/evaluation_val.json')).read_text())['iteration'] == 6
 
 
+@pytest.mark.slow
 def test_documented_training_by_epochs(scalars, python, options, tmp_path):
     """Two epochs of two batches, with a validation and a checkpoint after the second."""
     text = (REPOSITORY / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
@@ -253,6 +259,7 @@ def test_the_backend_writes_whole_texts_too(tmp_path, monkeypatch):
     assert (tmp_path / 'new' / 'a.txt').read_bytes() == 'Fläche'.encode('latin1')
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(python, settings, tmp_path):
     output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *settings,
                     'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', fails=True)

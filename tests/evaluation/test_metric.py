@@ -396,6 +396,7 @@ def run_configuration(options):
     return cfg
 
 
+@pytest.mark.slow
 def test_figures_and_files_of_one_process(options, checkpoint, tmp_path, capsys):
     """Whatever is loaded, trained and tested in which order: each record says of which weights it is."""
     cfg = run_configuration(options)
@@ -498,6 +499,7 @@ def test_probabilities_of_half_precision_are_compared_in_it():
     assert 'AP' in metric.evaluate(1)
 
 
+@pytest.mark.slow
 def test_stock_merging_is_found_out_in_a_run(options, checkpoint, tmp_path, capsys):
     """The runner's metrics know the detector's threshold; here mmseg's own model merges, as in other commands."""
     cfg = run_configuration(options)

@@ -140,6 +140,7 @@ def test_the_runner_and_the_commands_refuse_it(runner, tmp_path, how):
     assert all(torch.equal(value, before[key]) for key, value in runner.model.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('command', ['train --resume', 'train init_cfg', 'test', 'convert'])
 def test_each_command_refuses_it(python, options, tmp_path, command):
     """In a process of its own."""

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ifn_plugin.datasets import LoadBands, find_loaders
+from ifn_plugin.datasets.packing import pack
 from ifn_plugin.utils.configurations import find_config
 
 SPLITS = ('train', 'val', 'test')
@@ -29,6 +30,8 @@ def list_configs(opencd=False):
 def lay_out(cfg, drawn, root):
     """Copy a drawn data set, in LEVIR-CD's layout, to where and how a configuration wants it; it is told the root."""
     loader = find_loaders(cfg)[0]
+    packed = cfg.train_dataloader.dataset.get('img_suffix') == '.npy'
+    folder = root.with_name(f'{root.name}-images') if packed else root
     for split in SPLITS:
         settings = cfg[f'{split}_dataloader'].dataset
         settings.data_root, settings.indices = str(root), None
@@ -36,7 +39,7 @@ def lay_out(cfg, drawn, root):
                     ('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'))
         names = []
         for kind, key, suffix in kinds:
-            target = root / settings.data_prefix[key]
+            target = folder / settings.data_prefix[key]
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted((drawn / split / kind).iterdir()):
                 name = f'{split}_{path.name}'
@@ -44,7 +47,7 @@ def lay_out(cfg, drawn, root):
                     write_bands(target / f'{split}_{path.stem}.tif', cv2.imread(str(path)), max(loader.bands))
                 elif 'OUT' in target.parts:  # SVCD's labels, saved with loss
                     cv2.imwrite(str(target / f'{split}_{path.stem}.jpg'), cv2.imread(str(path), 0))
-                elif settings.get(suffix):
+                elif settings.get(suffix) and not packed:
                     shutil.copy(path, target / f'{split}_{path.stem}{settings[suffix]}')
                 else:
                     shutil.copy(path, target / name)
@@ -54,6 +57,8 @@ def lay_out(cfg, drawn, root):
             listed = Path(root, settings.ann_file)
             listed.parent.mkdir(exist_ok=True)
             listed.write_text(''.join(f'{name}\n' for name in names))
+    if packed:
+        pack(folder, root)
 
 
 def write_bands(path, image, number):

@@ -9,6 +9,7 @@ from ifn_plugin.utils.configurations import find_config
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
+@pytest.mark.slow
 def test_command(levir_like, tmp_path, capsys):
     main([str(CONFIG), '--names', 'mine', '--variants', 'float32', '--data', '--data-root', str(levir_like), '--rounds',
           '1', '--out', str(tmp_path / 'out' / 'report.md')])

@@ -18,6 +18,7 @@ WRAPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['opencd_ifn', 'official_dsifn'])
 def test_there_and_back_loses_no_tensor(golden, tmp_path, capsys, name):
     outputs, weights, (date1, date2, _) = golden(name)
@@ -49,6 +50,7 @@ def test_there_and_back_loses_no_tensor(golden, tmp_path, capsys, name):
     assert not left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['opencd_ifn', 'official_dsifn'])
 def test_whatever_holds_the_weights(golden, tmp_path, capsys, name):
     """The file is that of bare weights, with what the network does not use, so all that follows from it holds."""

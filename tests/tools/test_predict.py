@@ -13,6 +13,7 @@ from ifn_plugin.utils.configurations import find_config
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
+@pytest.mark.slow
 def test_maps_have_the_figures_of_testing(python, options, checkpoint, levir_like, tmp_path):
     """In processes of their own: what ``test`` measures is what ``predict`` writes."""
     tested = python('-m', 'ifn_plugin.tools.test', CONFIG, checkpoint, '--work-dir', tmp_path, '--cfg-options',
@@ -62,6 +63,7 @@ def test_wrong_input_is_a_line(checkpoint, tmp_path, date1, date2, message):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_runs_code_is_refused(python, tmp_path):
     path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
     hostile.CONTAINERS['zip'](hostile.PLACES['log'](hostile.payloads(mark)['os.system']), path, 2)

@@ -60,6 +60,7 @@ def test_all_that_mmengine_writes_is_loaded_safely(scalars, trained, tmp_path):
     assert type(again) is np.ndarray and again.tolist() == log.tolist()
 
 
+@pytest.mark.slow
 def test_resume_goes_on_also_from_a_checkpoint_that_was_loaded_and_written_again(scalars, trained, python, options,
                                                                                  tmp_path):
     work_dir = tmp_path / 'resumed'
@@ -71,6 +72,7 @@ def test_resume_goes_on_also_from_a_checkpoint_that_was_loaded_and_written_again
     assert [entry['iter'] for entry in scalars(work_dir) if 'loss' in entry] == [3]
 
 
+@pytest.mark.slow
 def test_resume_goes_on_from_the_runs_own_checkpoint(scalars, trained, python, options, tmp_path):
     """Though it had started from another's weights."""
     work_dir, config = tmp_path / 'resumed', tmp_path / 'config.py'
@@ -123,6 +125,7 @@ def figures(output):
     return dict(re.findall(r'(\S+): +([\d.]+)', output.split('Iter(test)')[-1]))
 
 
+@pytest.mark.slow
 def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_path):
     # tiles as others test on them: cut and written
     for path in (levir_like / 'test').rglob('*.png'):
@@ -183,6 +186,7 @@ def test_parameters_without_use_may_be_allowed_on_cpus_too(monkeypatch):
         assert load_config(args).model_wrapper_cfg.find_unused_parameters is expected
 
 
+@pytest.mark.slow
 def test_batches_in_testing_give_the_same_figures(trained, python, options, tmp_path):
     slide = ['model.test_cfg.mode=slide', 'model.test_cfg.crop_size=(48,48)', 'model.test_cfg.stride=(32,32)']
     alone, together = (
@@ -219,6 +223,7 @@ def test_no_window_at_once(capsys, count):
     assert f'--window-batch: {count}: at least one window passes at once' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_amp_trains_in_bfloat16_without_a_gpu(scalars, trained, python, options, tmp_path):
     python('-m', 'ifn_plugin.tools.train', CONFIG, '--amp', '--work-dir', tmp_path, '--cfg-options', *options,
            'train_cfg.max_iters=1', 'default_hooks.checkpoint=None')
@@ -248,6 +253,7 @@ def test_weights_that_do_not_fit(options, trained, tmp_path):
         test.main([str(CONFIG), str(tmp_path / 'weights.pth'), '--work-dir', str(tmp_path), '--cfg-options', *options])
 
 
+@pytest.mark.slow
 def test_weights_of_open_cds_ifn_are_tested_as_the_plugins(trained, python, options, tmp_path):
     torch.save(convert_to_opencd(load_checkpoint_file(trained / 'iter_2.pth')), tmp_path / 'stock.pth')
     own, stock = (figures(python('-m', 'ifn_plugin.tools.test', CONFIG, path, '--work-dir', tmp_path, '--cfg-options',

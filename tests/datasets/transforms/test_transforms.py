@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import cv2
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -539,7 +540,8 @@ def test_tta_pipeline(large):
     assert all(torch.equal(sample.gt_sem_seg.data, samples[0].gt_sem_seg.data) for sample in samples)
 
 
-@pytest.mark.parametrize('config', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('config', [path for path in layouts.list_configs() if '4bands' not in path.name],
+                         ids=lambda path: path.stem)
 def test_pipelines_of_every_configuration_take_real_data(real_data, config):
     cfg = Config.fromfile(config, import_custom_modules=False)  # not everyone has mmpretrain
     steps = [step for block in cfg.train_pipeline for step in (block, *block.get('transforms', ()))]
