@@ -1,1 +1,1 @@
-"""Analysis of data sets, runs and models: what the commands of the same names do."""
+"""Analysis of data sets, runs and models, for the commands ``benchmark``, ``compare``, ``report``, ``check_dataset``."""

@@ -7,16 +7,16 @@ from typing import Any
 
 
 def read_log(work_dir: Path) -> list[dict[str, Any]]:
-    """Read what the runs in a work dir logged, in order.
+    """Read the log entries of the runs in a work dir, in order.
 
-    A training that was resumed or started again replaces what an earlier one logged from its first iteration on. A
-    truncated line is skipped. If exactly one metric has a prefix, its scores are there without it, too.
+    A run that was resumed or restarted replaces the entries of an earlier one from its own first iteration on.
+    Truncated lines are skipped. If exactly one metric has a prefix, its scores are also returned without it.
 
     Returns:
-        The entries: those of the training have ``loss`` and ``iter``, those of validations ``step``, their iteration.
+        The entries. Those of training have ``loss`` and ``iter``; those of validations have ``step``, their iteration.
     """
     entries: list[dict[str, Any]] = []
-    # directly in the work dir where a configuration has visualizer.save_dir
+    # the file is directly in the work dir where a configuration sets visualizer.save_dir
     for path in [*work_dir.glob('vis_data/scalars.json'), *sorted(work_dir.glob('*/vis_data/scalars.json'))]:
         found = _read_file(path)
         if any('loss' in entry for entry in found):
@@ -25,7 +25,7 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
         latest = -1
         for entry in found:
             if 'loss' in entry:
-                if _iteration(entry) <= latest:  # another run that logs into the same file
+                if _iteration(entry) <= latest:  # another run logged into the same file
                     entries = [other for other in entries if _iteration(other) < _iteration(entry)]
                 latest = _iteration(entry)
             entries.append(_without_prefix(entry))
@@ -33,7 +33,7 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
-    """Read the entries of a file, with every validation at its iteration."""
+    """Read the entries of a file, and set the ``step`` of each validation to its iteration."""
     entries = []
     for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         with suppress(json.JSONDecodeError):
@@ -50,7 +50,7 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
 
 def _without_prefix(entry: dict[str, Any]) -> dict[str, Any]:
     prefixes = [name.removesuffix('F1') for name in entry if name == 'F1' or name.endswith('/F1')]
-    if len(prefixes) != 1:  # which of several metrics is meant is unknown
+    if len(prefixes) != 1:  # with several metrics, it is unknown which one is meant
         return entry
     return entry | {name.removeprefix(prefixes[0]): value for name, value in entry.items()}
 

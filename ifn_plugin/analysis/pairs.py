@@ -1,4 +1,4 @@
-"""Pairs of a data set as arrays."""
+"""Loading of a pair as arrays."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -10,9 +10,9 @@ class Table:
     """A table.
 
     Attributes:
-        title: Heading above it; empty for none.
-        header: Titles of the columns, each once.
-        rows: Cells.
+        title: Heading above the table; empty for none.
+        header: Column titles, all different.
+        rows: Cells of each row.
     """
 
     title: str

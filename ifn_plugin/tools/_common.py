@@ -1,4 +1,4 @@
-"""What the commands share: arguments and configuration."""
+"""Arguments and configuration that the commands share."""
 
 import argparse
 import gc
@@ -18,49 +18,49 @@ from ifn_plugin.utils.stack import StackError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that ``train`` and ``test`` share, named as open-cd's."""
+    """Add the arguments that ``train`` and ``test`` share, with open-cd's names."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results; default: ./work_dirs/CONFIG_NAME')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='settings to override, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]", without white space')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # torch's launchers pass either spelling
+    # torch's launchers pass one or the other spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     add_acceleration_arguments(parser)
 
 
 def add_acceleration_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments for what is faster."""
-    group = parser.add_argument_group('acceleration', 'on any device; what the machine cannot do is left out')
-    group.add_argument('--accelerate', action='store_true', help='all of it, in the precision that suits the device')
-    group.add_argument('--channels-last', action='store_true', help='channels-last maps')
+    """Add the arguments for acceleration."""
+    group = parser.add_argument_group('acceleration', 'on any device; what the machine does not support is left out')
+    group.add_argument('--accelerate', action='store_true', help='all of these, in the precision that suits the device')
+    group.add_argument('--channels-last', action='store_true', help='channels-last memory format')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
     group.add_argument('--compile', action='store_true', help='compile the network')
-    group.add_argument('--keep-memory', action='store_true', help='faster on a CPU, for more memory')
+    group.add_argument('--keep-memory', action='store_true', help='reuse freed memory on a CPU: faster, but takes more')
     group.add_argument(
-        '--window-batch', type=window_count, help="windows that pass at once, with test_cfg.mode='slide'")
+        '--window-batch', type=window_count, help="sliding windows in a batch, with test_cfg.mode='slide'")
 
 
 def window_count(text: str) -> int:
-    """How many windows pass at once.
+    """Read the number of sliding windows in a batch.
 
     Raises:
-        ArgumentTypeError: For less than one.
+        ArgumentTypeError: If it is less than one.
     """
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f'{text}: at least one window passes at once')
+        raise argparse.ArgumentTypeError(f'{text}: use 1 or more windows')
     return number
 
 
 def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:
-    """What the arguments ask for, one by one, by the names of ``accelerate``."""
+    """Return the acceleration settings given as single arguments, by their names in ``accelerate``."""
     names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory')
     return {name: getattr(args, name) for name in names if getattr(args, name)}
 
 
 def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
-    """Put the acceleration that the arguments ask for into the configuration's hooks."""
+    """Add the acceleration that the arguments request to the configuration's hooks."""
     chosen = chosen_acceleration(args)
     if not chosen and not args.accelerate:
         return
@@ -87,7 +87,7 @@ def is_hook(hook: Any, kind: type[Hook]) -> bool:
 
 
 def add_hooks(cfg: Config, *kinds: type[Hook]) -> None:
-    """Put the plugin's hooks into the configuration, each unless it is there."""
+    """Add hooks of the plugin to the configuration, unless it has them already."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     missing = [kind for kind in kinds if not any(is_hook(hook, kind) for hook in hooks)]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
@@ -95,7 +95,7 @@ def add_hooks(cfg: Config, *kinds: type[Hook]) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the configuration, a file or the name of one of the plugin's own, and put the arguments into it."""
+    """Read the configuration, a file or the name of one of the plugin's own, and apply the arguments to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = resolve_config(args.config)
     cfg = read_config(path)
@@ -115,18 +115,18 @@ def read_config(path: Path) -> Config:
     """Read a configuration file.
 
     Raises:
-        SystemExit: If it is none, with what is wrong in a line.
+        SystemExit: If the file cannot be read, with the reason in one line.
     """
     try:
         return Config.fromfile(path)
     except StackError:
         raise
-    except Exception as error:  # a configuration is a program
+    except Exception as error:  # a configuration is Python code, which can raise anything
         raise SystemExit(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:
-    """Do what mmengine does for processes with a GPU each, and only for those."""
+    """Set up distributed training on CPUs; mmengine does it only for GPUs."""
     torch.distributed.init_process_group('gloo')
     settings = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
@@ -135,10 +135,11 @@ def _set_up_cpu_processes(cfg: Config) -> None:
 
 
 def leave_processes() -> None:
-    """Wait for the other processes and part from them: one that ends while another still listens is aborted.
+    """Wait for the other processes and leave the process group.
 
-    The caller has dropped its runner: as long as a wrapped model is left, so are gloo's threads, and one that lets go
-    of a tensor when the interpreter is on its way out aborts the process.
+    A process that ends while another still communicates with it is aborted. The caller must have deleted its runner:
+    gloo's threads live as long as a wrapped model, and one that frees a tensor while the interpreter shuts down aborts
+    the process.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
@@ -147,7 +148,11 @@ def leave_processes() -> None:
 
 
 def resolve_config(config: str) -> Path:
-    """Turn a file, or the name of one of the plugin's own configurations, into a path."""
+    """Return the path of a configuration, given as a file or as the name of one of the plugin's own.
+
+    Raises:
+        SystemExit: If there is no such configuration.
+    """
     try:
         return configurations.resolve_config(config)
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """Measure configurations side by side: ``python -m ifn_plugin.tools.benchmark CONFIG [CONFIG ...]``.
 
-Every row is a process of its own, and they take turns, so that whatever else the machine does affects all of them.
+Every row is measured in its own process. The processes take turns, so that any other load on the machine affects all of
+them.
 """
 
 import argparse
@@ -25,35 +26,38 @@ from ifn_plugin.tools._common import resolve_config
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Measure configurations side by side: parameters, arithmetic, time, memory, data pipeline. Ratios '
-        'are against the first row.')
+        'are relative to the first row.')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help="files, or names of the plugin's own")
-    parser.add_argument('--names', nargs='+', metavar='NAME', help="in the tables; default: the files' names")
+    parser.add_argument('--names', nargs='+', metavar='NAME', help="names in the tables; default: the files' names")
     parser.add_argument('--variants', nargs='+', default=VARIANTS, type=variant, metavar='DTYPE[+SWITCH…]',
-                        help=f'of each configuration: {", ".join(DTYPES[1:])}, with {" and ".join(SWITCHES)} added or '
-                        f'not; or {ONNX}, on the CPU; default: {" ".join(VARIANTS)}')
-    parser.add_argument('--train', nargs='*', type=size_and_batch, default=[], metavar='SIZExBATCH')
-    parser.add_argument('--inference', nargs='*', type=size_and_batch, default=[], metavar='SIZExBATCH')
+                        help=f'variants of each configuration: a precision ({", ".join(DTYPES[1:])}), with any of '
+                        f'{", ".join(SWITCHES)} added; or {ONNX}, on the CPU; default: {" ".join(VARIANTS)}')
+    parser.add_argument('--train', nargs='*', type=size_and_batch, default=[], metavar='SIZExBATCH',
+                        help='measure training steps, such as 256x8')
+    parser.add_argument('--inference', nargs='*', type=size_and_batch, default=[], metavar='SIZExBATCH',
+                        help='measure inference, such as 1024x1')
     parser.add_argument('--end-to-end', nargs='*', type=int, default=[], metavar='BATCH',
-                        help="training with its data pipeline and the configuration's workers")
-    parser.add_argument('--data', action='store_true', help='training pipelines, one process, files in memory')
-    parser.add_argument('--cold-data', action='store_true', help='the same, files read from disk')
+                        help="measure training with its data pipeline and the configuration's workers")
+    parser.add_argument('--data', action='store_true',
+                        help='measure training pipelines, in one process, with files in memory')
+    parser.add_argument('--cold-data', action='store_true', help='the same, with files read from disk')
     parser.add_argument('--data-root', nargs='+', help='data set of each configuration, or one for all')
-    parser.add_argument('--rounds', type=int, default=5, help='turns of each row; default: 5')
+    parser.add_argument('--rounds', type=int, default=5, help='measurements of each row; default: 5')
     parser.add_argument('--out', type=Path, help='write FILE.md and FILE.json', metavar='FILE')
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.configs):
         parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')
     stems = [Path(config).stem for config in args.configs]
     if len(set(args.names or stems)) != len(stems):
-        parser.error(f'two configurations have the same name in {args.names or stems}: tell them apart by --names')
+        parser.error(f'two configurations have the same name in {args.names or stems}: give different ones with --names')
     if args.data_root and len(args.data_root) not in (1, len(args.configs)):
         parser.error(f'--data-root needs one folder, or one for each of the {len(args.configs)} configurations')
     if not (args.train or args.inference or args.end_to_end or args.data or args.cold_data):
         parser.error('nothing to measure: give --train, --inference, --end-to-end, --data or --cold-data')
     if min(args.end_to_end, default=1) < 1:
-        parser.error('--end-to-end: a batch has to be at least 1')
+        parser.error(f'--end-to-end {min(args.end_to_end)}: a batch has to be at least 1')
     if args.rounds < 1:
-        parser.error('--rounds has to be at least 1')
+        parser.error(f'--rounds {args.rounds}: use at least 1')
     return args
 
 
@@ -61,7 +65,7 @@ def variant(text: str) -> str:
     """Check a variant, such as ``float32+compile``.
 
     Raises:
-        ArgumentTypeError: If it is none.
+        ArgumentTypeError: If there is no such variant.
     """
     dtype, *switches = text.split('+')
     if text != ONNX and (dtype not in DTYPES or not set(switches) <= set(SWITCHES)):
@@ -73,7 +77,7 @@ def size_and_batch(text: str) -> tuple[int, int]:
     """Read the size of images and batches, such as ``256x8``.
 
     Raises:
-        ArgumentTypeError: If it is none.
+        ArgumentTypeError: If the text does not have this form, or a number is less than 1.
     """
     try:
         size, batch = (int(number) for number in text.split('x'))
@@ -98,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f'{case_table(result["cases"][-1]).markdown()}\n', file=sys.stderr, flush=True)
         text = report(result)
         if args.out:
-            write_result(result, args.out)  # what is measured is kept, even if a later case fails
+            write_result(result, args.out)  # after each case, in case a later one fails
     print(text)
 
 

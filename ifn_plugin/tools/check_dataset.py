@@ -1,9 +1,9 @@
-"""Look through a data set before hours are spent on it: ``python -m ifn_plugin.tools.check_dataset CONFIG|FOLDER``.
+"""Check a data set before training on it: ``python -m ifn_plugin.tools.check_dataset CONFIG|FOLDER``.
 
-FOLDER has splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or others, or is one; of a configuration, the
-folders of its data sets are taken. Every file is read. Findings name the file: incomplete pairs, damaged files, sizes
-and label values that do not fit, the same pair twice or in two splits, also turned, mirrored or brighter. The exit
-status is 1 if there are errors.
+FOLDER contains splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or with other names, or is one such split;
+for a configuration, the folders of its data sets are checked. Every file is read. Findings name the file: incomplete
+pairs, damaged files, mismatched sizes, invalid label values, and duplicate pairs within a split or across splits, also
+rotated, mirrored or of different brightness. The exit status is 1 if there are errors.
 """
 
 import argparse
@@ -22,15 +22,16 @@ from ifn_plugin.utils import readable
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Look through a data set')
+    parser = argparse.ArgumentParser(description='Check a data set: incomplete pairs, damaged files, invalid '
+                                     'labels, duplicates, leaks between splits')
     parser.add_argument('dataset', help="folder in LEVIR-CD's layout, or a configuration")
     parser.add_argument('--out', type=Path, metavar='FILE.html', help='write a page with pictures')
-    parser.add_argument('--pictures', type=int, default=4, help='pairs of each split to show there; default: 4')
+    parser.add_argument('--pictures', type=int, default=4, help='sample pairs of each split on the page; default: 4')
     args = parser.parse_args(argv)
     if args.out is not None and args.out.suffix != '.html':
         parser.error(f'--out {args.out}: name a file that ends in .html')
     if args.pictures < 0:
-        parser.error(f'--pictures {args.pictures}: use 0 for none, or a number of pairs')
+        parser.error(f'--pictures {args.pictures}: use 0 or more pairs')
     return args
 
 

@@ -1,9 +1,9 @@
 """Train and test models under one protocol: ``python -m ifn_plugin.tools.compare PROTOCOL CONFIG [CONFIG ...]``.
 
-Of each CONFIG, of the plugin, open-cd or mmseg, only the model is taken; data, schedule, hooks and evaluation are
-PROTOCOL's, whose types have to name their scope, and whose hooks have to include ``ifn_plugin.EvaluationHook``. Every
-model is trained once for each seed, in a process of its own. What is finished is kept: an interrupted command goes on
-where it stopped, and more models and seeds can be added. A run that fails does not stop the others.
+Only the model is taken from each CONFIG, be it the plugin's, open-cd's or mmseg's. Data, schedule, hooks and evaluation
+are PROTOCOL's, whose types have to name their scope and whose hooks have to include ``ifn_plugin.EvaluationHook``. Every
+model is trained once for each seed, in its own process. Finished runs are kept: an interrupted command continues where
+it stopped, and models and seeds can be added later. A failed run does not stop the others.
 """
 
 import argparse
@@ -22,26 +22,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train and test models under one protocol')
     parser.add_argument('protocol', help="configuration of all but the model, or the name of one of the plugin's own")
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help="files, or names of the plugin's own")
-    parser.add_argument('--names', nargs='+', metavar='NAME', help="in the tables; default: the files' names")
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'))
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='default: 0 1')
+    parser.add_argument('--names', nargs='+', metavar='NAME', help="names in the tables; default: the files' names")
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'),
+                        help='folder for runs and tables; default: work_dirs/comparison')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='seeds of the runs; default: 0 1')
     parser.add_argument(
         '--from-scratch', action='store_true',
-        help="no pretrained weights and nothing frozen, unless a model's code loads or freezes them by itself")
+        help="load no pretrained weights and freeze nothing, except where a model's code does so by itself")
     parser.add_argument('--cost', type=size_and_batch, metavar='SIZExBATCH',
                         help='measure time and memory too, such as 256x8')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help="the protocol's settings to override")
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the protocol to override')
     args = parser.parse_args(argv)
     args.names = args.names or [Path(config).stem for config in args.configs]
     if len(args.names) != len(args.configs):
         parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')
     if len(set(args.names)) != len(args.names):
-        parser.error(f'two configurations have the same name in {args.names}: tell them apart by --names')
+        parser.error(f'two configurations have the same name in {args.names}: give different ones with --names')
     for name in args.names:
         if not re.fullmatch(r'\w[\w.+-]*', name):
-            parser.error(f'--names {name}: a name becomes a folder, so begin with a letter or digit, and use letters, '
-                         'digits and . + - _ only')
+            parser.error(f'--names {name}: a name becomes a folder. Begin with a letter or digit, and use only '
+                         'letters, digits and . + - _')
     args.seeds = list(dict.fromkeys(args.seeds))
     return args
 

@@ -1,6 +1,6 @@
-"""Bring other projects' weights of IFN to this one's names, or these to open-cd's.
+"""Convert an IFN checkpoint: ``python -m ifn_plugin.tools.convert_checkpoint SRC DST``.
 
-``python -m ifn_plugin.tools.convert_checkpoint SRC DST``
+Weights of other projects' IFN get the plugin's names, or with ``--to opencd`` the plugin's weights get open-cd's names.
 """
 
 import argparse
@@ -18,7 +18,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the weights of an IFN')
     parser.add_argument('src', help="checkpoint of the official DSIFN, open-cd's IFN, CDLab's IFN or ifn_plugin")
     parser.add_argument('dst', type=Path, help='file to write')
-    parser.add_argument('--to', choices=['ifn_plugin', 'opencd'], default='ifn_plugin', help='whose names to write')
+    parser.add_argument('--to', choices=['ifn_plugin', 'opencd'], default='ifn_plugin',
+                        help='project whose names to write')
     return parser.parse_args(argv)
 
 
@@ -28,22 +29,22 @@ def convert(src: str, dst: Path, to: str = 'ifn_plugin') -> str:
     Args:
         src: The checkpoint, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`.
         dst: File to write.
-        to: Whose names to write, ``'ifn_plugin'`` or ``'opencd'``.
+        to: Project whose names to write, ``'ifn_plugin'`` or ``'opencd'``.
 
     Returns:
-        What was done, for people.
+        Summary to print.
 
     Raises:
-        FileExistsError: If ``dst`` is there.
-        FileNotFoundError: If ``src`` is not.
-        ValueError: If ``src`` cannot be read safely, or holds other weights than those of an IFN.
+        FileExistsError: If ``dst`` exists.
+        FileNotFoundError: If ``src`` does not exist.
+        ValueError: If ``src`` cannot be read safely, or does not contain weights of an IFN.
     """
     if dst.exists():
-        raise FileExistsError(f'{dst} is there already: remove it or name another file.')
+        raise FileExistsError(f'{dst} exists already. Fix: remove it or name another file.')
     checkpoint = load_checkpoint_file(src)
     source = recognize(checkpoint)
     used, unused = split_unused(checkpoint)
-    unused |= split_unused(dict(state_dict=checkpoint.get('unused')))[1]  # what an earlier conversion has kept
+    unused |= split_unused(dict(state_dict=checkpoint.get('unused')))[1]  # stored by an earlier conversion
     content: dict[str, dict] = {}
     try:
         if to == 'opencd':
@@ -60,10 +61,10 @@ def convert(src: str, dst: Path, to: str = 'ifn_plugin') -> str:
     lines = [f'{src}: {source}, {len(get_state_dict(checkpoint))} tensors',
              f'{dst}: {"open-cd" if to == "opencd" else to}, {len(content["state_dict"])} tensors']
     if unused and to != 'opencd':
-        lines.append(f"Not in the network, so kept apart under 'unused': {', '.join(unused)}")
+        lines.append(f"Not part of the network, stored under 'unused': {', '.join(unused)}")
     left = sorted(set(checkpoint) - {'state_dict', 'unused'}) if 'state_dict' in checkpoint else []
     if left:
-        lines.append(f'Left out, since weights alone are converted: {", ".join(left)}')
+        lines.append(f'Left out, since only weights are converted: {", ".join(left)}')
     return '\n'.join(lines)
 
 

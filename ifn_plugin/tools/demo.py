@@ -1,4 +1,4 @@
-"""See IFN learn: ``python -m ifn_plugin.tools.demo``. Draws pairs, trains, tests and compares, without a network."""
+"""Train and test IFN on drawn pairs, without downloads: ``python -m ifn_plugin.tools.demo``."""
 
 import argparse
 import shutil
@@ -30,14 +30,14 @@ def _positive(text: str) -> int:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train and test IFN on drawn pairs, or on yours, in a few minutes')
     parser.add_argument('--data', type=Path, help="your pairs, in LEVIR-CD's layout: {train,val,test}/{A,B,label}")
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for everything written')
-    parser.add_argument('--seed', type=int, default=0, help='of the drawing and the training')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for all files written')
+    parser.add_argument('--seed', type=int, default=0, help='seed of drawing and training')
     parser.add_argument('--max-iters', type=_positive, help="training iterations; default: the configuration's")
     return parser.parse_args(argv)
 
 
 class _Progress(Hook):
-    """Print one line every so often, where mmengine's log would fill the screen."""
+    """Progress in a few lines; mmengine's log would fill the screen."""
 
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
@@ -64,10 +64,10 @@ class _Progress(Hook):
 
 def _draw_once(folder: Path, seed: int) -> None:
     if folder.is_dir():
-        print(f'Pairs drawn earlier, in {folder} (remove the folder to draw them anew)')
+        print(f'Using the pairs in {folder} from an earlier run (remove the folder to draw new ones)')
         return
     print(f'Drawing {sum(COUNTS.values())} pairs into {folder}', flush=True)
-    # a run that is interrupted here must not leave half a data set behind
+    # an interrupted run must not leave a partial data set
     with atomic_path(folder) as unfinished:
         write_dataset(unfinished, COUNTS, seed=seed)
 
@@ -75,8 +75,8 @@ def _draw_once(folder: Path, seed: int) -> None:
 def _check_splits(folder: Path) -> None:
     missing = [split for split in COUNTS if not (folder / split).is_dir()]
     if missing:
-        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demonstration needs train, val and test '
-                         'there, each with the folders A, B and label.')
+        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demo needs train, val and test, each with '
+                         'the folders A, B and label.')
 
 
 def _settings(data: Path, args: argparse.Namespace) -> Config:
@@ -91,7 +91,7 @@ def _settings(data: Path, args: argparse.Namespace) -> Config:
     settings = {key: value for key, value in cfg.val_dataloader.dataset.items() if key != 'type'}
     pairs = LEVIRCDDataset(**settings | dict(pipeline=[dict(type='ifn_plugin.LoadPair')]))
     height, width = pairs[0]['ori_shape']
-    # whole large images would take minutes
+    # validating many large images would take minutes
     count = min(len(pairs), max(1, VALIDATION_PIXELS // (height * width)))
     cfg.val_dataloader.dataset.indices = [number * len(pairs) // count for number in range(count)]
     return cfg
@@ -109,10 +109,10 @@ def _test_baseline(pairs: LEVIRCDDataset) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Run the demonstration.
+    """Run the demo.
 
     Returns:
-        Of each method the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
+        For each method, the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
     """
     begin = time.monotonic()
     args = parse_args(argv)
@@ -122,11 +122,11 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     _check_splits(data)
     runner = Runner.from_cfg(_settings(data, args))
     runner.register_hook(_Progress())
-    print('Training IFN from random weights, encoder included, so that no download is needed. For results that count, '
-          "start from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
+    print('Training IFN from random weights, encoder included, so that no download is needed. For real results, start '
+          "from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
     runner.train()
     panels = args.work_dir / 'vis_data' / 'panels'
-    shutil.rmtree(panels, ignore_errors=True)  # an earlier run's on other data
+    shutil.rmtree(panels, ignore_errors=True)  # panels of an earlier run, maybe on other data
     print('Testing', flush=True)
     results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}
     names = ('Precision', 'Recall', 'F1', 'IoU')

@@ -1,8 +1,8 @@
-"""A trained IFN as a file that runs without this package: ``python -m ifn_plugin.tools.export CONFIG CHECKPOINT OUT``.
+"""Export a trained IFN to run without this package: ``python -m ifn_plugin.tools.export CONFIG CHECKPOINT OUT``.
 
 OUT is an ``.onnx`` file or a ``.pt2`` program of ``torch.export``. It takes raw images of both dates, (N, H, W, 3),
-RGB, uint8, and gives the probabilities of "changed", (N, H, W). It is compared with the network at several sizes at
-once.
+RGB, uint8, and gives the probabilities of "changed", (N, H, W). The command compares it with the network at several
+sizes.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Test a change detector: ``python -m ifn_plugin.tools.test CONFIG CHECKPOINT``. The arguments are open-cd's."""
+"""Test a change detector: ``python -m ifn_plugin.tools.test CONFIG CHECKPOINT``.
+
+The arguments are those of open-cd's script.
+"""
 
 import argparse
 from pathlib import Path
@@ -20,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show', action='store_true', help='show change panels in a window')
     parser.add_argument('--show-dir', help='write change panels below this folder')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds for which a window stays')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each panel')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_arguments(parser)
     return parser.parse_args(argv)
@@ -29,9 +32,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise SystemExit(f'{args.config} has no default_hooks.visualization, which draws the panels: set it to '
+        raise SystemExit(f'{args.config} has no default_hooks.visualization, which draws the panels. Fix: set it to '
                          "dict(type='ifn_plugin.ChangePanelHook').")
-    if type_name(hook['type']) == 'SegVisualizationHook':  # mmseg's, which draws one image, not a pair
+    if type_name(hook['type']) == 'SegVisualizationHook':  # mmseg's hook draws one image, not a pair
         hook['type'] = 'ifn_plugin.ChangePanelHook'
         hook.pop('backend_args', None)
     hook.draw = True
@@ -44,13 +47,14 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
 
 def _augment(cfg: Config, args: argparse.Namespace) -> None:
     if not cfg.get('tta_pipeline'):
-        raise SystemExit(f'{args.config} has no tta_pipeline, which --tta needs. Fix: one as in '
-                         'ifn_256x256_40k_levircd.py, or ifn_mmseg_256x256_40k_levircd.py under mmsegmentation.')
+        raise SystemExit(f'{args.config} has no tta_pipeline, which --tta needs. Fix: add one, as in '
+                         "configs/_base_/datasets/levircd.py, or with open-cd's transforms as in "
+                         'ifn_256x256_40k_levircd.py.')
     for settings in list_dataset_settings(cfg, 'test'):
         settings.pipeline = cfg.tta_pipeline
     merging = cfg.get('tta_model') or dict(type='SegTTAModel')
     if type_name(merging['type']) == 'SegTTAModel':
-        merging['type'] = 'ifn_plugin.ChangeTTAModel'  # which says what is wrong with mmseg's
+        merging['type'] = 'ifn_plugin.ChangeTTAModel'  # mmseg's treats probabilities as logits
     merging['module'] = cfg.model
     cfg.model = merging
 
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f'{args.checkpoint}: no such checkpoint.')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    cfg.resume = False  # which a configuration that a resumed training left may say
+    cfg.resume = False  # the configuration that a resumed training has written may set it
     add_acceleration(cfg, args)
     if args.show or args.show_dir:
         _draw_panels(cfg, args)

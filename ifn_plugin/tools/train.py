@@ -1,4 +1,7 @@
-"""Train a change detector: ``python -m ifn_plugin.tools.train CONFIG``. The arguments are those of open-cd's script."""
+"""Train a change detector: ``python -m ifn_plugin.tools.train CONFIG``.
+
+The arguments are those of open-cd's script.
+"""
 
 import argparse
 
@@ -18,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument(
         '--resume', action='store_true',
-        help='go on from the last checkpoint in the work dir, or from that of --cfg-options load_from=CHECKPOINT')
+        help='resume from the last checkpoint in the work dir, or from --cfg-options load_from=CHECKPOINT')
     parser.add_argument(
         '--amp', action='store_true', help="automatic mixed precision: mmengine's on a GPU, bfloat16 on a CPU")
     add_arguments(parser)
@@ -30,10 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     cfg.resume = args.resume
     if args.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
-        # the weights that the run began with: mmengine would go on from there instead of from its own checkpoint
+        # load_from has the weights that the run began with; mmengine would resume from them, not from its checkpoint
         cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:
-            # the second for WholeCheckpointHook, should that checkpoint be gone
+            # WholeCheckpointHook uses begin_from if that checkpoint is missing
             cfg.load_from, cfg.begin_from = None, cfg.load_from
     if args.amp and not torch.cuda.is_available():
         args.dtype = args.dtype or 'bfloat16'

@@ -182,7 +182,7 @@ def test_two_at_work_in_one_folder(tmp_path):
     fcntl = pytest.importorskip('fcntl', reason='files are not locked on Windows')
     with (tmp_path / 'lock').open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match='another process is at work'):
+        with pytest.raises(RunError, match='another process is using'):
             run(tmp_path)
 
 

@@ -105,8 +105,8 @@ def test_leaks_between_splits(root, change, light):
         edit(root / 'train' / kind / 'twin.png',
              lambda image, kind=kind: np.ascontiguousarray(change(image if kind == 'label' else light(image))))
     found, _ = check(root, errors=1)
-    assert re.search(r'error: test and train: \S*test/A/0001\.png is.*the same pair as \S*train/A/twin\.png: what is '
-                     r'tested must not be trained on', found)
+    assert re.search(r'error: test and train: \S*test/A/0001\.png is.*the same pair as \S*train/A/twin\.png: '
+                     r'evaluation data must not be used for training', found)
 
 
 def test_duplicates_in_a_split_are_worth_knowing(root):
@@ -118,7 +118,7 @@ def test_duplicates_in_a_split_are_worth_knowing(root):
 
 def test_an_empty_image_is_worth_knowing(root):
     edit(root / 'train/A/0001.png', lambda image: 0 * image + 7)
-    assert 'A/0001.png has one grey value all over' in check(root, notes=1)[0]
+    assert 'A/0001.png has the same grey value everywhere' in check(root, notes=1)[0]
 
 
 @pytest.mark.parametrize('loader, changed, unread', [
@@ -185,12 +185,12 @@ def test_the_same_pairs_in_two_splits(root, tmp_path):
         return check(tmp_path / 'config.py', errors=errors, notes=notes)[0]
 
     found = run(0, 2, val=data_set(root, 'test'), test=data_set(root, 'test/../test'))
-    assert 'note: val and test: pairs that are in each of them: 4; the checkpoint and the threshold' in found
+    assert 'note: val and test: pairs in common: 4; the checkpoint and the threshold' in found
     assert re.search(r'note: val and test: \S*0001\.png is the same pair as \S*twin\.png\.', found)
     found = run(0, 1, val=data_set(root, 'test', indices=[1]), test=data_set(root, 'test', indices=[3]))
     assert re.search(r'note: val and test: .* the same pair as .*: the checkpoint and the threshold are chosen', found)
     found = run(2, 0, train=data_set(root, 'test', indices=[0, 1, 2]), test=data_set(root, 'test', indices=-2))
-    assert 'error: train and test: pairs that are in each of them: 1; what is tested must not be trained on' in found
+    assert 'error: train and test: pairs in common: 1; evaluation data must not be used' in found
     assert not run(0, 0, train=data_set(root, 'train', indices=4), test=data_set(root, 'train', indices=-2))
 
 
@@ -244,7 +244,7 @@ def test_page(root, tmp_path):
 def test_one_split_alone_and_no_data_set(root, tmp_path):
     assert 'split: ., pairs read: 6' in check(root / 'train')[1]
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='no folder A, B or label in it'):
+    with pytest.raises(ValueError, match='has no folder A, B or label'):
         find_splits(tmp_path / 'empty')
 
 

@@ -31,7 +31,7 @@ def test_without_imagehash_the_rest_is_checked(levir_root, capsys, monkeypatch):
     assert 'note: Duplicates were not looked for: ' in output and '0 errors, 1 notes' in output
 
 
-@pytest.mark.parametrize('dataset, message', [('{tmp}', 'no folder A, B or label in it'),
+@pytest.mark.parametrize('dataset, message', [('{tmp}', 'has no folder A, B or label'),
                                               ('none.py', r'none\.py: no such file')])
 def test_what_is_no_data_set_is_named(tmp_path, dataset, message):
     with pytest.raises(SystemExit, match=message):
@@ -52,4 +52,4 @@ def test_names_that_are_no_utf8(levir_root, tmp_path, capsys):
 def test_a_number_of_pictures_below_0(capsys):
     with pytest.raises(SystemExit):
         main(['folder', '--pictures', '-1'])
-    assert '--pictures -1: use 0 for none' in capsys.readouterr().err
+    assert '--pictures -1: use 0 or more pairs' in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_weights_that_were_trained_here_get_what_opencd_never_uses(tmp_path, gol
 
 def test_what_is_there_is_kept(tmp_path):
     (tmp_path / 'here.pth').write_text('mine')
-    with pytest.raises(SystemExit, match=r'here\.pth is there already: remove it or name another'):
+    with pytest.raises(SystemExit, match=r'here\.pth exists already. Fix: remove it or name another'):
         main([str(tmp_path / 'none.pth'), str(tmp_path / 'here.pth')])
     assert (tmp_path / 'here.pth').read_text() == 'mine'
 

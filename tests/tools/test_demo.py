@@ -91,7 +91,7 @@ def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch
     before = (folder / 'test/A/0000.png').stat().st_mtime_ns
     demo._draw_once(folder, 0)
     assert (folder / 'test/A/0000.png').stat().st_mtime_ns == before
-    assert 'drawn earlier' in capsys.readouterr().out
+    assert 'from an earlier run' in capsys.readouterr().out
 
 
 def test_max_iters_must_be_positive(capsys):

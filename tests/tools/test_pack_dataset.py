@@ -13,9 +13,9 @@ def test_command(levir_root, tmp_path, capsys):
     assert len(list(packed.rglob('*.npy'))) == 3 * 8
     main([str(packed), '--check'])
     output = capsys.readouterr().out
-    assert '8 pairs to pack: ' in output and output.endswith('All files are as they were packed.\n')
+    assert '8 pairs to pack: ' in output and output.endswith('All files match their checksums.\n')
     (packed / 'train' / 'A' / '0000.npy').unlink()
-    with pytest.raises(SystemExit, match=r'0000\.npy is missing\.\nRemove these files and pack again'):
+    with pytest.raises(SystemExit, match=r'0000\.npy is missing\.\nFix: remove these files and pack again'):
         main([str(packed), '--check'])
 
 

@@ -19,7 +19,7 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
 
 @pytest.mark.parametrize('arguments, message', [
     (['{tmp}', '{tmp}', '--names', 'a', 'a'], 'a different name for each'),
-    (['{tmp}'], 'has neither the log of a training'),
+    (['{tmp}'], 'has neither a training log'),
     (['{tmp}', '--names', 'a', 'b'], '--names needs one name for each of the 1 folders'),
     (['{tmp}', '--out', 'page.pdf'], 'ends in .html'),
 ])

@@ -220,7 +220,7 @@ def test_accelerate_is_all_whatever_the_configuration_switches_off():
 def test_no_window_at_once(capsys, count):
     with pytest.raises(SystemExit):
         train.parse_args(['config.py', f'--window-batch={count}'])
-    assert f'--window-batch: {count}: at least one window passes at once' in capsys.readouterr().err
+    assert f'--window-batch: {count}: use 1 or more windows' in capsys.readouterr().err
 
 
 @pytest.mark.slow

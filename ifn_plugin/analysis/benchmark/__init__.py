@@ -1,7 +1,7 @@
 """Benchmark of configurations: parameters, arithmetic, time, memory and data pipeline, side by side.
 
-Every row of the tables is a process of its own, and they take turns, so that whatever else the machine does affects all
-of them.
+Every row of the tables is measured in its own process. The processes take turns, so that any other load on the machine
+affects all of them.
 """
 
 from ifn_plugin.analysis.benchmark.cases import ONNX, SWITCHES, VARIANTS, Case, Entry

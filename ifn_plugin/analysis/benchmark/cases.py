@@ -1,4 +1,4 @@
-"""What a benchmark measures."""
+"""Configurations, cases and variants of a benchmark."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from ifn_plugin.engine.acceleration import DTYPES
 SWITCHES = ('channels_last', 'compile', 'keep_memory', 'tf32', 'cuda_graphs', 'fused', 'pin_memory')
 # By default: a precision of autocast, with acceleration added or not
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
-# The variant that ONNX Runtime computes, on the CPU
+# Variant that runs in ONNX Runtime, on the CPU
 ONNX = 'onnxruntime'
 
 
@@ -16,9 +16,9 @@ class Entry(NamedTuple):
     """A configuration in the benchmark.
 
     Attributes:
-        name: In the tables.
-        config: Its file.
-        data_root: Folder of its data set; ``None`` for the configuration's own.
+        name: Name in the tables.
+        config: Configuration file.
+        data_root: Folder of the data set; ``None`` for the one in the configuration.
     """
 
     name: str
@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is measured of each configuration.
+    """Measurement that is made of each configuration.
 
     Attributes:
         task: ``train``, ``inference``, ``end_to_end`` (training with its data pipeline), ``data`` (the training
             pipeline, files in memory) or ``cold_data`` (files on disk).
-        size: Side of the images, in pixels; 0 for the data set's.
-        batch: Pairs in a batch.
+        size: Side of the images, in pixels; 0 for that of the data set.
+        batch: Number of pairs in a batch.
     """
 
     task: str
@@ -42,5 +42,5 @@ class Case(NamedTuple):
 
     @property
     def is_data(self) -> bool:
-        """Whether this is a data pipeline without a network."""
+        """Whether the case measures a data pipeline without a network."""
         return self.task.endswith('data')

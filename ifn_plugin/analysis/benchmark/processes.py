@@ -1,4 +1,4 @@
-"""Rows of a benchmark, each a process of its own."""
+"""Rows of a benchmark, each in its own process."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,13 +13,13 @@ from ifn_plugin.analysis.benchmark.subject import Subject
 
 
 class Row:
-    """A configuration in a variant, in a process of its own."""
+    """Configuration in one variant, in its own process."""
 
     def __init__(self, entry: Entry, variant: str) -> None:
         self.name, self.variant = entry.name, variant
         context = get_context('spawn')
         self.connection, other = context.Pipe()
-        # not a daemon, which could have no workers
+        # no daemon: a daemon cannot start data loader workers
         self.process = context.Process(target=_serve, args=(other, entry, variant, torch.get_num_threads()))
         self.process.start()
         other.close()
@@ -27,8 +27,14 @@ class Row:
     def ask(self, *message: Any) -> Any:
         """Call a method of the row's ``Subject``.
 
+        Args:
+            message: Name and arguments of the method.
+
+        Returns:
+            What the method returns.
+
         Raises:
-            RuntimeError: With the reason, if it fails.
+            RuntimeError: If the method fails or the process has ended, with the reason.
         """
         try:
             self.connection.send(message)
@@ -48,7 +54,7 @@ class Row:
 
 
 def _serve(connection: Connection, entry: Entry, variant: str, threads: int) -> None:
-    """Answer the main process, in that of a row."""
+    """Answer calls from the main process, in the process of a row."""
     torch.set_num_threads(threads)
     subject: Subject | None = None
     while (message := _receive(connection)) is not None:
@@ -56,12 +62,12 @@ def _serve(connection: Connection, entry: Entry, variant: str, threads: int) -> 
         try:
             subject = subject or Subject(entry.config, variant, entry.data_root)
             connection.send((getattr(subject, name)(*arguments), None))
-        except Exception as error:  # one row's error must not end the others
+        except Exception as error:  # an error in one row must not stop the others
             connection.send((None, (str(error).strip() or type(error).__name__).splitlines()[0]))
 
 
 def _receive(connection: Connection) -> Any:
-    """Wait for a message; ``None`` if the main process is gone."""
+    """Wait for a message; return ``None`` if the main process has ended."""
     try:
         return connection.recv()
     except EOFError:
@@ -72,7 +78,7 @@ def count(rows: Sequence[Row], size: int) -> list[dict[str, Any]]:
     """Count parameters and arithmetic.
 
     Returns:
-        For each row ``config``, and either ``error`` or what :meth:`Subject.count` gives.
+        For each row, ``config`` and either ``error`` or the counts of :meth:`Subject.count`.
     """
     records: list[dict[str, Any]] = [dict(config=row.name) for row in rows]
     _attempt(rows, records, lambda row, record: record.update(row.ask('count', size)))
@@ -80,11 +86,11 @@ def count(rows: Sequence[Row], size: int) -> list[dict[str, Any]]:
 
 
 def measure(rows: Sequence[Row], case: Case, rounds: int) -> list[dict[str, Any]]:
-    """Let the rows take turns with one case.
+    """Measure one case; the rows take turns.
 
     Returns:
-        For each row ``config``, ``variant``, and either ``error`` or ``seconds``, of each turn for each pair or sample,
-        and ``peak_memory`` in bytes, ``None`` where it is not known.
+        For each row, ``config``, ``variant`` and either ``error`` or these: ``seconds``, the time for one pair or
+        sample in each round, and ``peak_memory`` in bytes, ``None`` where it is unknown.
     """
     records: list[dict[str, Any]] = [
         dict(config=row.name, variant=row.variant, seconds=[]) for row in rows]

@@ -13,7 +13,7 @@ from ifn_plugin.engine.memory import release_memory
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Measure how long a function takes, until the device has finished."""
+    """Return the seconds that a function takes, until the device has finished."""
     if get_device() == 'cuda':
         events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         events[0].record()
@@ -30,7 +30,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory` count from here, where the system can."""
+    """Reset the count of :func:`peak_memory`, where the system supports it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == 'linux':
@@ -38,7 +38,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Return the peak memory in bytes: of tensors on a GPU, else of the whole process, libraries included."""
+    """Return the peak memory in bytes: of the tensors on a GPU, or else of the process, libraries included."""
     if torch.cuda.is_available():
         peak: int = torch.cuda.max_memory_allocated()
         return peak
@@ -49,12 +49,12 @@ def peak_memory() -> int:
         import psutil
         return int(psutil.Process().memory_info().peak_wset)
     import resource
-    # since the process began, in bytes on macOS
+    # counts from the start of the process; in bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def free_memory() -> None:
-    """Leave nothing of one case to the next: an accelerated model is in a reference cycle."""
+    """Free the memory of a case before the next one, reference cycles of accelerated models included."""
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -64,10 +64,10 @@ def drop_from_page_cache(root: Path) -> None:
     """Drop a data set from the system's page cache, so that it is read from disk again.
 
     Raises:
-        OSError: If the system does not let its page cache be emptied.
+        OSError: If the system has no call for that.
     """
     if not hasattr(os, 'posix_fadvise'):
-        raise OSError(f'{sys.platform} does not let its page cache be emptied: leave out --cold-data')
+        raise OSError(f'{sys.platform} cannot drop files from its page cache. Fix: leave out --cold-data.')
     for path in root.rglob('*'):
         if path.is_file():
             with path.open('rb') as file:

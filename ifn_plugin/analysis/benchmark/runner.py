@@ -1,4 +1,4 @@
-"""The benchmark from its first case to its last."""
+"""Execution of a benchmark."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,10 +17,10 @@ def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Seq
     """Measure configurations side by side.
 
     Args:
-        entries: The configurations. Ratios are against the first.
-        cases: What to measure, in this order, what needs images of a given size first.
-        variants: Of each configuration; a data pipeline has none.
-        rounds: Turns of each row.
+        entries: The configurations. Ratios are relative to the first.
+        cases: Measurements in this order; those with a given image size come first.
+        variants: Variants of each configuration; a data pipeline has none.
+        rounds: Number of measurements of each row.
 
     Yields:
         After each case, the result so far, a dictionary for JSON: ``device``, ``rounds``, ``environment``, ``counts``

@@ -1,4 +1,4 @@
-"""One configuration in one variant, as the process of a row measures it."""
+"""Measurements of one configuration in one variant."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -36,11 +36,17 @@ from ifn_plugin.utils.configurations import is_type
 
 
 class Subject:
-    """One configuration in one variant."""
+    """Configuration in one variant, measured in the process of a row.
+
+    Args:
+        config: Configuration file.
+        variant: Precision and switches, such as ``float32+compile``, or ``onnxruntime``.
+        data_root: Folder of the data set; ``None`` for the one in the configuration.
+    """
 
     def __init__(self, config: str | Path, variant: str, data_root: str | None) -> None:
         self.cfg = Config.fromfile(config)
-        # as the runner does
+        # mmengine's runner sets it too
         torch.backends.cudnn.benchmark = bool((self.cfg.get('env_cfg') or {}).get('cudnn_benchmark'))
         init_default_scope(self.cfg.get('default_scope', 'mmseg'))
         self.variant, self.data_root = variant, data_root
@@ -65,7 +71,7 @@ class Subject:
         return model
 
     def count(self, size: int) -> dict[str, int]:
-        """Count parameters, and multiply-accumulate operations for one pair."""
+        """Count parameters, and multiply-accumulate operations for one pair of images of a side in pixels."""
         torch.manual_seed(0)
         model: Any = MODELS.build(self.cfg.model).eval()
         batch = model.data_preprocessor(_batch(size, 1, self.channels), True)
@@ -81,29 +87,29 @@ class Subject:
         return result
 
     def start(self, case: Case) -> None:
-        """Prepare a case and run it until it is warm, which includes compilation."""
+        """Prepare a case and warm it up, compilation included."""
         self.step = None
         free_memory()
         make = dict(train=self._training, inference=self._inference, end_to_end=self._end_to_end, data=self._data,
                     cold_data=self._cold_data)
         try:
             self.step = make[case.task](case)
-            if case.task not in ('end_to_end', 'data'):  # these are by now
+            if case.task not in ('end_to_end', 'data'):  # these two are already warm
                 for _ in range(2):
                     self.step()
         except Exception:
-            self.stop()  # it must not take memory from the others
+            self.stop()  # a failed case must not keep memory from the others
             raise
         reset_peak_memory()
 
     def run(self) -> float:
-        """Run one turn, and return its seconds for each pair or sample."""
+        """Run one round, and return its seconds for each pair or sample."""
         assert self.step is not None
         return self.step()
 
     def stop(self) -> int | None:
-        """Free what the case needed, and return the peak memory since its start in bytes, if it is known."""
-        # torch does not know what ONNX Runtime takes on a GPU
+        """Free the memory of the case, and return the peak since its start in bytes, ``None`` if it is unknown."""
+        # torch does not know how much GPU memory ONNX Runtime takes
         peak = None if self.variant == ONNX and torch.cuda.is_available() else peak_memory()
         self.step = None
         torch.compiler.reset()
@@ -111,12 +117,12 @@ class Subject:
         return peak
 
     def _trainer(self) -> Callable[[Any], Any]:
-        """Return a function that makes a training step of a batch."""
+        """Return a function that runs a training step on a batch."""
         if self.variant == ONNX:
             raise ValueError('ONNX Runtime does not train')
         model: Any = self.build_model().train()
         optim_wrapper = dict(self.cfg.optim_wrapper)
-        # the variant says which precision, whatever the configuration has
+        # the variant sets the precision, whatever the configuration has
         for setting in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(setting, None)
         half = self.variant.startswith('float16')
@@ -187,15 +193,15 @@ class Subject:
             run = open_onnx(path)
         images = torch.stack(_batch(case.size, case.batch, self.channels)['inputs']).permute(0, 2, 3, 1).contiguous()
         date1, date2 = (date.contiguous() for date in images.chunk(2, dim=3))
-        release_memory()  # what exporting left
+        release_memory()  # exporting leaves reference cycles
         return lambda: seconds(lambda: run(date1, date2)) / case.batch
 
     def _set_data_root(self) -> None:
         if self.data_root:
             dataset, *others = list_dataset_settings(self.cfg, 'train')
             if others:
-                raise ValueError('--data-root cannot stand for all data sets that this configuration trains on: set '
-                                 'each data_root in a configuration file')
+                raise ValueError('--data-root cannot replace the several data sets that this configuration trains on. '
+                                 'Fix: set each data_root in a configuration file.')
             dataset.data_root = self.data_root
 
     def _dataset(self) -> Any:
@@ -208,7 +214,7 @@ class Subject:
         dataset = self._dataset()
         for index in range(len(dataset)):
             dataset[index]
-        # about a second for a turn
+        # about a second a round
         count = max(1, round(1 / seconds(lambda: dataset[0])))
 
         def step() -> float:
@@ -230,7 +236,7 @@ class Subject:
 
 
 def _endless(loader: DataLoader) -> Iterator[Any]:
-    """Yield batches without end, also of samplers that end."""
+    """Yield batches endlessly, also from finite samplers."""
     batch = None
     while True:
         for batch in loader:

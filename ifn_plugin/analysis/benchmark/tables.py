@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:
-    """Write a result beside each other as Markdown and as JSON, ``path`` with ``.md`` and with ``.json``."""
+    """Write a result as Markdown and as JSON, to ``path`` with ``.md`` and with ``.json``."""
     for suffix, text in (('.md', report(result) + '\n'), ('.json', json.dumps(result, indent=1))):
         write_atomic(text.encode(), path.with_name(path.name.removesuffix('.md') + suffix))
 
@@ -24,15 +24,15 @@ def read_result(path: Path) -> dict[str, Any]:
     """Read a result from its JSON file.
 
     Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If it is truncated, or from something else.
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is truncated or was not written by the benchmark.
     """
     try:
         result = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON file of a benchmark: {error}') from error
+        raise ValueError(f'{path} is not a JSON file of a benchmark: {error}') from error
     if not isinstance(result, dict) or not {'device', 'cases'} <= result.keys():
-        raise ValueError(f'{path} is no result of a benchmark. Fix: name the JSON file that its --out wrote.')
+        raise ValueError(f'{path} is not a result of a benchmark. Fix: name the JSON file that its --out wrote.')
     return result
 
 
@@ -40,7 +40,7 @@ def report(result: dict[str, Any]) -> str:
     """Return all tables of a result in Markdown."""
     tables = [count_table(result['cases'][0]['size'], result['counts'])] if 'counts' in result else []
     tables += map(case_table, result['cases'])
-    title = f'{result["device"]}, torch {torch.__version__}, median of {result["rounds"]} turns'
+    title = f'{result["device"]}, torch {torch.__version__}, median of {result["rounds"]} rounds'
     return '\n\n'.join([title, *(table.markdown() for table in tables)]) + '\n'
 
 
@@ -55,7 +55,7 @@ def count_table(size: int, counts: Sequence[dict[str, Any]]) -> Table:
 
 
 def case_table(case: dict[str, Any]) -> Table:
-    """Return the table of a case, as it stands in a result."""
+    """Return the table of a case of a result."""
     if case['task'].endswith('data'):
         return _data_table(case)
     size = f'{case["size"]}×{case["size"]}' if case['size'] else 'with its data pipeline'
@@ -92,14 +92,14 @@ def _time(record: dict[str, Any]) -> str:
 
 
 def _ratio(record: dict[str, Any], first: dict[str, Any]) -> str:
-    """Return how many times as fast as the first row."""
+    """Return the speed relative to the first row."""
     if 'error' in first:
         return ''
     return f'{statistics.median(first["seconds"]) / statistics.median(record["seconds"]):.2f}'
 
 
 def cost_tables(result: dict[str, Any]) -> Iterator[Table]:
-    """Yield short tables, without ranges, ratios and what failed."""
+    """Yield short tables, without ranges, ratios and failed rows."""
     rows = [[record['config'], f'{record["parameters"] / 1e6:.2f}', f'{record["macs"] / 1e9:.2f}']
             for record in result.get('counts', []) if 'error' not in record]
     yield Table(result['device'], ['configuration', 'parameters, millions', 'GMAC a pair'], rows)

@@ -1,4 +1,4 @@
-"""Comparison of models that are trained and tested under one protocol."""
+"""Comparison of models, trained and tested under one protocol."""
 
 from ifn_plugin.analysis.comparison.comparison import Comparison
 from ifn_plugin.analysis.comparison.runs import RunError

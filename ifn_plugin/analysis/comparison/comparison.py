@@ -1,4 +1,4 @@
-"""A comparison from its settings to its files."""
+"""Comparison of models, from the settings to the files it writes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,24 +15,24 @@ from ifn_plugin.fileio import write_atomic
 
 
 class Comparison:
-    """Models that are trained and tested under one protocol, each once for each seed.
+    """Comparison of models that are trained and tested under one protocol, once for each seed.
 
-    What is finished is kept in the work dir, and not done again, whichever command or process did it.
+    Finished runs are kept in the work dir and not repeated, whichever command or process made them.
 
     Args:
-        protocol: Everything but the models; its types name their scope.
-        models: Configurations, of which only the model is taken, by their names, which become folders.
-        seeds: Of the runs.
-        work_dir: Folder for all that is written.
-        from_scratch: Without pretrained weights and with nothing frozen.
+        protocol: Configuration of everything but the models; its types name their scope.
+        models: Configurations by name, of which only the model is taken. The names become folders.
+        seeds: Seeds of the runs.
+        work_dir: Folder for all files written.
+        from_scratch: Train without pretrained weights and with nothing frozen.
 
     Attributes:
-        folders: Of each run, by model and seed, in the order in which they should run.
-        errors: Messages of the runs that failed, by the model's name.
+        folders: Folder of each run, by model and seed, in the intended order of the runs.
+        errors: Messages of failed runs, by the model's name.
 
     Raises:
-        ValueError: If the protocol keeps no record of the test, a configuration has no model, or the work dir holds
-            runs of the same names and seeds with other settings.
+        ValueError: If the protocol keeps no record of the test, a configuration has no model, or the work dir has runs
+            of the same names and seeds with other settings.
     """
 
     def __init__(self, protocol: Config, models: dict[str, Config], seeds: Sequence[int], work_dir: Path,
@@ -46,13 +46,13 @@ class Comparison:
         self.errors: dict[str, list[str]] = {}
 
     def run(self, name: str, seed: int) -> dict[str, dict[str, float]]:
-        """Train and test a model with a seed, and write the tables and curves anew.
+        """Train and test a model with a seed, and rewrite the tables and curves.
 
         Returns:
-            Its metrics by each protocol of the test.
+            Its metrics under each protocol of the test.
 
         Raises:
-            RunError: If it fails; the reason is among ``errors``, too.
+            RunError: If the run fails; ``errors`` has the reason, too.
         """
         try:
             result = run(self.folders[name, seed])
@@ -66,14 +66,14 @@ class Comparison:
         return metrics
 
     def measure_cost(self, size: int, batch: int) -> Iterator[Table]:
-        """Measure time and memory of all models in the work dir, former ones too, unless that is done.
+        """Measure time and memory of all models in the work dir, earlier ones included, unless that is already done.
 
         Args:
             size: Side of the images, in pixels.
-            batch: Pairs in a batch.
+            batch: Number of pairs in a batch.
 
         Yields:
-            The table of each case when it is measured.
+            The table of each case once it is measured.
         """
         folders: dict[str, Path] = {}
         for (name, _), folder in self.folders.items():
@@ -83,12 +83,12 @@ class Comparison:
         yield from measure_cost(self.work_dir, folders, size, batch)
 
     def write(self) -> str:
-        """Write what is finished: ``comparison.md``, and the curves of validation as ``comparison-SCORE.svg``.
+        """Write the finished results: ``comparison.md``, and the validation curves as ``comparison-SCORE.svg``.
 
         Returns:
             The tables in Markdown.
         """
-        # another command may be at work on other models or seeds; a name does not begin with a dot
+        # another command may be running other models or seeds; names of models do not begin with a dot
         with locked(self.work_dir / '.lock', wait=True):
             results = self._results()
             blocks = [table.markdown() for table in score_tables(results, cost_columns(self.work_dir))]

@@ -11,16 +11,16 @@ from ifn_plugin.analysis.tables import Table
 
 
 def measure_cost(work_dir: Path, folders: dict[str, Path], size: int, batch: int) -> Iterator[Table]:
-    """Measure models side by side as they were trained, unless that is done, and keep the result in the work dir.
+    """Measure models with the settings of their runs, unless that is already done; keep the result in the work dir.
 
     Args:
-        work_dir: Of the comparison.
-        folders: Of each model, that of one of its runs.
+        work_dir: Work dir of the comparison.
+        folders: Folder of one run of each model.
         size: Side of the images, in pixels.
-        batch: Pairs in a batch.
+        batch: Number of pairs in a batch.
 
     Yields:
-        The table of each case when it is measured.
+        The table of each case once it is measured.
     """
     cases = [Case(task, size, batch) for task in ('inference', 'train')]
     entries = [Entry(name, settings_file(folder)) for name, folder in folders.items()]
@@ -35,7 +35,7 @@ def measure_cost(work_dir: Path, folders: dict[str, Path], size: int, batch: int
 
 
 def read_cost(work_dir: Path) -> dict[str, Any]:
-    """Read what was measured; nothing where the file is missing or truncated."""
+    """Read the measured cost; return an empty result where the file is missing or truncated."""
     try:
         return read_result(work_dir / 'cost.json')
     except (FileNotFoundError, ValueError):
@@ -43,7 +43,7 @@ def read_cost(work_dir: Path) -> dict[str, Any]:
 
 
 def cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
-    """Return what stands beside the scores: of each model, figures by the title of their column."""
+    """Return the columns to show beside the scores: for each model, figures by column title."""
     content = read_cost(work_dir)
     columns: dict[str, dict[str, str]] = {
         record['config']: {'parameters, millions': f'{record["parameters"] / 1e6:.2f}',
@@ -58,6 +58,6 @@ def cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
 
 
 def cost_report(work_dir: Path) -> list[str]:
-    """Return blocks of Markdown with all that was measured, memory too."""
+    """Return blocks of Markdown with all measurements, memory included."""
     content = read_cost(work_dir)
     return ['### Cost', *(table.markdown() for table in cost_tables(content))] if content['cases'] else []

@@ -1,4 +1,4 @@
-"""Runs of a comparison: one model with one seed, in a folder of its own."""
+"""Runs of a comparison: one model with one seed, each in its own folder."""
 
 import json
 import statistics
@@ -22,19 +22,19 @@ except ImportError:  # not on Windows
 
 
 class RunError(RuntimeError):
-    """A run has failed."""
+    """Failure of a run."""
 
 
 def settings_file(folder: Path) -> Path:
-    """Return where the settings of a run are kept: beside its folder, which holds the runner's copy of them."""
+    """Return the path of a run's settings, beside its folder; the folder has the runner's copy of them."""
     return folder.with_name(f'{folder.name}.py')
 
 
 def prepare(cfg: Config, folder: Path) -> None:
-    """Keep the settings of a run beside its folder.
+    """Write the settings of a run beside its folder.
 
     Raises:
-        ValueError: If a run with other settings is there.
+        ValueError: If the folder has a run with other settings.
     """
     path = settings_file(folder)
     if not path.exists():
@@ -44,17 +44,17 @@ def prepare(cfg: Config, folder: Path) -> None:
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Train and test once, unless that is done.
+    """Train and test a model, unless that is already done.
 
     Args:
-        folder: Of the run, whose settings :func:`prepare` has kept.
+        folder: Folder of the run, whose settings :func:`prepare` has written.
 
     Returns:
-        ``metrics`` of the test by each protocol; ``validations``; ``iteration`` of the checkpoint that was tested; and
-        ``time``, the median of the seconds for an iteration, if any was logged.
+        ``metrics`` of the test under each protocol; ``validations``; ``iteration`` of the tested checkpoint; and
+        ``time``, the median seconds for an iteration, ``None`` if none was logged.
 
     Raises:
-        RunError: If it fails; the log is in the folder.
+        RunError: If training or test fails; the log is in the folder.
     """
     result_path = folder / 'result.json'
     if result_path.exists():
@@ -71,20 +71,20 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def _find_checkpoint(folder: Path) -> Path:
-    # one, unless a run was killed at the worst moment and resumed
+    # several only if a run was killed between saving a new best checkpoint and removing the old one
     best = max(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
     if best is not None:
         return best
     last = folder / 'last_checkpoint'
     if not last.exists():
-        raise RunError(f'the training has left no checkpoint in {folder}')
+        raise RunError(f'training left no checkpoint in {folder}')
     return Path(last.read_text().strip())
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
     records = sorted(folder.glob('*/evaluation_test.json'))
     if not records:
-        raise RunError('the test has left no record: default_hooks of the protocol need ifn_plugin.EvaluationHook')
+        raise RunError('the test left no record: default_hooks of the protocol need ifn_plugin.EvaluationHook')
     record, log = json.loads(records[-1].read_text()), read_log(folder)
     times = [entry['time'] for entry in log if 'loss' in entry and 'time' in entry]
     return dict(
@@ -96,48 +96,48 @@ def _read_result(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[int]:
-    """Keep other processes out, also as long as a command that was started outlives this one.
+    """Hold a lock, which commands started with its file descriptor keep if they outlive this process.
 
     Args:
-        path: The lock, a file.
-        wait: Until another process is done.
+        path: The lock file.
+        wait: Wait for a process that holds the lock.
 
     Yields:
         The lock's file descriptor.
 
     Raises:
-        RunError: If another process holds the lock, and ``wait`` is false.
+        RunError: If another process holds the lock and ``wait`` is false.
     """
     with path.open('w') as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
-                raise RunError(f'another process is at work in {path.parent}: wait for it, or stop it') from None
+                raise RunError(f'another process is using {path.parent}: wait for it, or stop it') from None
         yield file.fileno()
 
 
 def _call(lock: int, folder: Path, tool: str, *arguments: Any) -> None:
-    """Run a command in a process of its own, which frees its memory and cannot take this one down."""
+    """Run a command in its own process, so that its memory is freed and a crash does not end this process."""
     log = folder / f'{tool}.log'
     with log.open('w') as output:
         code = subprocess.run(
             [sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)], stdout=output,
             stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []).returncode
     if code:
-        lines = log.read_text(errors='replace').strip().splitlines() or ['nothing']
+        lines = log.read_text(errors='replace').strip().splitlines() or ['no output']
         raise RunError(f'exit code {code} after {lines[-1]} ({log})')
 
 
 def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read all that is finished in a comparison's work dir, whichever command did it.
+    """Read all finished runs in the work dir of a comparison, whichever command made them.
 
     Args:
-        work_dir: Of the comparison.
+        work_dir: Work dir of the comparison.
         like: Folder of a run; runs under another protocol are left out.
 
     Returns:
-        Of each model, the results of its seeds.
+        For each model, the results of its seeds.
     """
     results: dict[str, list[dict[str, Any]]] = {}
     protocol = protocol_settings(Config.fromfile(settings_file(like)))

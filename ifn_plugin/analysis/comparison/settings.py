@@ -1,4 +1,4 @@
-"""Configurations of the runs of a comparison: the protocol's, with the model's own."""
+"""Configurations of the runs of a comparison: the protocol with the model of another configuration."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from ifn_plugin.utils.configurations import is_type
 
 
 def check_protocol(protocol: Config) -> None:
-    """Check, before hours are spent, that runs will leave a record of their test.
+    """Check, before hours of training, that the runs will leave a record of their test.
 
     Raises:
-        ValueError: If they will not.
+        ValueError: If they will not, with the missing setting.
     """
     hooks = [*(protocol.get('default_hooks') or {}).values(), *(protocol.get('custom_hooks') or [])]
     if not any(is_type(hook.get('type'), HOOKS, EvaluationHook) for hook in hooks if hook):
@@ -27,19 +27,19 @@ def check_protocol(protocol: Config) -> None:
 
 
 def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = False) -> Config:
-    """Put a model under a protocol.
+    """Combine a protocol with the model of another configuration.
 
     Args:
-        protocol: Everything but the model.
-        config: Where the model is from.
-        seed: The run's.
-        from_scratch: Take ``pretrained`` and ``init_cfg`` out of the model, and let what was frozen learn.
+        protocol: Configuration of everything but the model.
+        config: Configuration of the model.
+        seed: Seed of the run.
+        from_scratch: Remove ``pretrained`` and ``init_cfg`` from the model, and freeze nothing.
 
     Returns:
         The configuration of the run.
 
     Raises:
-        ValueError: If there is no model in ``config``.
+        ValueError: If ``config`` has no model.
     """
     settings = protocol.to_dict()
     model = config.to_dict().get('model')
@@ -48,10 +48,11 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
     _simplify(model, from_scratch)
     preprocessor = model.get('data_preprocessor') or {}
     if preprocessor.get('size'):
-        # that of its own crops, to which those of the protocol would be padded; mmseg needs one of the two
+        # it is the size of the configuration's own crops: the protocol's would be padded to it. mmseg's preprocessor
+        # needs either size or size_divisor.
         preprocessor['size'] = None
         preprocessor['size_divisor'] = preprocessor.get('size_divisor') or 1
-    # validation too has to be the same for all, where a configuration may have windows of its own
+    # a configuration may have sliding windows of its own, but validation too has to be the same for all models
     protocols = (settings.get('test_cfg') or {}).get('protocols') or {}
     model['test_cfg'] = protocols.get('whole') or next(iter(protocols.values()), dict(mode='whole'))
     imports: list[str] = []
@@ -67,7 +68,7 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
 
 
 def protocol_settings(run: Config) -> dict[str, Any]:
-    """Return those settings of a run that are the protocol's."""
+    """Return the settings of a run that come from the protocol."""
     settings = run.to_dict()
     for key in ('model', 'default_scope', 'custom_imports'):
         settings.pop(key, None)
@@ -81,7 +82,7 @@ def _simplify(settings: Any, from_scratch: bool) -> None:
             _simplify(value, from_scratch)
     elif isinstance(settings, dict):
         if is_type(settings.get('type'), MODELS, torch.nn.SyncBatchNorm):
-            settings['type'] = 'BN'  # a run is one process, and a CPU has no SyncBN
+            settings['type'] = 'BN'  # a run is one process, and SyncBN does not work on a CPU
         if from_scratch and 'pretrained' in settings:
             settings['pretrained'] = False if isinstance(settings['pretrained'], bool) else None
         if from_scratch and 'init_cfg' in settings:

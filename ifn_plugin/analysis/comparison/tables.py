@@ -17,8 +17,8 @@ def score_tables(results: dict[str, list[dict[str, Any]]],
     """Yield a table for each protocol of the test.
 
     Args:
-        results: Of each model, those of its seeds.
-        cost: Of each model whose cost was measured, figures by the title of their column.
+        results: For each model, the results of its seeds.
+        cost: For each model whose cost was measured, figures by column title.
     """
     cost = cost or {}
     columns = list(dict.fromkeys(column for figures in cost.values() for column in figures))
@@ -35,7 +35,7 @@ def score_tables(results: dict[str, list[dict[str, Any]]],
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    """Return mean and standard deviation of the known values, and how many these are if they are not all."""
+    """Return mean and standard deviation of the known values, and their number if some are missing."""
     known = [value for value in values if value is not None]
     if not known:
         return ''
@@ -44,18 +44,18 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def draw(results: dict[str, list[dict[str, Any]]], score: str) -> str:
-    """Draw validation over the iterations: the mean of the seeds as a line, and their range as an area.
+    """Draw validation scores over the iterations: the mean of the seeds as a line, and their range as an area.
 
     Args:
-        results: Of each model, those of its seeds.
+        results: For each model, the results of its seeds.
         score: One of ``CURVES``.
 
     Returns:
-        A chart as SVG; empty if nothing was validated.
+        Chart as SVG; empty if nothing was validated.
     """
     lines, bands = [], []
     for number, (name, runs) in enumerate(results.items()):
-        # by iteration, since a resumed run may have validated one twice
+        # keyed by iteration, since a resumed run may have repeated a validation
         found = [{entry['step']: entry[score] for entry in result['validations'] if score in entry} for result in runs]
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if steps:

@@ -1,4 +1,4 @@
-"""Check of a data set: incomplete pairs, damaged files, sizes and label values that do not fit, duplicates, leaks."""
+"""Check of a data set: incomplete pairs, damaged files, mismatched sizes, invalid label values, duplicates, leaks."""
 
 from ifn_plugin.analysis.dataset_check.checks import check_split
 from ifn_plugin.analysis.dataset_check.duplicates import find_duplicates

@@ -14,7 +14,7 @@ def check_split(split: Split) -> Iterator[Finding]:
     """Read a split, set its ``pairs`` and ``files``, and run all checks.
 
     Yields:
-        What is wrong.
+        The findings.
     """
     try:
         listing = list_split(split)
@@ -36,7 +36,7 @@ def check_split(split: Split) -> Iterator[Finding]:
 
 def check_emptiness(split: Split, listing: Listing) -> Iterator[Finding]:
     if not listing.names:
-        yield Finding(split.name, True, f'{split.folders[0].parent}: no image in it.')
+        yield Finding(split.name, True, f'{split.folders[0].parent}: it has no image.')
 
 
 def check_completeness(split: Split, listing: Listing) -> Iterator[Finding]:
@@ -58,13 +58,13 @@ def check_indices(split: Split, listing: Listing) -> Iterator[Finding]:
     if beyond:
         yield Finding(
             split.name, True, f'indices takes pairs {beyond}, but {split.folders[0]} has {len(listing.names)}, counted '
-            'from 0: change indices, or set it to None to take all.')
+            'from 0. Fix: change indices, or set it to None to take all.')
 
 
 def check_uniform_images(split: Split, pair: Pair) -> Iterator[Finding]:
     for path, thumbnail in zip(pair.files, pair.thumbnails):
         if np.ptp(thumbnail) == 0:
-            yield Finding(split.name, False, f'{path} has one grey value all over.', [pair.files])
+            yield Finding(split.name, False, f'{path} has the same grey value everywhere.', [pair.files])
 
 
 def check_identical_images(split: Split, pair: Pair) -> Iterator[Finding]:
@@ -76,25 +76,25 @@ def check_identical_images(split: Split, pair: Pair) -> Iterator[Finding]:
 def check_mixed_labels(split: Split) -> Iterator[Finding]:
     conventions = _conventions(split)
     if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
-        yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}: if '
-                      '255 means "ignored" anywhere, say so by LoadChangeLabel(changed=1).')
+        yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}. '
+                      'Fix, if 255 means "ignored" anywhere: LoadChangeLabel(changed=1).')
 
 
 def check_inverted_labels(split: Split) -> Iterator[Finding]:
     inverted = [pair.files for pair in split.pairs if pair.inverted]
     if inverted:
         yield Finding(split.name, False, f'{len(inverted)} labels, such as {inverted[0][2]}, have a colour table that '
-                      'shows 0 lighter than the rest: their values were taken, 0 for unchanged. If that is wrong, save '
+                      'shows 0 lighter than the rest: the indices are used, 0 for unchanged. If that is wrong, save '
                       'them without a colour table.', inverted[:1])
 
 
 def check_unread_labels(split: Split) -> Iterator[Finding]:
-    # open-cd's takes all below 128 for unchanged, mmseg's 255 for ignored
+    # open-cd's loader treats values below 128 as unchanged, mmseg's treats 255 as ignored
     unread = 1 if split.stock_loader.endswith('MultiImgLoadAnnotations') else 255
     number = _conventions(split)[unread]
     if split.stock_loader and number:
         yield Finding(split.name, True, f'"changed" is {unread} in {number} labels, which {split.stock_loader} of the '
-                      'configuration does not read as changed: put ifn_plugin.LoadChangeLabel in its place.')
+                      'configuration does not read as changed. Fix: replace it by ifn_plugin.LoadChangeLabel.')
 
 
 def check_change(split: Split) -> Iterator[Finding]:
@@ -103,7 +103,10 @@ def check_change(split: Split) -> Iterator[Finding]:
 
 
 def _conventions(split: Split) -> Counter[int]:
-    """Count the labels by their highest value, packed ones apart, which have one convention, and 255 for ignored."""
+    """Count the labels by their highest value.
+
+    Packed labels are left out: they have one convention, in which 255 is ignored.
+    """
     return Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs if pair.files[2].suffix != '.npy')
 
 

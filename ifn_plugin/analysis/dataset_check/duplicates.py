@@ -1,4 +1,4 @@
-"""Search for pairs that are in a data set twice."""
+"""Search for duplicate pairs in a data set."""
 
 import itertools
 from collections import Counter
@@ -11,17 +11,17 @@ from rich.progress import track
 
 from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
 
-# Of two perceptual hashes of 64 bits each, the bits that may differ for two pairs to be compared closely
+# A pair has two perceptual hashes of 64 bits. Pairs that differ in at most this many bits are compared closely:
 HASH_BITS, HASH_DISTANCE = 128, 12
-# Then their thumbnails have to correlate so well, in both dates
+# the correlation of their thumbnails has to be at least this, in both dates
 CORRELATION = 0.97
 
 
 def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
-    """Find pairs that are there twice, also turned, mirrored or in other light.
+    """Find duplicate pairs, also rotated, mirrored or of different brightness.
 
     Args:
-        splits: Which :func:`check_split` has read.
+        splits: Splits that :func:`check_split` has read.
 
     Yields:
         Duplicates and leaks between splits.
@@ -29,32 +29,32 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
     Raises:
         ImportError: If imagehash is not installed.
     """
-    # one and the same pair may belong to several
+    # a pair may belong to several splits
     places: dict[tuple[Path, ...], list[tuple[Split, Pair]]] = {}
     for split in splits:
         for pair in split.pairs:
             places.setdefault(tuple(path.resolve() for path in pair.files[:2]), []).append((split, pair))
     yield from _shared(list(places.values()))
-    # uniform ones are all alike, and say nothing
+    # uniform images all look the same, duplicates or not
     owned = [owners for owners in places.values() if all(np.ptp(image) for image in owners[0][1].thumbnails)]
     pairs = [owners[0][1] for owners in owned]
     for (left, right), way in sorted(_find_similar([pair.thumbnails for pair in pairs]).items()):
         one, other = ({split.part_of for split, _ in owned[place]} for place in (left, right))
         leak, why = _leak(one | other) if one != other else (False, '')
         names = dict.fromkeys(split.name for place in (left, right) for split, _ in owned[place])
-        how = ', turned or mirrored, ' if way else ' '
+        how = ', rotated or mirrored, ' if way else ' '
         yield Finding(' and '.join(names), leak, f'{pairs[left].files[0]} is{how}the same pair as '
                       f'{pairs[right].files[0]}' + (f': {why}.' if why else '.'),
                       [pairs[left].files, pairs[right].files])
 
 
 def _shared(places: Sequence[Sequence[tuple[Split, Pair]]]) -> Iterator[Finding]:
-    """Find files that belong to several parts."""
+    """Find files that several parts of the data set share."""
     shared = Counter(tuple(dict.fromkeys(split.part_of for split, _ in owners)) for owners in places)
     for parts, number in shared.items():
         if len(parts) > 1:
             leak, why = _leak(parts)
-            yield Finding(' and '.join(parts), leak, f'pairs that are in each of them: {number}; {why}.')
+            yield Finding(' and '.join(parts), leak, f'pairs in common: {number}; {why}.')
 
 
 def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[int, int], int]:
@@ -62,17 +62,17 @@ def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[i
 
     Args:
         pairs: Thumbnails of both dates, (2, 32, 32) each.
-        step: Number of pairs that are compared with all others at once.
+        step: Number of pairs to compare with all others at once.
 
     Returns:
-        Of two pairs' numbers, the smaller one first, the way in which the first one is turned or mirrored, 0 to 7.
+        For the indices of two similar pairs, the smaller first, the rotation or reflection of the first, 0 to 7.
     """
     import imagehash
     if not pairs:
         return {}
-    # (8 ways to lie, pairs, dates, side, side)
+    # (8 orientations, pairs, dates, side, side)
     ways = [np.stack([_turn(pair, way) for pair in pairs]) for way in range(8)]
-    # ±1, so that a product counts the bits that agree
+    # ±1, so that a matrix product counts the equal bits
     bits = [np.stack([
         np.concatenate([imagehash.phash(Image.fromarray(image)).hash.ravel() for image in pair]) for pair in way
     ]).astype(np.float32) * 2 - 1 for way in track(ways, 'Looking for duplicates')]
@@ -89,8 +89,8 @@ def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[i
 def _leak(parts: Collection[str]) -> tuple[bool, str]:
     """Return whether it is an error that the parts of a data set share a pair, and why they should not."""
     if set(parts) <= {'val', 'test'}:
-        return False, 'the checkpoint and the threshold are chosen on what is tested'
-    return True, 'what is tested must not be trained on'
+        return False, 'the checkpoint and the threshold are chosen on test data'
+    return True, 'evaluation data must not be used for training'
 
 
 def _turn(images: np.ndarray, way: int) -> np.ndarray:

@@ -25,15 +25,15 @@ class Listing:
     """Files of a split.
 
     Attributes:
-        files: Of both dates and the label, by their names.
-        names: Of all pairs that should be there, before ``indices`` choose from them.
+        files: Files of both dates and of the label, by the pair's name.
+        names: Names of all expected pairs, before ``indices`` selects from them.
     """
 
     files: tuple[dict[str, Path], dict[str, Path], dict[str, Path]]
     names: list[str]
 
     def trios(self, indices: int | Sequence[int] | None) -> list[Trio]:
-        """Return the files of the pairs that ``indices`` choose, without incomplete ones."""
+        """Return the files of the complete pairs that ``indices`` selects."""
         names = self.names
         if isinstance(indices, int):
             names = names[:indices] if indices >= 0 else names[indices:]
@@ -43,7 +43,7 @@ class Listing:
         return [(date1[name], date2[name], label[name]) for name in names if self.is_complete(name)]
 
     def is_complete(self, name: str) -> bool:
-        """Whether all three files of a pair are there."""
+        """Whether all three files of a pair exist."""
         return all(name in files for files in self.files)
 
 
@@ -51,7 +51,7 @@ def list_split(split: Split) -> Listing:
     """List the files of a split, and set its ``files``.
 
     Raises:
-        ValueError: If that cannot be done.
+        ValueError: If a folder is missing, or the list of pairs cannot be read.
     """
     for folder in split.folders:
         if not folder.is_dir():
@@ -70,7 +70,7 @@ def read_pairs(split: Split, listing: Listing) -> Iterator[Pair | str]:
     """Read the pairs of a split in parallel.
 
     Yields:
-        A pair, or why it cannot be read.
+        For each pair, the pair or the reason why it cannot be read.
     """
     trios = listing.trios(split.indices)
     with ThreadPoolExecutor() as pool:
@@ -78,13 +78,13 @@ def read_pairs(split: Split, listing: Listing) -> Iterator[Pair | str]:
 
 
 def read_pair(loaders: tuple[LoadPair, LoadChangeLabel], trio: Trio) -> Pair | str:
-    """Read a pair, or say why that cannot be done."""
+    """Read a pair, or return the reason why it cannot be read."""
     try:
         *dates, label = load_pair(trio, *loaders)
     except (OSError, ValueError) as error:
         return str(error)
-    # values as they are in the file, which the loader has read without complaint
-    # (not by imread, which on Windows knows ASCII names only)
+    # the values as stored in the file, which the loader has read without an error
+    # (not by imread, which on Windows takes only ASCII names)
     raw: Any = label
     inverted = False
     if trio[2].suffix != '.npy':
@@ -98,7 +98,7 @@ def read_pair(loaders: tuple[LoadPair, LoadChangeLabel], trio: Trio) -> Pair | s
                              interpolation=cv2.INTER_AREA) for picture in pictures]
     labelled = int(counted.sum())
     levels = np.concatenate([date[counted] for date in dates]).astype(np.float32)
-    # in double precision: numpy adds up long columns row by row
+    # in double precision: numpy sums long columns row by row, which loses accuracy
     moments = np.stack([power.mean(axis=0, dtype=np.float64) for power in (levels, np.square(levels))]
                        ) if labelled else np.zeros((2, 1))
     return Pair(trio, label.shape, float((label == 1).sum() / max(1, labelled)), labelled, values,

@@ -1,4 +1,4 @@
-"""What a check knows of a data set, and what it finds."""
+"""Records of a data set check: pairs, splits and findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ import numpy as np
 
 from ifn_plugin.datasets import LoadChangeLabel, LoadPair
 
-# Both dates and the label of a pair, or the folders of these
+# Files of both dates and the label of a pair, or their folders
 Trio = tuple[Path, Path, Path]
 
 
 @dataclass
 class Finding:
-    """Something wrong.
+    """Finding of a check.
 
     Attributes:
-        split: Where.
-        error: Whether training on it would fail or mislead; otherwise it is only worth knowing.
-        message: What.
-        pairs: The files of the pairs concerned, for pictures.
+        split: Name of the split, or of several.
+        error: Whether training on the data would fail or give wrong results; otherwise it is a note.
+        message: Description, with the file.
+        pairs: Files of the pairs concerned, for pictures.
     """
 
     split: str
@@ -31,16 +31,16 @@ class Finding:
 
 @dataclass
 class Pair:
-    """A pair that could be read.
+    """Pair that was read.
 
     Attributes:
-        files: Both dates and the label.
+        files: Files of both dates and the label.
         size: Height and width.
-        changed: Share of the labelled pixels that are changed.
-        labelled: Number of these.
+        changed: Share of the labelled pixels that are changed, 0 to 1.
+        labelled: Number of labelled pixels.
         values: Values in the label's file.
         moments: Mean of each channel over both dates' labelled pixels, and mean of its square, (2, C).
-        thumbnails: Both dates, small and grey, (2, 32, 32).
+        thumbnails: Greyscale thumbnails of both dates, (2, 32, 32).
         inverted: Whether the label has a colour table in which 0 is lighter than the rest.
     """
 
@@ -56,18 +56,18 @@ class Pair:
 
 @dataclass
 class Split:
-    """A split.
+    """Split of a data set.
 
     Attributes:
-        name: Its name.
-        folders: Of both dates and the label.
-        part_of: What it is used for; several data sets together may be what is trained on.
-        suffixes: How the names of both dates and of the labels end; ``None`` for any.
-        ann_file: A list of the pairs that belong to it; ``None`` for all.
-        indices: Which of these, as mmengine's data sets have it; ``None`` for all.
-        loaders: Of the dates and of the label.
-        stock_loader: What loads the labels in the configuration, if it is another project's.
-        pairs: What could be read.
+        name: Name of the split.
+        folders: Folders of both dates and the label.
+        part_of: Name of the part that it belongs to, such as ``train``, which may consist of several data sets.
+        suffixes: Endings of the file names of both dates and of the labels; ``None`` for any.
+        ann_file: List of the pairs of the split; ``None`` for all.
+        indices: Selection from these, as in mmengine's data sets; ``None`` for all.
+        loaders: Loaders of the dates and of the label.
+        stock_loader: Name of open-cd's or mmseg's label loader, if the configuration has one.
+        pairs: Pairs that were read.
         files: Number of files in each folder.
     """
 

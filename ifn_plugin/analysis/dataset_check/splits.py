@@ -1,4 +1,4 @@
-"""Splits of a folder or a configuration."""
+"""Splits of a data set, from its folder or from a configuration."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +19,19 @@ def find_splits(dataset: Path | Config) -> list[Split]:
     """Find the splits of a data set.
 
     Args:
-        dataset: A folder with splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or others, or which is
-            one; or a configuration, for the folders of its data sets.
+        dataset: A folder that contains splits in LEVIR-CD's layout, ``{train,val,test}/{A,B,label}`` or with other
+            names, or is one such split; or a configuration, for the folders of its data sets.
 
     Returns:
-        The splits, unread.
+        The splits, not read yet.
 
     Raises:
-        ValueError: If there are none, or they do not lie on disk.
+        ValueError: If there are none, or they are not on disk.
     """
     splits = list(_folder_splits(dataset) if isinstance(dataset, Path) else _configured_splits(dataset))
     if not splits:
         name = dataset if isinstance(dataset, Path) else dataset.filename
-        raise ValueError(f'{name}: no folder A, B or label in it. For other names, check a configuration whose '
+        raise ValueError(f'{name}: it has no folder A, B or label. Fix, for other names: check a configuration whose '
                          'data_prefix has them.')
     return splits
 
@@ -56,8 +56,7 @@ def _configured_splits(cfg: Config) -> Iterator[Split]:
                 backend = (settings.get('backend_args') or {}).get('backend', 'local')
                 for folder in (data_root, *(prefixes[kind] for kind in KINDS)):
                     if '://' in str(folder) or backend != 'local':
-                        raise ValueError(f'{folder}: check_dataset reads files on disk. Fix: check a copy that lies '
-                                         'there.')
+                        raise ValueError(f'{folder}: check_dataset reads files on disk. Fix: check a copy on disk.')
                 root = Path(data_root)
                 date1, date2, label = (root / prefixes[kind] for kind in KINDS)
                 yield Split(

@@ -1,4 +1,4 @@
-"""Summary of a data set, as text and as a page."""
+"""Summary of a data set, as text and as an HTML page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ifn_plugin.visualization.panels import draw_mask, draw_row
 
 
 def summarize(split: Split) -> dict[str, str]:
-    """Describe a split in a few words and figures."""
+    """Summarize a split as short texts by their titles."""
     sizes = Counter(pair.size for pair in split.pairs)
     shown = [f'{width}×{height}' + (f' ({count})' if len(sizes) > 1 else '')
              for (height, width), count in sizes.most_common()]
@@ -43,17 +43,17 @@ def summarize(split: Split) -> dict[str, str]:
 
 
 def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Finding], number: int) -> None:
-    """Write a page with pictures of pairs across each split, and of those that something is wrong with.
+    """Write a page with pictures of sample pairs of each split, and of the pairs of each finding.
 
     Args:
         path: HTML file to write.
-        splits: Which were read.
-        findings: What is wrong with them.
-        number: Pairs of each split to show.
+        splits: Splits that were read.
+        findings: Findings in these splits.
+        number: Number of sample pairs to show of each split.
     """
     samples = {}
     for split in splits:
-        # from no change to the most
+        # from the least to the most change
         ranked = sorted(split.pairs, key=lambda pair: pair.changed)
         places = np.unique(np.linspace(0, len(ranked) - 1, min(number, len(ranked))).astype(int))
         samples[split.name] = [

@@ -1,7 +1,7 @@
 """Report of finished runs: one self-contained HTML page, and its tables in Markdown.
 
-It reads what training and testing left in the work dirs (``ChangeMetric`` with ``EvaluationHook``), and runs the
-network only for the pictures.
+It reads the logs and records of training and testing in the work dirs (``ChangeMetric`` with ``EvaluationHook``), and
+runs the network only for the pictures.
 """
 
 from ifn_plugin.analysis.report.page import write_report

@@ -1,4 +1,4 @@
-"""Training, validation and thresholds of runs as charts."""
+"""Charts of training, validation and thresholds of runs."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from ifn_plugin.visualization.charts import VALIDATION, style_of
 
 
 def training_charts(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield charts of losses and validation over the iterations."""
+    """Yield charts of losses and validation scores over the iterations."""
     trained = [run for run in runs if run.training]
     if trained:
         yield chart('Loss, all levels', 'iteration', 'loss', [
@@ -36,7 +36,7 @@ def training_charts(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _level_losses(run: Run) -> dict[int, list[float]]:
-    """Sum each level's losses at each logged iteration, if the network has levels."""
+    """Return the sum of each level's losses at each logged iteration; empty if the network has no levels."""
     numbers = sorted({int(found[1]) for key in run.training[0] if (found := re.search(r'\.level(\d+)\.', key))})
     return {number: [sum(value for key, value in entry.items() if f'.level{number}.' in key)
                      for entry in run.training] for number in numbers}
@@ -71,7 +71,7 @@ def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:
-    """Average over a window that is shorter at the ends."""
+    """Smooth by a moving average, whose window is shorter at the ends."""
     width = max(1, round(share * len(values)))
     ones, array = np.ones(width), np.asarray(values, float)
     smooth: np.ndarray = np.convolve(array, ones, 'same') / np.convolve(np.ones_like(array), ones, 'same')

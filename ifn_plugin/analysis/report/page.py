@@ -1,4 +1,4 @@
-"""The page."""
+"""HTML page of a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ def write_report(runs: Sequence[Run], out: Path, number: int = 3, costs: Sequenc
     """Write a page about runs, and its tables in Markdown beside it.
 
     Args:
-        runs: From :func:`read_run`.
+        runs: Runs from :func:`read_run`.
         out: HTML file to write.
-        number: Best and worst pairs to show, each.
+        number: Number of best and of worst pairs to show.
         costs: Tables of a benchmark.
-        device: Where to compute the pictures; default: a GPU where there is one.
+        device: Device to compute the pictures on; default: a GPU where there is one.
 
     Returns:
         The tables in Markdown.

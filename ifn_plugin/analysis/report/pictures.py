@@ -18,16 +18,16 @@ from ifn_plugin.visualization.pages import embed
 
 
 def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:
-    """Draw the worst and best pairs as panels, then IFN's side outputs of these.
+    """Draw the worst and best pairs as panels, then IFN's side outputs for them.
 
     Args:
-        run: Whose pairs.
-        number: Of the worst and of the best pairs, each.
-        device: Where to compute; ``None`` for a GPU where there is one.
+        run: Run with the pairs.
+        number: Number of worst and of best pairs.
+        device: Device to compute on; ``None`` for a GPU where there is one.
 
     Yields:
-        Captions and image sources. Where the data set, the weights or the stack of the run are missing, there is one
-        caption that says so, without a source.
+        Captions and image sources. Where the run's data set, weights or packages are missing, a single caption with
+        the reason and an empty source.
     """
     ranked = [pair for pair in run.pairs if len(pair['files']) == 3 and all(pair['files'])]
     if not ranked or number < 1:
@@ -36,16 +36,16 @@ def pictures(run: Run, number: int, device: str | None) -> Iterator[tuple[str, s
     chosen += [('best', pair) for pair in ranked[number:][-number:][::-1]]
     try:
         yield from _draw(run, chosen, device)
-    except Exception as error:  # the tables and charts are worth having without them
+    except Exception as error:  # tables and charts are useful without pictures, too
         yield f'No pictures: {type(error).__name__}: {" ".join(str(error).split())}', ''
 
 
 def _draw(run: Run, chosen: Sequence[tuple[str, dict[str, Any]]], device: str | None) -> list[tuple[str, str]]:
     if run.checkpoint is None or run.config is None:
         weights = 'weights' if run.iteration is None else f'weights of iteration {run.iteration}'
-        raise FileNotFoundError(f'{run.folder} has not both the {weights} and their configuration')
+        raise FileNotFoundError(f'{run.folder} lacks the {weights} or their configuration')
     cfg = Config.fromstring(run.config, '.py')
-    cfg.model = cfg.model.get('module') or cfg.model  # after a test with test-time augmentation
+    cfg.model = cfg.model.get('module') or cfg.model  # a test with test-time augmentation wraps the model
     if run.protocol:
         cfg.model.test_cfg = (cfg.test_cfg.get('protocols') or {}).get(run.protocol) or dict(mode='whole')
     detector = ChangeDetector(cfg, run.checkpoint, device, batch_size=1)
@@ -72,7 +72,7 @@ def _draw(run: Run, chosen: Sequence[tuple[str, dict[str, Any]]], device: str | 
 
 
 def _side_by_side(maps: Sequence[np.ndarray], side: int) -> np.ndarray:
-    """Colour probabilities, each resized to a side, enlarged without interpolation."""
+    """Colour probability maps, resize each to the same side (enlarging by nearest neighbour), and join them."""
     columns: list[np.ndarray] = []
     for probability in maps:
         shrinks = probability.shape[0] > side

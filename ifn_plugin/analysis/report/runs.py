@@ -1,4 +1,4 @@
-"""Finished runs, as they are in their work dirs."""
+"""Logs and records of finished runs, read from their work dirs."""
 
 import json
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from ifn_plugin.analysis.logs import read_log
 
 @dataclass
 class Run:
-    """A finished run.
+    """Finished run.
 
     Attributes:
-        name: In the page.
-        folder: Its work dir.
-        training: What was logged of each iteration, in order.
-        validations: Of each validation.
-        split: What ``records`` are of, ``test`` or ``val``.
-        records: ``ChangeMetric``'s record of each protocol; the only one's name is empty.
-        iteration: Of the weights that ``records`` are of, if that is known.
-        checkpoint: These weights, if they are there.
-        config: The text of their configuration, if that is known.
+        name: Name on the page.
+        folder: Work dir.
+        training: Log entries of training, in order of the iterations.
+        validations: Log entries of the validations.
+        split: Split that ``records`` belong to, ``test`` or ``val``.
+        records: Record of ``ChangeMetric`` for each protocol; a single protocol has an empty name.
+        iteration: Iteration of the evaluated weights, if known.
+        checkpoint: File with these weights, if found.
+        config: Text of their configuration, if known.
     """
 
     name: str
@@ -37,23 +37,23 @@ class Run:
 
     @property
     def protocol(self) -> str:
-        """Name of the first protocol; ``whole`` if there is one of this name."""
+        """Name of the protocol to show: ``whole`` if there is one of this name, or else the first."""
         return 'whole' if 'whole' in self.records else next(iter(self.records), '')
 
     @property
     def record(self) -> dict[str, Any]:
-        """Record of this protocol."""
+        """Record under :attr:`protocol`."""
         return self.records.get(self.protocol, {})
 
     @property
     def pairs(self) -> list[dict[str, Any]]:
-        """Scores of each pair, the worst first, without those whose label has no change, where F1 has no meaning."""
+        """Scores of each pair, the worst first, without pairs whose label has no change, for which F1 is undefined."""
         pairs = [pair for pair in self.record.get('pairs', []) if pair['counts'][0] + pair['counts'][2]]
         return sorted(pairs, key=lambda pair: pair['F1'])
 
 
 def name_folders(folders: Sequence[Path]) -> list[str]:
-    """Name work dirs by as much of the ends of their paths as tells them apart."""
+    """Name work dirs by the shortest ends of their paths that differ."""
     parts = [folder.resolve().parts for folder in folders]
     for number in range(2, 2 + max(map(len, parts))):
         names = ['/'.join(part[-number:]) for part in parts]
@@ -63,10 +63,10 @@ def name_folders(folders: Sequence[Path]) -> list[str]:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """Read what a run left in its work dir.
+    """Read the log and the records of a run from its work dir.
 
     Raises:
-        FileNotFoundError: If there is nothing.
+        FileNotFoundError: If the folder has neither.
     """
     entries = read_log(folder)
     training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
@@ -81,9 +81,9 @@ def read_run(folder: Path, name: str) -> Run:
             configs += files[-1].parent.glob('vis_data/config.py')
             break
     if not training and not found['protocols']:
-        raise FileNotFoundError(f'{folder} has neither the log of a training, */vis_data/scalars.json, nor a record of '
-                                "an evaluation, */evaluation_test.json: is it a run's work dir?")
-    # the newest may be that of another test, whose panels lie in the same folder
+        raise FileNotFoundError(f'{folder} has neither a training log, */vis_data/scalars.json, nor a record of an '
+                                "evaluation, */evaluation_test.json. Fix: name a run's work dir.")
+    # the newest file may belong to another test, whose panels are in the same folder
     config = found.get('config') or (configs[-1].read_text(encoding='utf-8') if configs else None)
     return Run(name, folder, [training[key] for key in sorted(training)],
                [validations[key] for key in sorted(validations)], split, found['protocols'], found.get('iteration'),
@@ -92,7 +92,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def _find_checkpoint(folder: Path, name: str | None, iteration: int | None, epoch: int | None) -> Path | None:
-    """Find the weights of a record: the file that was tested, one of its iteration, or else the best or the last."""
+    """Find the weights of a record: the tested file, one of the same iteration, or else the best or the last."""
     candidates = [Path(name), folder / Path(name).name] if name else []
     if epoch is not None:
         candidates += [*folder.glob(f'best_*epoch_{epoch}.pth'), folder / f'epoch_{epoch}.pth']
