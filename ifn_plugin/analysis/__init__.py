@@ -1,1 +1,1 @@
-"""Analysis of data sets, runs and models, for the commands ``benchmark``, ``compare``, ``report``, ``check_dataset``."""
+"""Analysis of data sets, runs and models: what ``benchmark``, ``compare``, ``report`` and ``check_dataset`` do."""

@@ -105,8 +105,9 @@ def test_a_pipe_in_a_name_stays_in_its_cell():
     assert r'| a\|b ' in text
 
 
-@pytest.mark.parametrize('content, message', [('{"device', 'is not a JSON file of a benchmark'), ('[]', 'is not a result'),
-                                              ('{"cases": []}', 'Fix: name the JSON file')])
+@pytest.mark.parametrize('content, message', [
+    ('{"device', 'is not a JSON file of a benchmark'), ('[]', 'is not a result'),
+    ('{"cases": []}', 'Fix: name the JSON file')])
 def test_a_file_that_is_no_result_is_named(tmp_path, content, message):
     path = tmp_path / 'cost.json'
     path.write_text(content)

@@ -587,7 +587,8 @@ def test_a_scale_for_each_date_by_the_command(files, checkpoint, tmp_path):
 
 def test_a_smallest_area_without_polygons_is_refused(files, tmp_path):
     paths, _ = files()
-    with pytest.raises(SystemExit, match=r'--min-area would have no effect for \S+a\.tif and \S+b\.tif without --polygons'):
+    message = r'--min-area would have no effect for \S+a\.tif and \S+b\.tif without --polygons'
+    with pytest.raises(SystemExit, match=message):
         main([str(CONFIG), 'none.pth', *map(str, paths), str(tmp_path / 'out'), '--min-area', '20'])
 
 
