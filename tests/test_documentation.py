@@ -43,13 +43,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch.distributed.run import parse_args as parse_torchrun
 
+from ifn_plugin.analysis import demonstration
 from ifn_plugin.analysis.benchmark import Subject
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.datasets.packing import pack
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
-from ifn_plugin.tools import demo, test, train
+from ifn_plugin.tools import test, train
 
 pytestmark = pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
 CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
@@ -305,8 +306,8 @@ def small(name, words, monkeypatch):
     if name == 'test':
         return with_settings(words, DATA)
     if name == 'demo':
-        monkeypatch.setattr(demo, 'COUNTS', dict(train=2, val=1, test=1))
-        monkeypatch.setattr(demo, 'write_dataset', partial(write_dataset, size=64))
+        monkeypatch.setattr(demonstration, 'COUNTS', dict(train=2, val=1, test=1))
+        monkeypatch.setattr(demonstration, 'write_dataset', partial(write_dataset, size=64))
         return [*words, '--max-iters', '2']
     if name == 'compare':
         monkeypatch.setattr('ifn_plugin.analysis.comparison.runs.subprocess', types.SimpleNamespace(

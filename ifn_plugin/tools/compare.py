@@ -2,8 +2,8 @@
 
 Only the model is taken from each CONFIG, be it the plugin's, open-cd's or mmseg's. Data, schedule, hooks and evaluation
 are PROTOCOL's, whose types have to name their scope and whose hooks have to include ``ifn_plugin.EvaluationHook``.
-Every model is trained once for each seed, in its own process. Finished runs are kept: an interrupted command continues where
-it stopped, and models and seeds can be added later. A failed run does not stop the others.
+Every model is trained once for each seed, in its own process. Finished runs are kept: an interrupted command continues
+where it stopped, and models and seeds can be added later. A failed run does not stop the others.
 """
 
 import argparse

@@ -1,24 +1,9 @@
 """Train and test IFN on drawn pairs, without downloads: ``python -m ifn_plugin.tools.demo``."""
 
 import argparse
-import shutil
-import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
-
-from ifn_plugin.datasets import LEVIRCDDataset
-from ifn_plugin.datasets.drawn import write_dataset
-from ifn_plugin.evaluation import ChangeMetric, difference_otsu
-from ifn_plugin.fileio import atomic_path
-from ifn_plugin.utils.configurations import find_config
-
-COUNTS = {'train': 96, 'val': 4, 'test': 16}
-VALIDATION_PIXELS = COUNTS['val'] * 256**2
+from ifn_plugin.analysis.demonstration import run_demonstration
 
 
 def _positive(text: str) -> int:
@@ -36,106 +21,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class _Progress(Hook):
-    """Progress in a few lines; mmengine's log would fill the screen."""
-
-    def __init__(self, interval: int = 20) -> None:
-        self.interval = interval
-        self.begin = time.monotonic()
-
-    def before_train(self, runner: Runner) -> None:
-        self.begin = time.monotonic()
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        done, total = runner.iter + 1, runner.max_iters
-        if done % self.interval == 0 or done == total:
-            passed, loss = time.monotonic() - self.begin, (outputs or {})['loss'].item()
-            print(f'  iteration {done}/{total}  loss {loss:.2f}  {passed:.0f} s, about '
-                  f'{passed / done * (total - done):.0f} s to go', flush=True)
-
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        total = len(runner.test_dataloader)
-        if (batch_idx + 1) % max(1, total // 4) == 0:
-            print(f'  {batch_idx + 1}/{total} pairs', flush=True)
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        print(f'  validation: F1 {(metrics or {})["F1"]:.1f}', flush=True)
-
-
-def _draw_once(folder: Path, seed: int) -> None:
-    if folder.is_dir():
-        print(f'Using the pairs in {folder} from an earlier run (remove the folder to draw new ones)')
-        return
-    print(f'Drawing {sum(COUNTS.values())} pairs into {folder}', flush=True)
-    # an interrupted run must not leave a partial data set
-    with atomic_path(folder) as unfinished:
-        write_dataset(unfinished, COUNTS, seed=seed)
-
-
-def _check_splits(folder: Path) -> None:
-    missing = [split for split in COUNTS if not (folder / split).is_dir()]
-    if missing:
-        raise SystemExit(f'{folder} has no folder {", ".join(missing)}. The demo needs train, val and test, each with '
-                         'the folders A, B and label.')
-
-
-def _settings(data: Path, args: argparse.Namespace) -> Config:
-    cfg = Config.fromfile(find_config('ifn_demo.py'))
-    cfg.work_dir = cfg.visualizer.save_dir = str(args.work_dir)
-    cfg.randomness.seed = args.seed
-    for split in COUNTS:
-        cfg[f'{split}_dataloader'].dataset.data_root = str(data)
-    if args.max_iters is not None:
-        cfg.train_cfg.update(max_iters=args.max_iters, val_interval=max(1, args.max_iters // 2))
-        cfg.param_scheduler[0].total_steps = cfg.default_hooks.checkpoint.interval = args.max_iters
-    settings = {key: value for key, value in cfg.val_dataloader.dataset.items() if key != 'type'}
-    pairs = LEVIRCDDataset(**settings | dict(pipeline=[dict(type='ifn_plugin.LoadPair')]))
-    height, width = pairs[0]['ori_shape']
-    # validating many large images would take minutes
-    count = min(len(pairs), max(1, VALIDATION_PIXELS // (height * width)))
-    cfg.val_dataloader.dataset.indices = [number * len(pairs) // count for number in range(count)]
-    return cfg
-
-
-def _test_baseline(pairs: LEVIRCDDataset) -> dict[str, float]:
-    metric = ChangeMetric()
-    for pair in pairs:
-        inputs = pair['inputs'].permute(1, 2, 0).numpy()
-        date1, date2 = inputs[..., :3], inputs[..., 3:]
-        change_map = torch.from_numpy(difference_otsu(date1, date2))
-        sample = pair['data_samples']
-        metric.process(None, [dict(sample.to_dict(), pred_sem_seg=dict(data=change_map[None]))])
-    return metric.compute_metrics(metric.results)
-
-
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Run the demo.
-
-    Returns:
-        For each method, the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
-    """
-    begin = time.monotonic()
     args = parse_args(argv)
-    data = args.data or args.work_dir / 'data'
-    if args.data is None:
-        _draw_once(data, args.seed)
-    _check_splits(data)
-    runner = Runner.from_cfg(_settings(data, args))
-    runner.register_hook(_Progress())
-    print('Training IFN from random weights, encoder included, so that no download is needed. For real results, start '
-          "from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
-    runner.train()
-    panels = args.work_dir / 'vis_data' / 'panels'
-    shutil.rmtree(panels, ignore_errors=True)  # panels of an earlier run, maybe on other data
-    print('Testing', flush=True)
-    results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}
-    names = ('Precision', 'Recall', 'F1', 'IoU')
-    print(f'\n{len(runner.test_dataloader.dataset)} test pairs, percent'.ljust(25) + ''.join(f'{n:>11}' for n in names))
-    for method, metrics in results.items():
-        print(method.ljust(24) + ''.join(f'{metrics[name]:11.1f}' for name in names))
-    print(f'\nChange panels: {panels}\nWeights: {args.work_dir / f"iter_{runner.max_iters}.pth"}\n'
-          f'Time: {time.monotonic() - begin:.0f} s')
-    return results
+    try:
+        return run_demonstration(args.data, args.work_dir, args.seed, args.max_iters)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == '__main__':

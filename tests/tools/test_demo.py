@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ifn_plugin.analysis import demonstration
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.evaluation import difference_otsu, scores
 from ifn_plugin.tools import demo
@@ -75,7 +76,7 @@ def test_a_missing_split_is_named_with_its_folder(data, tmp_path, split):
 
 
 def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, 'COUNTS', dict(train=1, val=1, test=1))
+    monkeypatch.setattr(demonstration, 'COUNTS', dict(train=1, val=1, test=1))
     folder = tmp_path / 'data'
 
     def interrupted(target, counts, seed):
@@ -83,13 +84,13 @@ def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(demo, 'write_dataset', interrupted)
-        demo._draw_once(folder, 0)
+        patch.setattr(demonstration, 'write_dataset', interrupted)
+        demonstration.draw_once(folder, 0)
     assert not folder.exists()
-    demo._draw_once(folder, 0)
+    demonstration.draw_once(folder, 0)
     assert {path.name for path in folder.iterdir()} == {'train', 'val', 'test'}
     before = (folder / 'test/A/0000.png').stat().st_mtime_ns
-    demo._draw_once(folder, 0)
+    demonstration.draw_once(folder, 0)
     assert (folder / 'test/A/0000.png').stat().st_mtime_ns == before
     assert 'from an earlier run' in capsys.readouterr().out
 
@@ -106,7 +107,7 @@ def test_large_images_are_validated_on_a_few_only(tmp_path):
             (tmp_path / split / kind).mkdir(parents=True)
             for number in range(3 if split == 'val' else 1):
                 cv2.imwrite(str(tmp_path / split / kind / f'{number}.png'), np.zeros((512, 512), np.uint8))
-    cfg = demo._settings(tmp_path, demo.parse_args(['--data', str(tmp_path), '--work-dir', str(tmp_path / 'work')]))
+    cfg = demonstration.configure(tmp_path, tmp_path / 'work')
     assert cfg.val_dataloader.dataset.indices == [0]
 
 
