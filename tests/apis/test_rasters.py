@@ -593,7 +593,7 @@ def test_a_smallest_area_without_polygons_is_refused(files, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--scale', '1', '2', '3'], 'two values are needed, or two for each date'),
+    (['--scale', '1', '2', '3'], 'give two values, or two for each date'),
     (['--window', '100'], 'a multiple of 64'), (['--window', '0'], 'a multiple of 64')])
 def test_wrong_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit):

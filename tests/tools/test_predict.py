@@ -76,12 +76,12 @@ def test_a_checkpoint_that_runs_code_is_refused(python, tmp_path):
 
 def test_what_is_for_rasters_is_refused_for_images(checkpoint, levir_like, tmp_path):
     folders = [str(levir_like / 'test' / kind) for kind in 'AB']
-    with pytest.raises(SystemExit, match=r'--align --window would have no effect.*Name the rasters themselves'):
+    with pytest.raises(SystemExit, match=r'--align --window would have no effect.*name the rasters themselves'):
         main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--window', '512', '--align'])
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to 1'),
+@pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to below 1'),
                                                 (['--batch-size', '0'], 'at least 1')])
 def test_wrong_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit):

@@ -298,7 +298,7 @@ def test_detector(four_bands):
     assert [date.shape for date in network.example(2, 8, 9)] == [(2, 8, 9, 4)] * 2
     with pytest.raises(ValueError, match=r'date 1 is uint16 \(64, 64, 3\), but an image \(H, W, 4\) with the values'):
         detector.predict(arrays[0][..., :3], arrays[1][..., :3])
-    with pytest.raises(ValueError, match='loads 3 channels of each date, but its backbone takes 4'):
+    with pytest.raises(ValueError, match='loads 3 channels per date, but its backbone takes 4'):
         ChangeNetwork(detector.model)
 
 
