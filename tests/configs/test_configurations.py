@@ -30,6 +30,17 @@ def test_schedule_fits_and_splits_are_found(config):
     assert [split.name for split in find_splits(cfg)] == ['train', 'val', 'test']
 
 
+@pytest.mark.parametrize('config', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_encoder_weights_can_be_set_on_the_command_line(config):
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    if config.parent.name == 'unet':
+        pytest.skip("mmseg's U-Net has no pretrained encoder")
+    encoder = 'model.backbone.backbone' if 'backbone' in cfg.model.backbone else 'model.backbone'
+    cfg.merge_from_dict({f'{encoder}.init_cfg.checkpoint': 'weights.pth'})
+    init_cfg = cfg.model.backbone.get('backbone', cfg.model.backbone).init_cfg
+    assert (init_cfg.type, init_cfg.checkpoint) == ('Pretrained', 'weights.pth')
+
+
 def test_no_step_of_a_pipeline_is_taken_by_its_number():
     for path in CONFIGS:
         assert '_pipeline[' not in path.read_text() and 'scheduler[' not in path.read_text(), path

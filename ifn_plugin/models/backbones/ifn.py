@@ -48,9 +48,9 @@ class IFN(BasePairEncoder):
             in optimizers created by ``ifn_plugin.TrainableOptimWrapperConstructor``. ``False`` trains it.
         frozen_stages: With ``frozen=False``, keep this many of the first groups as loaded; -1 for none.
         init_cfg: Source of the encoder's weights when training starts: ``dict(type='Pretrained', checkpoint=...)``
-            with ``'torchvision://vgg16'`` (ImageNet, the default; torchvision itself is not needed) or a file with
-            torchvision's VGG16 or a change detector with this encoder; ``None`` for random weights. Nothing is read or
-            downloaded before ``init_weights()``.
+            with ``'torchvision://vgg16'`` (ImageNet, the default; torchvision itself is not needed), a file with
+            torchvision's VGG16 or a change detector with this encoder, or ``None`` for random weights, like
+            ``init_cfg=None``. Nothing is read or downloaded before ``init_weights()``.
 
     Raises:
         ValueError: As ``BasePairEncoder``; if ``frozen_stages`` is out of range or combined with ``frozen=True``; from
@@ -104,14 +104,16 @@ class IFN(BasePairEncoder):
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
         pretrained = [cfg for cfg in configs
                       if is_type(cfg.get('type', 'Pretrained'), WEIGHT_INITIALIZERS, PretrainedInit)]
-        if (self.frozen or self.frozen_stages > 0) and not configs:
+        others = [cfg for cfg in configs if cfg not in pretrained]
+        pretrained = [cfg for cfg in pretrained if cfg['checkpoint'] is not None]
+        if (self.frozen or self.frozen_stages > 0) and not pretrained and not others:
             frozen, setting = (('The encoder of IFN is', 'frozen=False') if self.frozen else
                                ('The first stages of IFN are', 'frozen_stages=-1'))
             print_log(
-                f'{frozen} frozen and init_cfg is None: unless a checkpoint is loaded next, the frozen weights are '
+                f'{frozen} frozen and init_cfg has no checkpoint: unless one is loaded next, the frozen weights are '
                 f"random. Set backbone.{setting} or backbone.init_cfg=dict(type='Pretrained', "
                 "checkpoint='torchvision://vgg16').", 'current', logging.WARNING)
-        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or None
+        self.init_cfg = others or None
         super().init_weights()
         self.init_cfg = configs or None
         for cfg in pretrained:

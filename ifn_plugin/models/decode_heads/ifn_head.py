@@ -16,7 +16,6 @@ from ifn_plugin.models.layers import (
     ChannelAttention,
     Convolution,
     SpatialAttention,
-    Upsampling,
     decode_and_recompute,
     decode_without_autograd,
     fit,
@@ -77,7 +76,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         channels = [coarse_channels + pair_channels, *widths]
         if coarse_channels:
-            self.upsample = Upsampling(coarse_channels)
+            self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
             self.channel_attention = ChannelAttention(channels[0])
         self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()

@@ -108,8 +108,10 @@ def _vgg16_file(tmp_path, change=lambda state_dict: None):
     return state_dict
 
 
-def test_pretrained_file(tmp_path):
-    state_dict = _vgg16_file(tmp_path)
+@pytest.mark.parametrize('change', [lambda s: None, lambda s: s.pop('classifier.0.weight')],
+                         ids=['as torchvision', 'convolutions only'])
+def test_pretrained_file(tmp_path, change):
+    state_dict = _vgg16_file(tmp_path, change)
     model = IFN(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vgg16.pth')))
     model.init_weights()
     assert all(torch.equal(value, state_dict[f'features.{key}']) for key, value in model.features.state_dict().items())
@@ -186,8 +188,16 @@ def test_other_init_cfg_is_mmengines():
     assert (model.features[0].weight == 0.5).all()
 
 
-def test_frozen_random_weights_are_said(capfd):
-    subprocess_code = 'from ifn_plugin.models import IFN; IFN(init_cfg=None).init_weights()'
+def test_no_checkpoint_leaves_the_weights_random():
+    model = IFN(frozen=False, init_cfg=dict(type='Pretrained', checkpoint=None))
+    random = model.features[0].weight.clone()
+    model.init_weights()
+    assert torch.equal(random, model.features[0].weight)
+
+
+@pytest.mark.parametrize('init_cfg', [None, dict(type='Pretrained', checkpoint=None)])
+def test_frozen_random_weights_are_reported(init_cfg):
+    subprocess_code = f'from ifn_plugin.models import IFN; IFN(init_cfg={init_cfg}).init_weights()'
     run = subprocess.run([sys.executable, '-c', subprocess_code], capture_output=True, text=True, check=True)
     assert 'frozen weights are random' in run.stdout + run.stderr
 

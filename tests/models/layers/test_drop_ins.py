@@ -9,16 +9,13 @@ import torch.nn.functional as F
 from ifn_plugin.models import IFN, ChannelAttention, SpatialAttention
 from ifn_plugin.models.decode_heads.ifn_head import DecoderLevel
 from ifn_plugin.models.layers import (
-    Upsampling,
     decode_and_recompute,
     decode_without_autograd,
     encode_from_pairs,
     fit,
     pair_up,
 )
-from ifn_plugin.models.layers.fusion import upsample_and_convolve
 from ifn_plugin.models.layers.pooling import largest
-from ifn_plugin.models.layers.upsampling import upsample_by_convolution
 
 
 @pytest.fixture(autouse=True)
@@ -41,35 +38,6 @@ def check_same(plain, drop_in, *leaves):
                     for value in values)
         outcomes.append([*values, *torch.autograd.grad(total, leaves)])
     torch.testing.assert_close(outcomes[1], outcomes[0], rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize('with_bias', [True, False])
-@pytest.mark.parametrize('channels, out_channels, height, width', [(3, 3, 4, 5), (4, 2, 1, 1)])
-def test_upsampling_by_a_convolution(with_bias, channels, out_channels, height, width):
-    x, weight = normal(2, channels, height, width), normal(channels, out_channels, 2, 2)
-    bias = normal(out_channels) if with_bias else None
-    leaves = [x, weight, *([bias] if with_bias else [])]
-    check_same(partial(F.conv_transpose2d, x, weight, bias, stride=2),
-               partial(upsample_by_convolution, x, weight, bias), *leaves)
-
-
-def test_upsampling_is_a_convolution_where_compiled():
-    layer, x = Upsampling(4), torch.randn(1, 4, 3, 5)
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(str(graph.code))
-        return graph.forward
-
-    torch.testing.assert_close(torch.compile(layer, backend=backend, fullgraph=True)(x), layer(x))
-    assert 'conv2d' in graphs[0] and 'conv_transpose2d' not in graphs[0]
-
-
-@pytest.mark.parametrize('height, width', [(2, 2), (2, 5), (6, 3)])
-def test_upsampling_and_convolution_in_one(height, width):
-    upsample, coarse, kernel = Upsampling(3).double(), normal(2, 3, height, width), normal(5, 3, 3, 3)
-    check_same(lambda: F.conv2d(upsample(coarse), kernel, padding=1),
-               lambda: upsample_and_convolve(coarse, upsample, kernel), coarse, kernel, *upsample.parameters())
 
 
 LEVELS = [(1, 4, 4), (1, 16, 12), (1, 15, 12), (1, 16, 11), (3, 16, 16)]
