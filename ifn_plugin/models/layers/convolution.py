@@ -62,8 +62,8 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     of the rows. Rounding errors are two to three times the direct convolution's. Two-dimensional tiles would need even
     fewer multiplications, but more memory traffic.
 
-    Gain: in the time of compiled inference, 1.25 in bfloat16 and 1.28 in float32 at 1024×1024, 1.16 in bfloat16 for four
-    images of 256×256; in peak memory, 0.9 and 0.95 (AMD EPYC, two cores).
+    Gain: in the time of compiled inference, 1.25 in bfloat16 and 1.28 in float32 at 1024×1024, 1.16 in bfloat16 for
+    four images of 256×256; in peak memory, 0.9 and 0.95 (AMD EPYC, two cores).
 
     Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308.
 
