@@ -1,20 +1,16 @@
-"""Arguments and configuration that the commands share."""
+"""Arguments that the commands share, and reading of the configuration that they name."""
 
 import argparse
-import gc
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
-from ifn_plugin.engine import AccelerationHook
+from ifn_plugin.engine import settings
+from ifn_plugin.engine.processes import set_up_cpu_processes
 from ifn_plugin.utils import configurations
-from ifn_plugin.utils.configurations import is_type
-from ifn_plugin.utils.stack import StackError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,96 +58,58 @@ def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:
 def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
     """Add the acceleration that the arguments request to the configuration's hooks."""
     chosen = chosen_acceleration(args)
-    if not chosen and not args.accelerate:
-        return
-    hooks = list(cfg.get('custom_hooks') or [])
-    ours = [hook for hook in hooks if is_hook(hook, AccelerationHook)]
-    if not ours:
-        ours = [dict(type='ifn_plugin.AccelerationHook')]
-        hooks += ours
-        if not args.accelerate:
-            ours[0].update(channels_last=False, dtype='float32', compile=False, window_batch=1, keep_memory=False,
-                           tf32=False, fused=False, pin_memory=False)
-    elif args.accelerate:  # all of it, whatever the configuration switches off
-        for name in ours[0].keys() - {'type', 'priority'}:
-            del ours[0][name]
-    ours[0].update(chosen)
-    cfg.custom_hooks = hooks
+    if chosen or args.accelerate:
+        settings.add_acceleration(cfg, chosen, everything=args.accelerate)
 
 
-def is_hook(hook: Any, kind: type[Hook]) -> bool:
-    """Whether a hook, or the settings of one, is of this class."""
-    if isinstance(hook, Hook):
-        return isinstance(hook, kind)
-    return hook is not None and is_type(hook.get('type'), HOOKS, kind)
+def size_and_batch(text: str) -> tuple[int, int]:
+    """Read the size of images and batches, such as ``256x8``.
 
-
-def add_hooks(cfg: Config, *kinds: type[Hook]) -> None:
-    """Add hooks of the plugin to the configuration, unless it has them already."""
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    missing = [kind for kind in kinds if not any(is_hook(hook, kind) for hook in hooks)]
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
-                        *(dict(type=f'ifn_plugin.{kind.__name__}') for kind in missing)]
+    Raises:
+        ArgumentTypeError: If the text does not have this form, or a number is less than 1.
+    """
+    try:
+        size, batch = (int(number) for number in text.split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text}: use SIZExBATCH, such as 256x8') from None
+    if min(size, batch) < 1:
+        raise argparse.ArgumentTypeError(f'{text}: both have to be at least 1')
+    return size, batch
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the configuration, a file or the name of one of the plugin's own, and apply the arguments to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = resolve_config(args.config)
-    cfg = read_config(path)
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        _set_up_cpu_processes(cfg)
+        set_up_cpu_processes(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / path.stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
 
 
-def read_config(path: Path) -> Config:
-    """Read a configuration file.
+def read_config(config: str | Path) -> Config:
+    """Read a configuration, a file or the name of one of the plugin's own.
 
     Raises:
-        SystemExit: If the file cannot be read, with the reason in one line.
+        SystemExit: If there is none, or it cannot be read.
     """
     try:
-        return Config.fromfile(path)
-    except StackError:
-        raise
-    except Exception as error:  # a configuration is Python code, which can raise anything
-        raise SystemExit(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
-
-
-def _set_up_cpu_processes(cfg: Config) -> None:
-    """Set up distributed training on CPUs; mmengine does it only for GPUs."""
-    torch.distributed.init_process_group('gloo')
-    settings = dict(
-        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
-    cfg.model_wrapper_cfg = settings | dict(cfg.get('model_wrapper_cfg') or {})
-
-
-def leave_processes() -> None:
-    """Wait for the other processes and leave the process group.
-
-    A process that ends while another still communicates with it is aborted. The caller must have deleted its runner:
-    gloo's threads live as long as a wrapped model, and one that frees a tensor while the interpreter shuts down aborts
-    the process.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        gc.collect()
+        return configurations.read_config(config)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def resolve_config(config: str) -> Path:
-    """Return the path of a configuration, given as a file or as the name of one of the plugin's own.
+    """Return the path of a configuration, a file or the name of one of the plugin's own.
 
     Raises:
-        SystemExit: If there is no such configuration.
+        SystemExit: If there is none.
     """
     try:
         return configurations.resolve_config(config)

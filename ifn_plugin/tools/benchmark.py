@@ -20,7 +20,7 @@ from ifn_plugin.analysis.benchmark import (
     write_result,
 )
 from ifn_plugin.engine.acceleration import DTYPES
-from ifn_plugin.tools._common import resolve_config
+from ifn_plugin.tools._common import resolve_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,21 +71,6 @@ def variant(text: str) -> str:
     if text != ONNX and (dtype not in DTYPES or not set(switches) <= set(SWITCHES)):
         raise argparse.ArgumentTypeError(f'{text}: use {"|".join(DTYPES)}, +{", +".join(SWITCHES)}; or {ONNX}')
     return text
-
-
-def size_and_batch(text: str) -> tuple[int, int]:
-    """Read the size of images and batches, such as ``256x8``.
-
-    Raises:
-        ArgumentTypeError: If the text does not have this form, or a number is less than 1.
-    """
-    try:
-        size, batch = (int(number) for number in text.split('x'))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text}: use SIZExBATCH, such as 256x8') from None
-    if min(size, batch) < 1:
-        raise argparse.ArgumentTypeError(f'{text}: both have to be at least 1')
-    return size, batch
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from ifn_plugin.analysis.dataset_check import (
     summarize,
     write_summary,
 )
-from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.tools._common import read_config
 from ifn_plugin.utils import readable
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     folder = Path(args.dataset)
     try:
-        splits = find_splits(folder if folder.is_dir() else read_config(resolve_config(args.dataset)))
+        splits = find_splits(folder if folder.is_dir() else read_config(args.dataset))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     findings = [finding for split in splits for finding in check_split(split)]

@@ -14,8 +14,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from ifn_plugin.analysis.comparison import Comparison, RunError
-from ifn_plugin.tools._common import read_config, resolve_config
-from ifn_plugin.tools.benchmark import size_and_batch
+from ifn_plugin.tools._common import read_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,10 +48,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    protocol = read_config(resolve_config(args.protocol))
+    protocol = read_config(args.protocol)
     if args.cfg_options is not None:
         protocol.merge_from_dict(args.cfg_options)
-    models = {name: read_config(resolve_config(config)) for name, config in zip(args.names, args.configs)}
+    models = {name: read_config(config) for name, config in zip(args.names, args.configs)}
     try:
         comparison = Comparison(protocol, models, args.seeds, args.work_dir, args.from_scratch)
     except ValueError as error:

@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 
 from ifn_plugin.apis.export import ChangeNetwork, compare, export
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.tools._common import read_config
 
 TOLERANCE = 1e-4
 
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = read_config(resolve_config(args.config))
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     shapes = [(1, 64, 64), (3, 64, 96), (2, 256, 256)]

@@ -12,8 +12,10 @@ from mmengine.runner import Runner
 from ifn_plugin.datasets import check_views
 from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import LoadedWeightsHook
+from ifn_plugin.engine.processes import leave_processes
+from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
-from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
 from ifn_plugin.utils.configurations import type_name
 
 

@@ -11,8 +11,10 @@ from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ifn_plugin.engine import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.engine.processes import leave_processes
+from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
-from ifn_plugin.tools._common import add_acceleration, add_arguments, add_hooks, leave_processes, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
 from ifn_plugin.utils.configurations import resolve_type
 
 

@@ -1,10 +1,13 @@
-"""Lookup of the plugin's configurations, and of the types that a configuration names."""
+"""Lookup and reading of configurations, and of the types that they name."""
 
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import Registry
+
+from ifn_plugin.utils.stack import StackError
 
 
 def find_config(name: str) -> Path:
@@ -42,6 +45,25 @@ def resolve_config(config: str | Path) -> Path:
         return find_config(str(config))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.") from error
+
+
+def read_config(config: str | Path) -> Config:
+    """Read a configuration.
+
+    Args:
+        config: As for :func:`resolve_config`.
+
+    Raises:
+        FileNotFoundError: If there is no such configuration.
+        ValueError: If it cannot be read; the message names the file and the reason in one line.
+    """
+    path = resolve_config(config)
+    try:
+        return Config.fromfile(path)
+    except StackError:
+        raise
+    except Exception as error:  # a configuration is Python code, which can raise anything
+        raise ValueError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
 
 
 def resolve_type(kind: Any, registry: Registry) -> Any:

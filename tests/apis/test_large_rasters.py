@@ -19,7 +19,7 @@ import pytest
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.models import ChannelAttention
-from ifn_plugin.tools._common import resolve_config
+from ifn_plugin.utils.configurations import resolve_config
 
 rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
 pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')

@@ -28,7 +28,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from ifn_plugin.engine import EvaluationHook
-from ifn_plugin.tools._common import leave_processes
+from ifn_plugin.engine.processes import leave_processes
 
 torch.set_num_threads(1)
 register_all_modules(init_default_scope=True)

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
@@ -16,7 +15,6 @@ from ifn_plugin.fileio import CheckpointError, load_checkpoint_file
 from ifn_plugin.models import IFN, IFNHead
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import train
-from ifn_plugin.tools._common import add_hooks
 
 
 class Model(BaseModel):
@@ -168,13 +166,3 @@ def test_train_refuses_weights_that_do_not_fit(options, tmp_path):
                                          'is missing'):
         train.main(['ifn_mmseg_256x256_40k_levircd.py', '--work-dir', str(tmp_path), '--cfg-options', *options,
                     f'load_from={tmp_path / "weights.pth"}'])
-
-
-def test_hooks_are_added_where_they_are_not():
-    for cfg, expected in (
-        (Config(), ['ifn_plugin.LoadedWeightsHook', 'ifn_plugin.ResumedSettingsHook']),
-        (Config(dict(default_hooks=dict(a=None, b=dict(type='ifn_plugin.LoadedWeightsHook')),
-                     custom_hooks=[dict(type='EMAHook')])), ['EMAHook', 'ifn_plugin.ResumedSettingsHook']),
-    ):
-        add_hooks(cfg, LoadedWeightsHook, ResumedSettingsHook)
-        assert [hook.type for hook in cfg.custom_hooks] == expected

@@ -6,13 +6,13 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, load_checkpoint
 
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.backbones.pretrained import load_encoder_weights
-from ifn_plugin.tools._common import load_config
 from ifn_plugin.tools.convert_checkpoint import main as convert
 from ifn_plugin.tools.train import parse_args
 from ifn_plugin.utils.configurations import find_config
@@ -113,10 +113,11 @@ def test_numbers_alone_make_arrays(tmp_path):
 
 @pytest.fixture(scope='module')
 def runner(options, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch, DefaultScope.overwrite_default_scope('mmseg'):
-        patch.setenv('LOCAL_RANK', '0')
-        arguments = [str(CONFIG), '--work-dir', str(tmp_path_factory.mktemp('run')), '--cfg-options', *options]
-        return Runner.from_cfg(load_config(parse_args(arguments)))
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(parse_args([str(CONFIG), '--cfg-options', *options]).cfg_options)
+    cfg.work_dir = str(tmp_path_factory.mktemp('run'))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return Runner.from_cfg(cfg)
 
 
 @pytest.mark.parametrize('how', ['load_checkpoint', 'resume', 'model', 'init_cfg', 'convert'])

@@ -31,7 +31,6 @@ from ifn_plugin.fileio import load_checkpoint_file  # noqa: E402
 from ifn_plugin.inference import ChangeDetector  # noqa: E402
 from ifn_plugin.models import IFN, IFNHead, PairEncoder  # noqa: E402
 from ifn_plugin.models.conversion import convert_state_dict  # noqa: E402
-from ifn_plugin.tools._common import load_config  # noqa: E402
 from ifn_plugin.tools.train import parse_args  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
@@ -237,7 +236,9 @@ def test_opencds_scripts_refuse_checkpoints_that_run_code(python, options, tmp_p
 
 
 def test_opencds_runner_refuses_all_checkpoints_that_run_code(options, tmp_path):
-    cfg = load_config(parse_args([str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *options]))
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(parse_args([str(CONFIG), '--cfg-options', *options]).cfg_options)
+    cfg.work_dir = str(tmp_path)
     with DefaultScope.overwrite_default_scope('opencd'):
         runner = Runner.from_cfg(cfg)
     evil, mark = tmp_path / 'evil.pth', tmp_path / 'executed'

@@ -2,7 +2,6 @@
 
 import json
 import re
-from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from mmengine.runner import Runner
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import test, train
-from ifn_plugin.tools._common import add_acceleration, load_config
+from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import find_config
 
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
@@ -176,14 +175,6 @@ def test_what_a_resumed_training_left_tests(trained, tmp_path, monkeypatch):
     test.main([str(tmp_path / 'config.py'), str(trained / 'iter_2.pth'), '--work-dir', str(tmp_path / 'test')])
     record, = (json.loads(path.read_text()) for path in tmp_path.glob('test/*/evaluation_test.json'))
     assert record['checkpoint'] == str(trained / 'iter_2.pth') and 'IFNHead' in record['config']
-
-
-def test_parameters_without_use_may_be_allowed_on_cpus_too(monkeypatch):
-    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: None)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    for options, expected in ((dict(find_unused_parameters=True), True), (None, False)):
-        args = Namespace(config=str(CONFIG), launcher='pytorch', local_rank=0, work_dir=None, cfg_options=options)
-        assert load_config(args).model_wrapper_cfg.find_unused_parameters is expected
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from ifn_plugin.analysis.comparison import settings as comparison
 from ifn_plugin.analysis.dataset_check import find_splits
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.tools import test, train
-from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import is_type, resolve_type, type_name
 
 # mmengine's pure Python style
@@ -91,13 +90,6 @@ def test_train_takes_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
     config.write_text(PURE.replace('type=OptimWrapper', "type='ApexOptimWrapper'"))
     with pytest.raises(SystemExit, match=r'--amp works with optim_wrapper.type=OptimWrapper, but .* has Apex'):
         train.main([str(config), '--amp', '--work-dir', str(tmp_path)])
-
-
-def test_acceleration_goes_into_the_hook_that_is_there(config):
-    cfg = Config.fromfile(config)
-    add_acceleration(cfg, train.parse_args([str(config), '--dtype', 'bfloat16']))
-    hook, = cfg.custom_hooks
-    assert hook.dtype == 'bfloat16' and not hook.compile
 
 
 def test_tta_takes_the_plugins_model(config, built, tmp_path):
