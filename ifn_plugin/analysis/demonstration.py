@@ -1,4 +1,4 @@
-"""Demonstration: IFN learns on drawn pairs, or on the user's, in a few minutes and without downloads."""
+"""Demonstration of IFN on drawn pairs, or on the user's, in a few minutes and without downloads."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ VALIDATION_PIXELS = COUNTS['val'] * 256**2
 
 
 class _Progress(Hook):
-    """Progress in a few lines; mmengine's log would fill the screen."""
+    """Print the progress in a few lines; mmengine's log would fill the screen."""
 
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
@@ -47,7 +47,7 @@ class _Progress(Hook):
 
 
 def draw_once(folder: Path, seed: int) -> None:
-    """Draw the pairs, unless an earlier run has."""
+    """Draw the pairs, unless an earlier run has drawn them."""
     if folder.is_dir():
         print(f'Using the pairs in {folder} from an earlier run (remove the folder to draw new ones)')
         return
@@ -60,12 +60,19 @@ def draw_once(folder: Path, seed: int) -> None:
 def _check_splits(folder: Path) -> None:
     missing = [split for split in COUNTS if not (folder / split).is_dir()]
     if missing:
-        raise ValueError(f'{folder} has no folder {", ".join(missing)}. The demo needs train, val and test, each with '
-                         'the folders A, B and label.')
+        raise ValueError(f'{folder} has no folder {", ".join(missing)}. Fix: the demo needs train, val and test, each '
+                         'with the folders A, B and label.')
 
 
 def configure(data: Path, work_dir: Path, seed: int = 0, max_iters: int | None = None) -> Config:
-    """Return the configuration of the demonstration."""
+    """Return the configuration of the demonstration.
+
+    Args:
+        data: Folder of the pairs.
+        work_dir: Folder for all files written.
+        seed: Seed of the training.
+        max_iters: Training iterations; by default the configuration's.
+    """
     cfg = Config.fromfile(find_config('ifn_demo.py'))
     cfg.work_dir = cfg.visualizer.save_dir = str(work_dir)
     cfg.randomness.seed = seed
@@ -108,7 +115,7 @@ def run_demonstration(data: Path | None, work_dir: Path, seed: int = 0,
         For each method, the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
 
     Raises:
-        ValueError: If a split is missing.
+        ValueError: If a split of ``data`` is missing.
     """
     begin = time.monotonic()
     if data is None:
@@ -121,7 +128,7 @@ def run_demonstration(data: Path | None, work_dir: Path, seed: int = 0,
           "from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
     runner.train()
     panels = work_dir / 'vis_data' / 'panels'
-    shutil.rmtree(panels, ignore_errors=True)  # panels of an earlier run, maybe on other data
+    shutil.rmtree(panels, ignore_errors=True)  # panels of an earlier run may show other data
     print('Testing', flush=True)
     results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}
     names = ('Precision', 'Recall', 'F1', 'IoU')

@@ -33,7 +33,7 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
-    """Read the entries of a file, and set the ``step`` of each validation to its iteration."""
+    """Read the entries of a log file, and set the ``step`` of each validation to its iteration."""
     entries = []
     for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         with suppress(json.JSONDecodeError):

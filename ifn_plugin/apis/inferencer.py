@@ -199,7 +199,7 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
         Both files of each pair, by their path relative to the folders without suffix, sorted.
 
     Raises:
-        FileNotFoundError: If a folder is missing, both are empty, or an image has no partner; they are named.
+        FileNotFoundError: If a folder is missing, both are empty, or an image has no counterpart; they are named.
     """
     folders = Path(folder1), Path(folder2)
     for folder in folders:
@@ -211,8 +211,8 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
     lacking = [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
                for name in sorted(others.keys() - files.keys())]
     if lacking:
-        raise FileNotFoundError(f'Images without a partner. Missing: {abbreviate(lacking, 5)}. Fix: add these files, '
-                                'or remove their partners.')
+        raise FileNotFoundError(f'Images without a counterpart. Missing: {abbreviate(lacking, 5)}. Fix: add these '
+                                'files, or remove their counterparts.')
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 
 def use_tf32() -> None:
-    """Let the whole process multiply float32 in TF32: 10 bits of the mantissa, sums in float32."""
+    """Let the entire process multiply float32 in TF32: 10 bits of the mantissa, sums in float32."""
     torch.set_float32_matmul_precision('high')
     torch.backends.cudnn.allow_tf32 = True
 

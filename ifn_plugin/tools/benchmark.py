@@ -49,7 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')
     stems = [Path(config).stem for config in args.configs]
     if len(set(args.names or stems)) != len(stems):
-        parser.error(f'two configurations have the same name in {args.names or stems}: tell them apart with --names')
+        parser.error(f'two configurations have the same name in {args.names or stems}: give different ones with '
+                     '--names')
     if args.data_root and len(args.data_root) not in (1, len(args.configs)):
         parser.error(f'--data-root needs one folder, or one for each of the {len(args.configs)} configurations')
     if not (args.train or args.inference or args.end_to_end or args.data or args.cold_data):
@@ -65,7 +66,7 @@ def variant(text: str) -> str:
     """Check a variant, such as ``float32+compile``.
 
     Raises:
-        ArgumentTypeError: If there is no such variant.
+        ArgumentTypeError: If the variant does not exist.
     """
     dtype, *switches = text.split('+')
     if text != ONNX and (dtype not in DTYPES or not set(switches) <= set(SWITCHES)):

@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         findings += find_duplicates(splits)
     except ImportError as error:
-        findings.append(Finding('', False, f'Duplicates were not looked for: {error}. pip install "ifn_plugin[check]"'))
+        findings.append(
+            Finding('', False, f'Duplicates were not searched for: {error}. Fix: pip install "ifn_plugin[check]".'))
     for split in splits:
         print(readable(', '.join(f'{key}: {value}' for key, value in summarize(split).items() if value)))
     for finding in findings:

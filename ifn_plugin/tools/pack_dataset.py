@@ -2,7 +2,7 @@
 
 Every image becomes an uncompressed ``.npy`` file in the same layout, which training maps into memory: nothing is
 decoded, and pixels outside of a crop are not read. Images are checked while they are packed, and labels become 0, 1 and
--1 (ignored). ``SHA256SUMS`` beside the folders of each split has the format of the command ``sha256sum``.
+-1 (ignored). Each split gets a file ``SHA256SUMS`` in the format of the command ``sha256sum``.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if not args.check and args.dst is None:
-        raise SystemExit('Name the folder to write: pack_dataset SRC DST.')
+        raise SystemExit('DST is missing. Fix: name the folder to write, pack_dataset SRC DST.')
     try:
         if not args.check:
             pack(args.src, args.dst, args.changed, args.threshold, args.folders, args.suffixes)

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f'{args.checkpoint}: no such checkpoint.')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    cfg.resume = False  # the configuration that a resumed training has written may set it
+    cfg.resume = False  # the configuration written by a resumed training sets it
     add_acceleration(cfg, args)
     if args.show or args.show_dir:
         _draw_panels(cfg, args)

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     cfg.resume = args.resume
     if args.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
-        # load_from has the weights that the run began with; mmengine would resume from them, not from its checkpoint
+        # load_from names the weights that the run began with; mmengine would resume from them, not from its checkpoint
         cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:
             # WholeCheckpointHook uses begin_from if that checkpoint is missing

@@ -69,7 +69,7 @@ def test_a_clean_data_set(root):
 
 
 @pytest.mark.parametrize('fault, message', [
-    (lambda root: (root / 'train/B/0001.png').unlink(), r'train: not complete, missing: \S*train/B/0001\.\*'),
+    (lambda root: (root / 'train/B/0001.png').unlink(), r'train: incomplete pair, missing: \S*train/B/0001\.\*'),
     (lambda root: (root / 'train/label/0001.png').write_bytes(b'no image'), r'label/0001\.png is not a readable image'),
     (lambda root: (root / 'val/A/0000.png').write_bytes((root / 'val/A/0000.png').read_bytes()[:-100]),
      r'val: \S*val/A/0000\.png is damaged'),
@@ -118,7 +118,7 @@ def test_duplicates_in_a_split_are_worth_knowing(root):
 
 def test_an_empty_image_is_worth_knowing(root):
     edit(root / 'train/A/0001.png', lambda image: 0 * image + 7)
-    assert 'A/0001.png has the same grey value everywhere' in check(root, notes=1)[0]
+    assert 'A/0001.png has the same grey level everywhere' in check(root, notes=1)[0]
 
 
 @pytest.mark.parametrize('loader, changed, unread', [
@@ -143,7 +143,7 @@ def test_configurations(root, tmp_path):
                                               seg_map_path=f'{split}/label')))) for split in ('train', 'val', 'test')}
     Config(splits).dump(config)
     found, output = check(config, errors=1)
-    assert re.search(r'val: not complete, missing: \S*val/B/0001\.\*', found)
+    assert re.search(r'val: incomplete pair, missing: \S*val/B/0001\.\*', found)
     assert 'split: train, pairs read: 6' in output
     # the plugin's own by name, whose folder is not there
     assert 'data/LEVIR-CD/train/A: no such folder' in check(find_config('ifn_256x256_40k_levircd.py'), errors=3)[0]
@@ -200,7 +200,7 @@ def test_indices(root, tmp_path):
     Config(dict(train_dataloader=dict(dataset=data_set(root, 'train', indices=[0, 1, 6, -7])))).dump(
         tmp_path / 'config.py')
     found, output = check(tmp_path / 'config.py', errors=2)
-    assert re.search(r'missing: \S*0005', found) and 'indices takes pairs 6, -7, but ' in found
+    assert re.search(r'missing: \S*0005', found) and 'indices selects pairs 6, -7, but ' in found
     assert 'pairs read: 2' in output
 
 
@@ -293,7 +293,7 @@ def test_dates_in_one_folder(root, tmp_path):
     Config(settings).dump(tmp_path / 'config.py')
     found, _ = check(tmp_path / 'config.py', errors=10)
     assert re.search(r'error: train: 6 of 6 pairs have the same file as date 1 and date 2, .* \S*/0000_pre\.png', found)
-    assert re.search(r'error: val: not complete, missing: \S*images/0000_past\.png', found)
+    assert re.search(r'error: val: incomplete pair, missing: \S*images/0000_past\.png', found)
 
 
 def test_a_colour_table_that_says_the_opposite_is_worth_knowing(root):

@@ -76,7 +76,7 @@ def test_parts_that_do_not_fit_are_left_out(parts, tmp_path, capsys):
     assert run_check(tmp_path / 'check.json', minutes=0.5)
     assert [name for name, *_ in parts] == ['training']
     output = capsys.readouterr().out
-    assert 'tests: left out: needs 20 s, and its share of what is left is 3 s' in output
+    assert 'tests: left out: needs 20 s, but its share of the remaining time is 3 s' in output
     left_out = [record['part'] for record in json.loads((tmp_path / 'check.json').read_text())['parts']
                 if 'left_out' in record]
     assert left_out == list(PARTS)[:-1]

@@ -48,7 +48,7 @@ if len(sys.argv) > 2:
     wrapped = MMDistributedDataParallel(model, find_unused_parameters=False)
 else:
     wrapped = model
-wrapped.eval()  # normalizations by their running statistics: those of half a batch are not the whole batch's
+wrapped.eval()  # normalizations by their running statistics: those of half a batch are not the entire batch's
 samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
 for _ in range(2):  # an unused parameter would stop the second iteration
     model.zero_grad()

@@ -153,12 +153,12 @@ def train(tmp_path):
 def test_resumed_run_sees_the_batches_of_the_uninterrupted(train, wrap, workers):
     """Whatever wraps the data set."""
     dataset = wrap(Noise(serialize_data=False))
-    _, whole = train(dataset, work_dir='whole')
+    _, uninterrupted = train(dataset, work_dir='uninterrupted')
     train(dataset, iterations=4, num_workers=workers)
     _, rest = train(dataset, resume=True, num_workers=workers)
-    assert len(whole) == ITERATIONS and len(rest) == 2
-    assert torch.stack(whole)[..., 1:].unique().numel() == ITERATIONS * 9
-    assert torch.equal(torch.stack(rest), torch.stack(whole[4:]))
+    assert len(uninterrupted) == ITERATIONS and len(rest) == 2
+    assert torch.stack(uninterrupted)[..., 1:].unique().numel() == ITERATIONS * 9
+    assert torch.equal(torch.stack(rest), torch.stack(uninterrupted[4:]))
 
 
 @pytest.mark.parametrize('sampler', [
@@ -179,10 +179,10 @@ def test_order_is_mmengines(train, monkeypatch, sampler):
 
 
 def test_seed_of_the_resumed_run_is_that_of_its_checkpoint(train):
-    _, whole = train(seed=5, work_dir='whole')
+    _, uninterrupted = train(seed=5, work_dir='uninterrupted')
     train(seed=5, iterations=4)
     _, rest = train(seed=None, resume=True)
-    assert torch.equal(torch.stack(rest), torch.stack(whole[4:]))
+    assert torch.equal(torch.stack(rest), torch.stack(uninterrupted[4:]))
 
 
 @pytest.mark.parametrize('different', [False, True])
@@ -254,16 +254,16 @@ class Plain(ResumableTrainLoop):
 
 
 def test_loop_with_a_run_of_its_own_sees_the_same_batches(train):
-    _, whole = train(work_dir='whole')
+    _, uninterrupted = train(work_dir='uninterrupted')
     train(loop=Plain, iterations=4)
     _, rest = train(loop=Plain, resume=True)
-    assert torch.equal(torch.stack(rest), torch.stack(whole[4:]))
+    assert torch.equal(torch.stack(rest), torch.stack(uninterrupted[4:]))
 
 
 def test_new_iterator_goes_on_at_the_next_iteration(train):
-    runner, whole = train(work_dir='whole', iterations=7)
+    runner, uninterrupted = train(work_dir='uninterrupted', iterations=7)
     runner, _ = train(iterations=6)
-    assert torch.equal(torch.stack(next(iter(runner.train_dataloader))['inputs']), whole[6])
+    assert torch.equal(torch.stack(next(iter(runner.train_dataloader))['inputs']), uninterrupted[6])
 
 
 def test_loader_that_is_built_already_gives_the_same_batches(train):
@@ -342,18 +342,19 @@ def test_epoch_smaller_than_a_batch_is_refused(train):
 def test_validations_are_those_of_the_uninterrupted_run(train, validate):
     """However it is interrupted: in the middle of a validation, which is made up for, or after it."""
     settings = dict(validate=validate, checkpoint=dict(interval=1, save_best='score', rule='greater'))
-    whole = Validations()
-    train(hooks=[whole], work_dir='whole', **settings)
-    assert whole.ended[-1] == ITERATIONS
-    breaks = [dict(validation=number) for number in whole.ended] + [dict(iteration=number) for number in range(2, 6)]
+    uninterrupted = Validations()
+    train(hooks=[uninterrupted], work_dir='uninterrupted', **settings)
+    assert uninterrupted.ended[-1] == ITERATIONS
+    breaks = [dict(validation=number) for number in uninterrupted.ended]
+    breaks += [dict(iteration=number) for number in range(2, 6)]
     for place in breaks:
         name = f'{place}'
         first, rest = Validations(**place), Validations()
         with pytest.raises(Interrupted):
             train(hooks=[first], work_dir=name, **settings)
         runner, _ = train(hooks=[rest], work_dir=name, resume=True, **settings)
-        assert first.ended + rest.ended == whole.ended, place
-        assert runner.message_hub.get_info('best_ckpt').endswith(f'best_score_iter_{whole.ended[0]}.pth')
+        assert first.ended + rest.ended == uninterrupted.ended, place
+        assert runner.message_hub.get_info('best_ckpt').endswith(f'best_score_iter_{uninterrupted.ended[0]}.pth')
 
 
 def test_checkpoint_has_what_its_validation_has_changed(train, tmp_path):

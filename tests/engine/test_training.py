@@ -38,9 +38,9 @@ def settings(options):
 
 
 @pytest.fixture(scope='module')
-def unbroken(tmp_path_factory, python, settings):
+def uninterrupted(tmp_path_factory, python, settings):
     """Work dir of a run that nothing disturbs."""
-    work_dir = tmp_path_factory.mktemp('unbroken')
+    work_dir = tmp_path_factory.mktemp('uninterrupted')
     python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', work_dir, '--cfg-options', *settings)
     return work_dir
 
@@ -55,7 +55,7 @@ def resume(python, settings, work_dir, *more):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, settings, tmp_path):
+def test_killed_and_resumed_is_as_if_uninterrupted(uninterrupted, scalars, python, settings, tmp_path):
     """Losses to 1e-6, and the weights at the end, with samples, crops, flips and dropout all random."""
     command = [sys.executable, '-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options',
                *settings]
@@ -68,15 +68,15 @@ def test_killed_and_resumed_is_as_if_unbroken(unbroken, scalars, python, setting
     process.communicate()
     assert not (tmp_path / 'iter_6.pth').exists()
     resume(python, settings, tmp_path)
-    expected, got = losses(scalars, unbroken), losses(scalars, tmp_path)
+    expected, got = losses(scalars, uninterrupted), losses(scalars, tmp_path)
     assert len(set(expected.values())) == ITERATIONS
     assert got == pytest.approx({n: expected[n] for n in got}, abs=1e-6) and {5, 6} <= got.keys()
-    weights = [load_checkpoint_file(folder / 'iter_6.pth')['state_dict'] for folder in (unbroken, tmp_path)]
+    weights = [load_checkpoint_file(folder / 'iter_6.pth')['state_dict'] for folder in (uninterrupted, tmp_path)]
     torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_killed_while_a_checkpoint_is_written(unbroken, scalars, python, settings, tmp_path):
+def test_killed_while_a_checkpoint_is_written(uninterrupted, scalars, python, settings, tmp_path):
     """The former checkpoint stays, though only one is kept, and the run goes on from it."""
     keep_one = 'default_hooks.checkpoint.max_keep_ckpts=1'
     die = f"""
@@ -94,17 +94,17 @@ train.main({[str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *setting
     assert {path.name for path in tmp_path.glob('*iter*')} == {'iter_2.pth', unfinished_path(Path('iter_4.pth')).name}
     resume(python, settings, tmp_path, keep_one)
     assert {path.name for path in tmp_path.glob('iter*.pth')} == {'iter_6.pth'}
-    expected, got = losses(scalars, unbroken), losses(scalars, tmp_path)
+    expected, got = losses(scalars, uninterrupted), losses(scalars, tmp_path)
     assert got == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.slow
-def test_resumes_from_the_last_whole_checkpoint(unbroken, scalars, python, settings, tmp_path):
+def test_resumes_from_the_last_whole_checkpoint(uninterrupted, scalars, python, settings, tmp_path):
     """As a run leaves it that was killed by other software than ours."""
     work_dir = tmp_path / 'run'
     work_dir.mkdir()
     for name in ('iter_2.pth', 'iter_4.pth'):
-        shutil.copy(unbroken / name, work_dir)
+        shutil.copy(uninterrupted / name, work_dir)
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_4.pth'))
     os.truncate(work_dir / 'iter_4.pth', 1_000_000)
     output = resume(python, settings, work_dir)
@@ -168,9 +168,9 @@ def test_remote_folders_have_their_own_backend():
 
 
 @pytest.mark.slow
-def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, settings, tmp_path):
+def test_resuming_far_into_a_run_starts_at_once(uninterrupted, scalars, python, settings, tmp_path):
     """At iteration 30,000, without loading the 30,000 batches before it."""
-    checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
+    checkpoint = load_checkpoint_file(uninterrupted / 'iter_6.pth')
     checkpoint['meta']['iter'] = 30000
     torch.save(checkpoint, tmp_path / 'iter_30000.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_30000.pth'))
@@ -182,9 +182,9 @@ def test_resuming_far_into_a_run_starts_at_once(unbroken, scalars, python, setti
 
 
 @pytest.mark.slow
-def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python, settings, tmp_path):
+def test_a_validation_that_was_cut_off_is_made_up_for(uninterrupted, scalars, python, settings, tmp_path):
     """The last checkpoint is written before the last validation, which chooses the best."""
-    checkpoint = load_checkpoint_file(unbroken / 'iter_6.pth')
+    checkpoint = load_checkpoint_file(uninterrupted / 'iter_6.pth')
     info = checkpoint['message_hub']['runtime_info']
     assert info.pop('last_validation') == 6
     del info['best_score'], info['best_ckpt']
@@ -192,7 +192,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(unbroken, scalars, python,
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
     output = resume(python, settings, tmp_path)
     assert 'Running the missed validation after iteration 6' in output and not losses(scalars, tmp_path)
-    expected, = (entry for entry in scalars(unbroken) if 'F1' in entry)
+    expected, = (entry for entry in scalars(uninterrupted) if 'F1' in entry)
     made_up, = scalars(tmp_path)
     assert made_up['step'] == 6 and {key: made_up[key] for key in ('F1', 'AP', 'threshold@val')} == pytest.approx(
         {key: expected[key] for key in ('F1', 'AP', 'threshold@val')}, abs=1e-3)

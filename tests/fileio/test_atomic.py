@@ -1,4 +1,4 @@
-"""Atomic writes: whole files and folders or none, under any name that the disk allows."""
+"""Atomic writes: complete files and folders or none, under any name that the disk allows."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ for name in ('file', 'folder'):
     os.wait()"""
     python('-c', program)
     assert len(list(tmp_path.iterdir())) == 2 and not (tmp_path / 'file').exists()
-    write_atomic(b'whole', tmp_path / 'file')
+    write_atomic(b'complete', tmp_path / 'file')
     with atomic_path(tmp_path / 'folder') as path:
         path.mkdir()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ['file', 'folder']

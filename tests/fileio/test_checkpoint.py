@@ -54,14 +54,14 @@ def test_every_schedule_of_mmengine_goes_on_from_a_checkpoint(tmp_path, name):
         # some of them look at a metric
         schedule.step(dict(loss=1.)) if 'Plateau' in name else schedule.step()
 
-    (unbroken, optimizer), (resumed, other) = make(), make()
+    (uninterrupted, optimizer), (resumed, other) = make(), make()
     for _ in range(3):
-        step(unbroken)
-    torch.save(dict(param_schedulers=[unbroken.state_dict()]), tmp_path / 'checkpoint.pth')
+        step(uninterrupted)
+    torch.save(dict(param_schedulers=[uninterrupted.state_dict()]), tmp_path / 'checkpoint.pth')
     resumed.load_state_dict(load_checkpoint_file(tmp_path / 'checkpoint.pth')['param_schedulers'][0])
     other.load_state_dict(optimizer.state_dict())
     for _ in range(4):
-        step(unbroken)
+        step(uninterrupted)
         step(resumed)
         assert other.param_groups[0]['lr'] == pytest.approx(optimizer.param_groups[0]['lr'])
 
@@ -113,8 +113,8 @@ def test_what_was_downloaded_badly_is_found(tmp_path, monkeypatch, content):
 
 
 def test_truncated_file(tmp_path):
-    torch.save(dict(a=torch.randn(1000)), tmp_path / 'whole.pth')
-    content = (tmp_path / 'whole.pth').read_bytes()
+    torch.save(dict(a=torch.randn(1000)), tmp_path / 'complete.pth')
+    content = (tmp_path / 'complete.pth').read_bytes()
     (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
     with pytest.raises(ValueError, match=r'cut\.pth is not a checkpoint'):
         load_checkpoint_file(tmp_path / 'cut.pth')

@@ -39,4 +39,4 @@ def test_wrong_arguments_are_said(capsys, arguments, message):
 def test_two_rows_do_not_have_one_name(capsys):
     with pytest.raises(SystemExit):
         parse_args([str(CONFIG), str(CONFIG), '--data'])
-    assert 'tell them apart with --names' in capsys.readouterr().err
+    assert 'give different ones with --names' in capsys.readouterr().err

@@ -21,14 +21,14 @@ def test_command(levir_root, tmp_path, capsys):
         main([str(levir_root)])
     output = capsys.readouterr().out
     assert error.value.code == 1 and output.endswith('1 errors, 0 notes\n')
-    assert re.search(r'^error: val: not complete, missing: \S*val/B/0001', output, re.MULTILINE)
+    assert re.search(r'^error: val: incomplete pair, missing: \S*val/B/0001', output, re.MULTILINE)
 
 
 def test_without_imagehash_the_rest_is_checked(levir_root, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'imagehash', None)
     main([str(levir_root)])
     output = capsys.readouterr().out
-    assert 'note: Duplicates were not looked for: ' in output and '0 errors, 1 notes' in output
+    assert 'note: Duplicates were not searched for: ' in output and '0 errors, 1 notes' in output
 
 
 @pytest.mark.parametrize('dataset, message', [('{tmp}', 'has no folder A, B or label'),

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from ifn_plugin.engine.acceleration import DTYPES
 
 SWITCHES = ('channels_last', 'compile', 'keep_memory', 'tf32', 'cuda_graphs', 'fused', 'pin_memory')
-# By default: a precision of autocast, with acceleration added or not
+# Default variants: each precision of autocast, with and without acceleration
 VARIANTS = tuple(f'{dtype}{switches}' for switches in ('', '+channels_last+compile') for dtype in DTYPES[1:3])
-# Variant that runs in ONNX Runtime, on the CPU
+# The variant that runs in ONNX Runtime, on the CPU
 ONNX = 'onnxruntime'
 
 

@@ -1,4 +1,4 @@
-"""Rows of a benchmark, each in its own process."""
+"""Rows of a benchmark's tables, each measured in its own process."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from ifn_plugin.analysis.benchmark.subject import Subject
 
 
 class Row:
-    """Configuration in one variant, in its own process."""
+    """Configuration in one variant, measured in its own process."""
 
     def __init__(self, entry: Entry, variant: str) -> None:
         self.name, self.variant = entry.name, variant
@@ -31,7 +31,7 @@ class Row:
             message: Name and arguments of the method.
 
         Returns:
-            What the method returns.
+            The method's result.
 
         Raises:
             RuntimeError: If the method fails or the process has ended, with the reason.

@@ -1,4 +1,4 @@
-"""Time, memory and page cache of a process."""
+"""Measurement of time and memory, and control of the page cache."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from ifn_plugin.engine.memory import release_memory
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Return the seconds that a function takes, until the device has finished."""
+    """Return the seconds that a function takes, until the device has finished its work."""
     if get_device() == 'cuda':
         events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         events[0].record()
@@ -54,7 +54,7 @@ def peak_memory() -> int:
 
 
 def free_memory() -> None:
-    """Free the memory of a case before the next one, reference cycles of accelerated models included."""
+    """Free unused memory, reference cycles of accelerated models included."""
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -64,7 +64,7 @@ def drop_from_page_cache(root: Path) -> None:
     """Drop a data set from the system's page cache, so that it is read from disk again.
 
     Raises:
-        OSError: If the system has no call for that.
+        OSError: If the system has no call for it.
     """
     if not hasattr(os, 'posix_fadvise'):
         raise OSError(f'{sys.platform} cannot drop files from its page cache. Fix: leave out --cold-data.')

@@ -1,4 +1,4 @@
-"""Execution of a benchmark."""
+"""Run of a benchmark from the first case to the last."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Seq
 
     Args:
         entries: The configurations. Ratios are relative to the first.
-        cases: Measurements in this order; those with a given image size come first.
+        cases: Measurements, in this order. Cases with an image size have to come first.
         variants: Variants of each configuration; a data pipeline has none.
         rounds: Number of measurements of each row.
 

@@ -54,7 +54,7 @@ class Subject:
         self.step: Callable[[], float] | None = None
 
     def build_model(self) -> nn.Module:
-        """Build the network, with random weights of a seed, and accelerate it as the variant says."""
+        """Build the network with random weights from a fixed seed, and accelerate it as the variant specifies."""
         torch.manual_seed(0)
         model: nn.Module = MODELS.build(self.cfg.model)
         dtype, *switches = self.variant.split('+')
@@ -71,7 +71,14 @@ class Subject:
         return model
 
     def count(self, size: int) -> dict[str, int]:
-        """Count parameters, and multiply-accumulate operations for one pair of images of a side in pixels."""
+        """Count parameters, and multiply-accumulate operations for one pair of square images.
+
+        Args:
+            size: Side of the images, in pixels.
+
+        Returns:
+            ``parameters``, ``trainable`` parameters and ``macs``.
+        """
         torch.manual_seed(0)
         model: Any = MODELS.build(self.cfg.model).eval()
         batch = model.data_preprocessor(_batch(size, 1, self.channels), True)
@@ -87,7 +94,7 @@ class Subject:
         return result
 
     def start(self, case: Case) -> None:
-        """Prepare a case and warm it up, compilation included."""
+        """Prepare a case and warm it up, including compilation."""
         self.step = None
         free_memory()
         make = dict(train=self._training, inference=self._inference, end_to_end=self._end_to_end, data=self._data,
@@ -103,12 +110,12 @@ class Subject:
         reset_peak_memory()
 
     def run(self) -> float:
-        """Run one round, and return its seconds for each pair or sample."""
+        """Run one round, and return its seconds per pair or sample."""
         assert self.step is not None
         return self.step()
 
     def stop(self) -> int | None:
-        """Free the memory of the case, and return the peak since its start in bytes, ``None`` if it is unknown."""
+        """Free the memory of the case, and return the peak since its start in bytes; ``None`` if it is unknown."""
         # torch does not know how much GPU memory ONNX Runtime takes
         peak = None if self.variant == ONNX and torch.cuda.is_available() else peak_memory()
         self.step = None
@@ -122,7 +129,7 @@ class Subject:
             raise ValueError('ONNX Runtime does not train')
         model: Any = self.build_model().train()
         optim_wrapper = dict(self.cfg.optim_wrapper)
-        # the variant sets the precision, whatever the configuration has
+        # the variant's precision replaces the configuration's
         for setting in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(setting, None)
         half = self.variant.startswith('float16')
@@ -142,7 +149,8 @@ class Subject:
         """Prepare training with its data pipeline.
 
         Returns:
-            What makes a training step of a batch, the batches, without end, and how many the workers load ahead.
+            A function that runs a training step on a batch, an endless iterator of batches, and the number of batches
+            that the workers load ahead.
         """
         train = self._trainer()
         self._set_data_root()
@@ -157,15 +165,14 @@ class Subject:
 
     def _end_to_end(self, case: Case) -> Callable[[], float]:
         train, batches, waiting = self.feed(case)
-        # what the workers have loaded while others had their turn
         for _ in range(1 + waiting):
             train(next(batches))
-        # about three seconds for a turn
+        # about three seconds a round
         some = max(1, self.cfg.train_dataloader.num_workers)
         count = max(1, round(3 * some / seconds(lambda: [train(next(batches)) for _ in range(some)])))
 
         def step() -> float:
-            for _ in range(waiting):
+            for _ in range(waiting):  # batches that the workers loaded while other rows had their turn
                 train(next(batches))
             return seconds(lambda: [train(next(batches)) for _ in range(count)]) / (count * case.batch)
 

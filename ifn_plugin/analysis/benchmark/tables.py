@@ -1,4 +1,4 @@
-"""Results of a benchmark as files and tables."""
+"""Files and tables of a benchmark's results."""
 
 import json
 import statistics
@@ -24,7 +24,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """Read a result from its JSON file.
 
     Raises:
-        FileNotFoundError: If the file is missing.
+        FileNotFoundError: If the file does not exist.
         ValueError: If it is truncated or was not written by the benchmark.
     """
     try:

@@ -35,45 +35,52 @@ def check_split(split: Split) -> Iterator[Finding]:
 
 
 def check_emptiness(split: Split, listing: Listing) -> Iterator[Finding]:
+    """Find out whether the split has no image."""
     if not listing.names:
-        yield Finding(split.name, True, f'{split.folders[0].parent}: it has no image.')
+        yield Finding(split.name, True, f'{split.folders[0].parent} has no images.')
 
 
 def check_completeness(split: Split, listing: Listing) -> Iterator[Finding]:
+    """Find pairs of which a file is missing."""
     for name in listing.names:
         missing = [f'{folder / name}{suffix or ".*"}'
                    for folder, files, suffix in zip(split.folders, listing.files, split.suffixes) if name not in files]
         if missing:
-            yield Finding(split.name, True, f'not complete, missing: {", ".join(missing)}')
+            yield Finding(split.name, True, f'incomplete pair, missing: {", ".join(missing)}')
 
 
 def check_equal_files(split: Split, listing: Listing) -> Iterator[Finding]:
+    """Find pairs with one file for both dates."""
     equal = find_equal([name for name in listing.names if listing.is_complete(name)], split.folders, listing.files)
     if equal:
         yield Finding(split.name, True, equal)
 
 
 def check_indices(split: Split, listing: Listing) -> Iterator[Finding]:
+    """Find ``indices`` out of range."""
     beyond = find_beyond(split.indices, len(listing.names))
     if beyond:
         yield Finding(
-            split.name, True, f'indices takes pairs {beyond}, but {split.folders[0]} has {len(listing.names)}, counted '
-            'from 0. Fix: change indices, or set it to None to take all.')
+            split.name, True, f'indices selects pairs {beyond}, but {split.folders[0]} has {len(listing.names)}, '
+            'counted from 0. Fix: change indices, or set it to None for all pairs.')
 
 
 def check_uniform_images(split: Split, pair: Pair) -> Iterator[Finding]:
+    """Find images with a single grey level."""
     for path, thumbnail in zip(pair.files, pair.thumbnails):
         if np.ptp(thumbnail) == 0:
-            yield Finding(split.name, False, f'{path} has the same grey value everywhere.', [pair.files])
+            yield Finding(split.name, False, f'{path} has the same grey level everywhere.', [pair.files])
 
 
 def check_identical_images(split: Split, pair: Pair) -> Iterator[Finding]:
+    """Find identical dates with a label that has changes."""
     if np.array_equal(*pair.thumbnails) and pair.changed:
         yield Finding(split.name, True, f'{pair.files[0]} and {pair.files[1]} are the same image, but the label has '
                       'changes.', [pair.files])
 
 
 def check_mixed_labels(split: Split) -> Iterator[Finding]:
+    """Find labels of both conventions, 1 and 255 for "changed", in one split."""
     conventions = _conventions(split)
     if len(conventions.keys() & {1, 255}) == 2 and split.loaders[1].threshold is split.loaders[1].changed is None:
         yield Finding(split.name, True, f'"changed" is 255 in {conventions[255]} labels and 1 in {conventions[1]}. '
@@ -81,6 +88,7 @@ def check_mixed_labels(split: Split) -> Iterator[Finding]:
 
 
 def check_inverted_labels(split: Split) -> Iterator[Finding]:
+    """Find labels whose colour table may mean the opposite of their indices."""
     inverted = [pair.files for pair in split.pairs if pair.inverted]
     if inverted:
         yield Finding(split.name, False, f'{len(inverted)} labels, such as {inverted[0][2]}, have a colour table that '
@@ -89,6 +97,7 @@ def check_inverted_labels(split: Split) -> Iterator[Finding]:
 
 
 def check_unread_labels(split: Split) -> Iterator[Finding]:
+    """Find labels that open-cd's or mmseg's loader misreads."""
     # open-cd's loader treats values below 128 as unchanged, mmseg's treats 255 as ignored
     unread = 1 if split.stock_loader.endswith('MultiImgLoadAnnotations') else 255
     number = _conventions(split)[unread]
@@ -98,6 +107,7 @@ def check_unread_labels(split: Split) -> Iterator[Finding]:
 
 
 def check_change(split: Split) -> Iterator[Finding]:
+    """Find out whether no label has a changed pixel."""
     if split.pairs and not any(pair.changed for pair in split.pairs):
         yield Finding(split.name, True, 'no label has a changed pixel.')
 

@@ -11,9 +11,9 @@ from rich.progress import track
 
 from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
 
-# A pair has two perceptual hashes of 64 bits. Pairs that differ in at most this many bits are compared closely:
+# A pair has two perceptual hashes of 64 bits. Only pairs that differ in few bits are compared by their thumbnails.
 HASH_BITS, HASH_DISTANCE = 128, 12
-# the correlation of their thumbnails has to be at least this, in both dates
+# Lowest correlation of the thumbnails of duplicates, in each date
 CORRELATION = 0.97
 
 
@@ -35,7 +35,7 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
         for pair in split.pairs:
             places.setdefault(tuple(path.resolve() for path in pair.files[:2]), []).append((split, pair))
     yield from _shared(list(places.values()))
-    # uniform images all look the same, duplicates or not
+    # uniform images look alike without being duplicates
     owned = [owners for owners in places.values() if all(np.ptp(image) for image in owners[0][1].thumbnails)]
     pairs = [owners[0][1] for owners in owned]
     for (left, right), way in sorted(_find_similar([pair.thumbnails for pair in pairs]).items()):
@@ -49,7 +49,7 @@ def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
 
 
 def _shared(places: Sequence[Sequence[tuple[Split, Pair]]]) -> Iterator[Finding]:
-    """Find files that several parts of the data set share."""
+    """Find pairs that several parts of the data set share."""
     shared = Counter(tuple(dict.fromkeys(split.part_of for split, _ in owners)) for owners in places)
     for parts, number in shared.items():
         if len(parts) > 1:

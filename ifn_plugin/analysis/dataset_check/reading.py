@@ -1,4 +1,4 @@
-"""Reading of a split."""
+"""Listing and reading of a split's files."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ class Listing:
         return [(date1[name], date2[name], label[name]) for name in names if self.is_complete(name)]
 
     def is_complete(self, name: str) -> bool:
-        """Whether all three files of a pair exist."""
+        """Return whether all three files of a pair exist."""
         return all(name in files for files in self.files)
 
 
@@ -83,8 +83,8 @@ def read_pair(loaders: tuple[LoadPair, LoadChangeLabel], trio: Trio) -> Pair | s
         *dates, label = load_pair(trio, *loaders)
     except (OSError, ValueError) as error:
         return str(error)
-    # the values as stored in the file, which the loader has read without an error
-    # (not by imread, which on Windows takes only ASCII names)
+    # the values as stored in the file, which the loader has just read without an error; decoded from bytes, since
+    # cv2.imread on Windows takes only ASCII names
     raw: Any = label
     inverted = False
     if trio[2].suffix != '.npy':

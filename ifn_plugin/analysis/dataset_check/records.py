@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         split: Name of the split, or of several.
-        error: Whether training on the data would fail or give wrong results; otherwise it is a note.
+        error: Whether training on the data would fail or give wrong results; otherwise the finding is a note.
         message: Description, with the file.
         pairs: Files of the pairs concerned, for pictures.
     """
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass
 class Pair:
-    """Pair that was read.
+    """Statistics and thumbnails of a pair that was read.
 
     Attributes:
         files: Files of both dates and the label.
@@ -64,11 +64,11 @@ class Split:
         part_of: Name of the part that it belongs to, such as ``train``, which may consist of several data sets.
         suffixes: Endings of the file names of both dates and of the labels; ``None`` for any.
         ann_file: List of the pairs of the split; ``None`` for all.
-        indices: Selection from these, as in mmengine's data sets; ``None`` for all.
+        indices: Selection from the pairs, as in mmengine's data sets; ``None`` for all.
         loaders: Loaders of the dates and of the label.
         stock_loader: Name of open-cd's or mmseg's label loader, if the configuration has one.
-        pairs: Pairs that were read.
-        files: Number of files in each folder.
+        pairs: Pairs that were read; set by :func:`check_split`.
+        files: Number of files in each folder; set by :func:`check_split`.
     """
 
     name: str

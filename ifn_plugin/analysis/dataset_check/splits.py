@@ -26,12 +26,12 @@ def find_splits(dataset: Path | Config) -> list[Split]:
         The splits, not read yet.
 
     Raises:
-        ValueError: If there are none, or they are not on disk.
+        ValueError: If there are no splits, or they are not on disk.
     """
     splits = list(_folder_splits(dataset) if isinstance(dataset, Path) else _configured_splits(dataset))
     if not splits:
         name = dataset if isinstance(dataset, Path) else dataset.filename
-        raise ValueError(f'{name}: it has no folder A, B or label. Fix, for other names: check a configuration whose '
+        raise ValueError(f'{name} has no folder A, B or label. Fix, for other names: check a configuration whose '
                          'data_prefix has them.')
     return splits
 

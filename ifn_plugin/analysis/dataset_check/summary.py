@@ -16,7 +16,7 @@ from ifn_plugin.visualization.panels import draw_mask, draw_row
 
 
 def summarize(split: Split) -> dict[str, str]:
-    """Summarize a split as short texts by their titles."""
+    """Summarize a split: short texts by title, empty where unknown."""
     sizes = Counter(pair.size for pair in split.pairs)
     shown = [f'{width}×{height}' + (f' ({count})' if len(sizes) > 1 else '')
              for (height, width), count in sizes.most_common()]

@@ -1,7 +1,7 @@
-"""Check of everything that a GPU decides: tests, agreement with the CPU, cost, data pipeline and a training.
+"""Check of everything that depends on a GPU: tests, agreement with the CPU, cost, data pipeline and a short training.
 
-Each part is a process of its own, so that one that fails or hangs leaves the others alone. On a machine without a GPU
-the same parts run small.
+Each part runs in its own process, so that a failing or hanging part does not stop the others. On a machine without a
+GPU, the same parts run at small sizes.
 """
 
 from ifn_plugin.analysis.gpu_check.parts import PARTS

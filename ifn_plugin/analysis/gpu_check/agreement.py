@@ -1,4 +1,4 @@
-"""What the device computes beside the CPU in float64."""
+"""Comparison of the device's results with the CPU's in float64."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from ifn_plugin.utils.configurations import find_config
 
 CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
 GOLDEN = Path(__file__).resolve().parents[3] / 'tests' / 'golden'
-# The largest differences allowed, relative to the reference, the gradients' all together: of bfloat16, twice to twenty
-# times what a CPU gives; TF32 has 8 times its precision
+# The largest differences allowed, relative to the reference; gradients are compared as one vector. Those of bfloat16
+# are two to twenty times the differences on a CPU; TF32 has 8 times the precision of bfloat16.
 LIMITS = {
     'float32': dict(logits=1e-3, loss=1e-3, gradients=1e-2),
     'tf32': dict(logits=0.02, loss=0.01, gradients=0.2),
@@ -30,10 +30,14 @@ LIMITS = {
 
 
 class Case(NamedTuple):
-    """Weights and a pair: (N, 6, H, W), and its label, (N, 1, H, W).
+    """Weights and input of a comparison.
 
     Attributes:
-        golden: Five logit maps of a reference implementation, coarse to fine, their sigmoid, or none.
+        name: Name in the results.
+        weights: State dict of the detector.
+        pair: Both dates, (N, 6, H, W), normalized.
+        label: Labels, (N, 1, H, W).
+        golden: The five logit maps of a reference implementation, coarse to fine; empty if there is none.
     """
 
     name: str
@@ -44,7 +48,7 @@ class Case(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a network computes: five logit maps, the change probability, the loss and its gradients, float64."""
+    """Results of a network: five logit maps, the change probability, the loss and its gradients, in float64."""
 
     logits: list[Tensor]
     probability: Tensor
@@ -56,12 +60,12 @@ def check_agreement(scale: Scale, out: Path, golden: Path = GOLDEN) -> Iterator[
     """Compare logits, change probability, loss and gradients.
 
     Args:
-        scale: Which variants.
+        scale: Variants to check.
         out: Not used.
-        golden: Folder of the golden cases; where there is none, weights and images are random.
+        golden: Folder of the golden cases; if it does not exist, weights and images are random.
 
     Yields:
-        The largest differences of each case and variant; ``error`` where some are larger than ``LIMITS``.
+        The largest differences of each case and variant, with ``error`` if any exceeds its limit in ``LIMITS``.
     """
     for case in _golden_cases(golden) if golden.is_dir() else [_random_case()]:
         reference = _compute(MODELS.build(_subject(PLAIN).cfg.model).double(), case)
@@ -70,7 +74,7 @@ def check_agreement(scale: Scale, out: Path, golden: Path = GOLDEN) -> Iterator[
 
 
 def _check(case: Case, variant: str, reference: Found) -> dict[str, Any]:
-    # as the variant says, whatever one before has set
+    # an earlier variant may have changed these settings of the process
     torch.set_float32_matmul_precision('highest')
     torch.backends.cudnn.allow_tf32 = False
     torch.compiler.reset()
@@ -81,7 +85,7 @@ def _check(case: Case, variant: str, reference: Found) -> dict[str, Any]:
     differences = _compare(found, reference, case)
     limits = LIMITS['tf32' if variant.startswith('float32') and 'tf32' in variant else variant.split('+')[0]]
     wrong = [f'{name} differ by {differences[name]:.2g}, more than {limit:g}'
-             for name, limit in limits.items() if not differences[name] <= limit]  # NaN is not either
+             for name, limit in limits.items() if not differences[name] <= limit]  # also true for NaN
     line = ', '.join(f'{name} {value:.2g}' for name, value in differences.items())
     line = f'{case.name}, {get_device()}, {variant}, largest differences: {line}'
     result = dict(line=line, case=case.name, variant=variant, limits=limits, differences=differences)
@@ -96,7 +100,7 @@ def _golden_cases(folder: Path) -> Iterator[Case]:
     for path in sorted(folder.glob('*.npz')):
         outputs, weights, (date1, date2, label) = rules.read(path.stem)
         logits = [torch.from_numpy(outputs[f'eval_{number}']) for number in range(1, 6)]
-        if 'official' in path.stem:  # which has the sigmoid in its network
+        if 'official' in path.stem:  # its network ends in the sigmoid
             logits = [probability.logit() for probability in logits]
         pair = torch.cat([torch.from_numpy(date1), torch.from_numpy(date2)], dim=1)
         yield Case(path.stem, convert_state_dict(weights), pair, torch.from_numpy(label), logits)
@@ -112,14 +116,14 @@ def _random_case() -> Case:
 
 def _subject(variant: str) -> Subject:
     subject = Subject(find_config(CONFIG), variant, None)
-    subject.cfg.model.backbone.frozen = False  # so that the encoder's gradients are compared, too
+    subject.cfg.model.backbone.frozen = False  # to compare the encoder's gradients too
     return subject
 
 
 def _compute(model: Any, case: Case) -> Found:
     from mmseg.structures import SegDataSample
     parameter = next(model.parameters())
-    model.load_state_dict(case.weights)  # with the statistics that a former training step has changed
+    model.load_state_dict(case.weights)  # also resets statistics that an earlier training step changed
     model.zero_grad()
     pair, size = case.pair.to(parameter), tuple(case.pair.shape[2:])
     samples = [SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=dict(ori_shape=size, img_shape=size))
@@ -141,7 +145,7 @@ def _on_cpu(tensor: Tensor) -> Tensor:
 
 
 def _compare(found: Found, reference: Found, case: Case) -> dict[str, float]:
-    """The largest differences: of probabilities as they are, of all else relative to the reference."""
+    """Return the largest differences: absolute for probabilities, relative to the reference for the rest."""
     together = [torch.cat([gradients[name].flatten() for name in reference.gradients])
                 for gradients in (found.gradients, reference.gradients)]
     result = dict(
@@ -153,5 +157,5 @@ def _compare(found: Found, reference: Found, case: Case) -> dict[str, float]:
 
 
 def _relative(maps: list[Tensor], references: list[Tensor]) -> float:
-    """The largest difference of a level, relative to the largest value there."""
+    """Return the largest difference of any level, relative to the largest value of the level."""
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(maps, references, strict=True))

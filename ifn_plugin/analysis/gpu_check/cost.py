@@ -1,4 +1,4 @@
-"""Time and memory of training and inference beside the plain network, in one process and in alternation."""
+"""Time and memory of training and inference, compared with the plain network in alternation in one process."""
 
 import statistics
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ CONFIG = 'ifn_mmseg_256x256_40k_levircd.py'
 
 
 def measure_cost(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
-    """Measure each variant beside the plain network.
+    """Measure each variant in alternation with the plain network.
 
-    Memory is measured before the plain network is beside the variant.
+    The peak memory of each is measured before the other is built.
 
     Args:
-        scale: Which variants, sizes and rounds.
+        scale: Variants, sizes and rounds.
         out: Not used.
 
     Yields:
-        For each size and variant its seconds for each pair, the plain network's in the same rounds, the ratio of their
-        medians, and the peak memory of both in bytes.
+        For each size and variant, the seconds per pair in each round, the plain network's in the same rounds, the ratio
+        of their medians, and the peak memory of both in bytes.
     """
     cases = [Case('train', *scale.train), *(Case('inference', *sizes) for sizes in scale.inference)]
     for case in cases:
@@ -40,9 +40,9 @@ def measure_cost(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
 
 def _measure(name: str, case: Case, variant: str, rounds: int, plain_memory: int) -> dict[str, Any]:
     subject, memory = _start(variant, case)
-    beside, _ = _start(PLAIN, case)
-    times = [(subject.run(), beside.run()) for _ in range(rounds)]
-    for each in subject, beside:
+    other, _ = _start(PLAIN, case)
+    times = [(subject.run(), other.run()) for _ in range(rounds)]
+    for each in subject, other:
         each.stop()
     seconds, plain = (list(column) for column in zip(*times))
     medians = statistics.median(seconds), statistics.median(plain)
@@ -53,13 +53,13 @@ def _measure(name: str, case: Case, variant: str, rounds: int, plain_memory: int
 
 
 def _milliseconds(seconds: list[float]) -> str:
-    """Median and range."""
+    """Format the median and the range."""
     median, low, high = (1000 * value for value in (statistics.median(seconds), min(seconds), max(seconds)))
     return f'{median:.4g} ({low:.4g}–{high:.4g})'
 
 
 def _start(variant: str, case: Case) -> tuple[Subject, int]:
-    """Make a variant ready, and measure its peak memory."""
+    """Prepare a variant, and measure its peak memory."""
     subject = Subject(find_config(CONFIG), variant, None)
     subject.start(case)
     subject.run()

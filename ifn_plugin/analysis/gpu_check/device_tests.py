@@ -1,4 +1,4 @@
-"""The tests that need a GPU."""
+"""Tests that need a GPU."""
 
 import subprocess
 import sys
@@ -24,9 +24,9 @@ def run_tests(scale: Scale, out: Path, root: Path = ROOT) -> Iterator[dict[str, 
         pytest's last line.
 
     Raises:
-        RuntimeError: If one fails.
+        RuntimeError: If a test fails.
     """
-    # only files that have one: others import what a machine with a GPU may lack
+    # only files with such a test: others import packages that a machine with a GPU may lack
     files = [path for path in sorted((root / 'tests').rglob('test_*.py'))
              if '.mark.cuda' in path.read_text(encoding='utf-8')]
     if not files or find_spec('pytest') is None:

@@ -1,4 +1,4 @@
-"""The parts of the check, in the order in which they run."""
+"""Parts of the check, in the order in which they run."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +16,9 @@ class Part(NamedTuple):
     """A part of the check.
 
     Attributes:
-        run: Yields its results, each with a ``line`` for the reader.
-        share: Of the time, beside those of the others.
-        least: Seconds without which it is not begun.
+        run: Function that yields the results, each with a ``line`` to print.
+        share: Weight in the division of the remaining time among the parts.
+        least: Minimum time in seconds; with less, the part is left out.
     """
 
     run: Callable[[Scale, Path], Iterator[dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""Training with its data pipeline: how long a step waits for data, and how many workers it needs."""
+"""Measurement of training with its data pipeline: the wait of a step for data, and the workers it needs."""
 
 import math
 import time
@@ -20,12 +20,12 @@ CONFIGS = {'PNG': 'ifn_mmseg_256x256_40k_levircd.py', 'packed': 'ifn_256x256_40k
 
 
 def workers_needed(step: float, sample: float, batch: int) -> int:
-    """How many workers load as fast as steps go.
+    """Return the number of workers that load a batch in the time of a step.
 
     Args:
-        step: Seconds of a step.
-        sample: Seconds in which one worker loads a sample.
-        batch: Samples in a step.
+        step: Seconds of a training step.
+        sample: Seconds that one worker takes to load a sample.
+        batch: Samples in a batch.
     """
     return math.ceil(sample * batch / step)
 
@@ -34,12 +34,12 @@ def measure_pipeline(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
     """Train on a drawn data set, as PNG and packed, with the configuration's workers.
 
     Args:
-        scale: Of the data set and the training.
+        scale: Sizes of the data set and the training.
         out: Not used.
 
     Yields:
-        For either, iterations/s, the share of the time in which a step waits for its batch, the seconds of a step alone
-        and of a sample in one process, and how many workers such a step needs.
+        For each format, iterations/s, the share of the time spent waiting for batches, the seconds of a step without
+        that wait and of a sample in one process, and the number of workers that such a step needs.
     """
     with TemporaryDirectory() as folder:
         roots = {kind: Path(folder) / kind for kind in CONFIGS}
@@ -55,7 +55,7 @@ def _measure(kind: str, root: Path, scale: Scale) -> dict[str, Any]:
         subject.cfg.train_dataloader.num_workers = scale.workers
     workers = subject.cfg.train_dataloader.num_workers
     train, batches, ahead = subject.feed(Case('end_to_end', batch=scale.batch))
-    for _ in range(2 + ahead):  # compiled, and nothing is loaded ahead
+    for _ in range(2 + ahead):  # compiles, and uses up what the workers have loaded ahead
         train(next(batches))
     steps, begin = [], time.perf_counter()
     for _ in range(scale.steps):

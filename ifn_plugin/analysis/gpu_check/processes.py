@@ -1,4 +1,4 @@
-"""A part of the check in a process of its own."""
+"""Execution of a part of the check in its own process."""
 
 import os
 import signal
@@ -19,25 +19,25 @@ from ifn_plugin.analysis.gpu_check.scale import Scale
 
 
 def run_part(name: str, scale: Scale, out: Path, seconds: float) -> Iterator[dict[str, Any]]:
-    """Run a part, and end it with whatever it has started when its time is up.
+    """Run a part, and end it and all processes that it has started when its time is up.
 
     Args:
-        name: Of the part, out of ``PARTS``.
-        scale: How large.
-        out: The JSON file of the check, beside which charts are written.
-        seconds: The most that it may take.
+        name: Name of the part, a key of ``PARTS``.
+        scale: Sizes of the measurements.
+        out: The JSON file of the check; charts are written to its folder.
+        seconds: Time limit.
 
     Yields:
-        Its results, each with ``line``, a sentence for the reader.
+        The results, each with ``line``, a sentence to print.
 
     Raises:
-        RuntimeError: With the reason, if it fails.
-        TimeoutError: If it takes longer.
+        RuntimeError: If the part fails, with the reason.
+        TimeoutError: If it exceeds the time limit.
     """
     deadline = time.monotonic() + seconds
-    context = get_context('spawn')  # a GPU cannot be used in a fork of a process that has looked for it
+    context = get_context('spawn')  # a fork of a process that has initialized CUDA cannot use the GPU
     receiver, sender = context.Pipe(duplex=False)
-    # not a daemon, which could have no workers
+    # not a daemon, which could not start data loader workers
     process = context.Process(target=_serve, args=(sender, name, scale, out, torch.get_num_threads()))
     process.start()
     sender.close()
@@ -63,20 +63,20 @@ def run_part(name: str, scale: Scale, out: Path, seconds: float) -> Iterator[dic
 def _serve(connection: Connection, name: str, scale: Scale, out: Path, threads: int) -> None:
     """Run the part, in its process."""
     if hasattr(os, 'setsid'):
-        os.setsid()  # so that its workers and programs can be ended with it
+        os.setsid()  # a group of its own, so that its children can be ended with it
     torch.set_num_threads(threads)
     try:
         for result in PARTS[name].run(scale, out):
             connection.send((result, None))
         connection.send((None, None))
-    except Exception as error:  # whatever it is: the check goes on
+    except Exception as error:  # whatever it is, the other parts still run
         traceback.print_exc()
         connection.send((None, reason(error)))
 
 
 def _end(process: Any) -> None:
     if hasattr(os, 'killpg'):
-        with suppress(OSError):  # there is no such group, or the process has not made it yet
+        with suppress(OSError):  # the group is gone, or the process has not created it yet
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()

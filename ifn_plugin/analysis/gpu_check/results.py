@@ -1,4 +1,4 @@
-"""Results of a part, of which one that fails leaves the others alone."""
+"""Results of a part; a failed measurement does not stop the others."""
 
 import traceback
 from collections.abc import Callable
@@ -6,22 +6,22 @@ from typing import Any
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error's message."""
+    """Return the first line of an error's message, or the error's type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def attempt(name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Measure something.
+    """Run a measurement, and turn an error into a result.
 
     Args:
-        name: What it is, for the reader.
-        measure: Gives the result, with a ``line`` for the reader.
+        name: Name of the measurement, to print.
+        measure: Function that returns the result, with a ``line`` to print.
 
     Returns:
-        The result; after an error ``line`` and ``error``.
+        The result; after an error, ``line`` and ``error``.
     """
     try:
         return measure()
-    except Exception as error:  # whatever it is: a compiler's, a driver's
+    except Exception as error:  # of any kind: the compiler's or the driver's, for example
         traceback.print_exc()
         return dict(line=f'{name}: FAILED: {reason(error)}', error=reason(error))

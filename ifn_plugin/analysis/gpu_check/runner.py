@@ -1,4 +1,4 @@
-"""The check from its first part to its last."""
+"""Run of the check from the first part to the last."""
 
 import json
 import time
@@ -16,15 +16,16 @@ from ifn_plugin.fileio import write_atomic
 
 
 def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 10) -> bool:
-    """Run parts of the check, print a line of each result as soon as it is there, and write all to a file.
+    """Run parts of the check, print a line for each result at once, and write all results to a file.
 
     Args:
-        out: The JSON file. Charts are written beside it.
-        names: The parts, out of ``PARTS``.
-        minutes: For all of them. Each may take its share of what is left; one for which that is too little is left out.
+        out: The JSON file. Charts are written to its folder.
+        names: Names of the parts, keys of ``PARTS``.
+        minutes: Time for all parts. Each part gets its share of the remaining time, and is left out if that is too
+            short.
 
     Returns:
-        Whether nothing failed.
+        Whether no part and no measurement failed.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     scale = FULL if torch.cuda.is_available() else SMALL
@@ -40,7 +41,7 @@ def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 1
         record: dict[str, Any] = dict(part=name, limit=limit, results=[])
         result['parts'].append(record)
         if limit < PARTS[name].least:
-            record['left_out'] = f'needs {PARTS[name].least} s, and its share of what is left is {limit:.0f} s'
+            record['left_out'] = f'needs {PARTS[name].least} s, but its share of the remaining time is {limit:.0f} s'
             print(f'{name}: left out: {record["left_out"]}', flush=True)
             _write(result, out)
             continue
@@ -50,7 +51,7 @@ def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 1
                 print(f'{name}: {found["line"]}', flush=True)
                 record['results'].append(found)
                 _write(result, out)
-        except (RuntimeError, TimeoutError) as error:  # the other parts go on
+        except (RuntimeError, TimeoutError) as error:  # the other parts still run
             record['error'] = str(error)
             print(f'{name}: FAILED: {error}', flush=True)
         record['seconds'] = time.monotonic() - begin

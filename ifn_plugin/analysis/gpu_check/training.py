@@ -1,4 +1,4 @@
-"""A short training with its loss curve: the demonstration's recipe."""
+"""Short training with the demonstration's recipe, and its loss curve."""
 
 import time
 from collections.abc import Iterator
@@ -22,11 +22,12 @@ def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
     """Train from random weights on drawn pairs, accelerated but not compiled, and test.
 
     Args:
-        scale: How many pairs and iterations.
-        out: The JSON file of the check; the curve becomes ``NAME-loss.svg`` beside it, where matplotlib is installed.
+        scale: Numbers of pairs and iterations.
+        out: The JSON file of the check; the curve is written to its folder as ``NAME-loss.svg`` if matplotlib is
+            installed.
 
     Yields:
-        Loss by iteration, and the scores of the test.
+        The loss by iteration and the scores of the test, then the path of the chart.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)

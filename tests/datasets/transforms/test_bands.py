@@ -225,7 +225,7 @@ def test_the_first_convolution_is_spread(channels, tmp_path):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     weight = encoder.features[0].weight
     assert weight.shape == (64, channels, 3, 3) and torch.equal(weight[:, 0], weight[:, -1])
-    # a whole checkpoint likewise, and one for the same bands as it is
+    # a checkpoint of a detector likewise, and one for the same bands as it is
     fresh = IFN(channels, frozen=False, init_cfg=None)
     fresh.load_state_dict(rgb.state_dict())
     assert torch.equal(fresh.features[0].weight, weight)
@@ -284,7 +284,7 @@ def test_detector(four_bands):
     raw = [torch.from_numpy(array.astype(np.float32))[None] for array in arrays]
     network = ChangeNetwork(detector.model, detector.loader)
     np.testing.assert_allclose(network(*raw)[0], change.probability, atol=1e-5)
-    # what is no number in an array is no data in both dates, as in a file
+    # NaN in an array is nodata in both dates, as in a file
     gap = [array.astype(np.float32) for array in arrays]
     gap[1][10:20, 5:30, 2] = np.nan
     files = [write(data / name, array) for name, array in zip(('a.tif', 'b.tif'), gap)]

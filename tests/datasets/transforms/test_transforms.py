@@ -137,11 +137,11 @@ def test_different_sizes_are_refused(tmp_path, good):
 @pytest.mark.parametrize('loader', [LoadPair, LoadChangeLabel])
 @pytest.mark.parametrize('content', ['half', 'almost all', 'text', 'nothing'])
 def test_damaged_file_is_refused(tmp_path, good, loader, content):
-    whole = Path(good).read_bytes()
+    complete = Path(good).read_bytes()
     damaged = tmp_path / 'damaged.png'
     damaged.write_bytes({
-        'half': whole[:len(whole) // 2],
-        'almost all': whole[:-20],
+        'half': complete[:len(complete) // 2],
+        'almost all': complete[:-20],
         'text': b'<html>404: not found</html>',
         'nothing': b''
     }[content])
@@ -478,7 +478,7 @@ def test_exchange_needs_a_probability(prob):
         RandomExchangeDates(prob)
 
 
-# ConcatDates and whole pipelines
+# ConcatDates and complete pipelines
 
 
 def test_concat_dates_puts_date_1_first():
@@ -547,8 +547,8 @@ def test_pipelines_of_every_configuration_take_real_data(real_data, config):
     steps = [step for block in cfg.train_pipeline for step in (block, *block.get('transforms', ()))]
     crop = next(step['crop_size'] for step in steps if 'crop_size' in step)
     train, test = dataset_of(real_data, 'train', cfg.train_pipeline), dataset_of(real_data, 'test', cfg.test_pipeline)
-    whole = cv2.imread(test.get_data_info(0)['img_path'][0]).shape[:2]
-    assert tuple(test[0]['inputs'].shape) == (6, *whole)
+    size = cv2.imread(test.get_data_info(0)['img_path'][0]).shape[:2]
+    assert tuple(test[0]['inputs'].shape) == (6, *size)
     # crops are never larger than the images
     inputs = train[0]['inputs']
     assert tuple(inputs.shape) == (6, *np.minimum(crop, cv2.imread(train.get_data_info(0)['img_path'][0]).shape[:2]))

@@ -1,4 +1,4 @@
-"""What is frozen, in whole or in part."""
+"""Freezing of an encoder, or of its first groups."""
 
 import pytest
 import torch
