@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import re
 
 import pytest
@@ -88,10 +89,16 @@ def test_a_part_ends_when_its_time_is_up(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_a_part_whose_process_dies_says_how(monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, '_serve', print)
-    with pytest.raises(RuntimeError, match='its process ended with exit code 0'):
-        list(processes.run_part('training', SMALL, tmp_path / 'check.json', 60))
+class Deadly:
+    """An argument at which the process that receives it ends at once."""
+
+    def __reduce__(self):
+        return os._exit, (3, )
+
+
+def test_a_part_whose_process_dies_says_how(tmp_path):
+    with pytest.raises(RuntimeError, match='its process ended with exit code 3'):
+        list(processes.run_part('training', Deadly(), tmp_path / 'check.json', 60))
 
 
 def test_an_error_in_a_process_is_told(tmp_path):

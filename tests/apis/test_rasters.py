@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
 from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster, write_polygons  # noqa: E402
-from ifn_plugin.apis.rasters.blending import _Axis  # noqa: E402
+from ifn_plugin.apis.rasters.blending import WindowAxis  # noqa: E402
 
 CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 GRID = dict(crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5))
@@ -73,7 +73,7 @@ def files(tmp_path):
 @pytest.mark.parametrize('length', [1, 15, 63, 64, 65, 111, 112, 113, 160, 161, 1000])
 @pytest.mark.parametrize('window, overlap', [(64, 16), (64, 0), (64, 31), (128, 32)])
 def test_weights_of_windows_sum_to_one(length, window, overlap):
-    axis = _Axis(length, window, overlap)
+    axis = WindowAxis(length, window, overlap)
     total = np.zeros(length)
     for index in range(axis.number):
         total[axis.start(index):axis.stop(index)] += axis.weights(index)

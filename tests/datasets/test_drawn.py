@@ -36,6 +36,7 @@ def test_a_pair_depends_on_its_generator_alone():
 
 
 def test_label_is_where_a_building_stands_on_one_date_only(monkeypatch):
+    """What draws a date is patched: nothing else knows where its buildings stand."""
     standing = []
     draw_date = drawn._draw_date
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,7 +18,8 @@ from mmengine.registry import DefaultScope
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.datasets.drawn import write_dataset
-from ifn_plugin.datasets.packing import _write, check, pack, read_sums
+from ifn_plugin.datasets.packing import check, pack, read_sums
+from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import DATASETS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'ifn'
@@ -89,12 +91,12 @@ def test_sizes_and_formats_may_differ(tmp_path):
 
 def test_size_is_told_before_and_room_is_checked(levir_root, tmp_path, monkeypatch, capsys):
     bytes_needed = 8 * 7 * 64 * 64
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(0, 0, bytes_needed - 1))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=bytes_needed - 1))
     with pytest.raises(OSError, match='GiB are needed'):
         pack(levir_root, tmp_path / 'packed')
     assert '8 pairs to pack' in capsys.readouterr().out
     assert not list((tmp_path / 'packed').rglob('*.npy'))
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(0, 0, bytes_needed))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=bytes_needed))
     assert pack(levir_root, tmp_path / 'packed') == 8
 
 
@@ -221,15 +223,17 @@ def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
     os.utime(path, (time.time() + 10, ) * 2)
     written = []
 
-    def kill_after_the_first(*arguments):
-        if written:
-            raise KeyboardInterrupt
-        written.append(arguments)
-        return _write(*arguments)
+    def kill_after_the_first(content, path):
+        if path.suffix == '.npy':
+            if written:
+                raise KeyboardInterrupt
+            written.append(path)
+        write_atomic(content, path)
 
-    monkeypatch.setattr('ifn_plugin.datasets.packing._write', kill_after_the_first)
+    monkeypatch.setattr('ifn_plugin.datasets.packing.write_atomic', kill_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         pack(levir_root, packed)
+    assert len(written) == 1
     monkeypatch.undo()
     assert pack(levir_root, packed) == 1 and check(packed) == []
 

@@ -156,7 +156,7 @@ def test_logits_of_another_size_than_the_windows_are_refused_as_in_mmseg(logits)
 def test_wide_depthwise_convolutions_stay_in_float32_on_a_cpu(monkeypatch, layer, hangs):
     """oneDNN never returns from some of them in bfloat16 and channels last."""
     warnings = []
-    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    monkeypatch.setattr(acceleration, 'print_log', lambda message, *_: warnings.append(message))
     model = torch.nn.Sequential(torch.nn.ReLU(), layer)
     precision = accelerate(model, **OFF | dict(channels_last=True, dtype='bfloat16'))
     assert precision == (torch.float32 if hangs else torch.bfloat16)
@@ -210,14 +210,19 @@ def test_wrong_settings_are_said(eager, settings, message):
 
 def test_devices_that_mmengine_has_no_autocast_for(monkeypatch):
     warnings = []
-    monkeypatch.setattr(acceleration, '_warn', warnings.append)
-    assert acceleration._usable_dtype('float16', torch.device('mps')) == torch.float32
+    monkeypatch.setattr(acceleration, 'print_log', lambda message, *_: warnings.append(message))
+
+    class OnMPS(torch.nn.Module):
+        def parameters(self, recurse=True):
+            yield types.SimpleNamespace(device=torch.device('mps'))
+
+    assert accelerate(OnMPS(), **OFF | dict(dtype='float16')) == torch.float32
     assert warnings == ['mps does not compute in float16 here: going on in float32.']
 
 
 def test_activation_checkpointing_and_compilation_exclude_each_other(monkeypatch):
     warnings = []
-    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    monkeypatch.setattr(acceleration, 'print_log', lambda message, *_: warnings.append(message))
     monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
     detector = build_detector()
     detector.decode_head.with_cp = True
@@ -247,7 +252,7 @@ def test_each_size_is_compiled_by_itself(eager):
 @pytest.mark.slow
 def test_what_cannot_be_compiled_runs_as_it_is_written(eager, monkeypatch):
     warnings = []
-    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    monkeypatch.setattr(acceleration, 'print_log', lambda message, *_: warnings.append(message))
 
     def compiler(graph, inputs):
         raise ZeroDivisionError('strides of -1')
@@ -267,7 +272,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_written(eager, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does compute in float16')
 def test_what_the_device_cannot_do_is_left_out_with_a_warning(eager, monkeypatch):
     warnings = []
-    monkeypatch.setattr(acceleration, '_warn', warnings.append)
+    monkeypatch.setattr(acceleration, 'print_log', lambda message, *_: warnings.append(message))
     detector = build_detector()
     assert accelerate(detector, **OFF | dict(dtype='float16')) == torch.float32
     assert warnings == ['cpu does not compute in float16 here: going on in float32.']
@@ -322,7 +327,7 @@ def test_float16_needs_loss_scaling_to_train(monkeypatch):
         model, logger = build_detector(), logging.getLogger('mmengine')
         optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
 
-    # as on a GPU
+    # as on a GPU, which the model need not be on
     monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype, device: getattr(torch, dtype))
     hook = AccelerationHook(dtype='float16', compile=False)
     hook.before_run(Runner)
@@ -480,7 +485,7 @@ def test_batches_are_pinned_and_copied_without_waiting_on_a_gpu(monkeypatch, kin
 def test_tf32_is_for_gpus(monkeypatch):
     asked = []
     monkeypatch.setattr(acceleration, 'use_tf32', lambda: asked.append('tf32'))
-    monkeypatch.setattr(acceleration, '_usable_dtype', lambda dtype, device: torch.float32)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
     accelerate(torch.nn.Conv2d(1, 1, 1), **OFF | dict(tf32=True))
     assert not asked
 
@@ -512,6 +517,7 @@ def test_tf32_is_torchs_own_setting():
 def test_each_step_is_one_of_cuda_graphs(monkeypatch, eager, options, records):
     """The frozen encoder's maps are to last until the head has read them."""
     events = []
+    # its trial would be among the events
     monkeypatch.setattr(acceleration, '_compiler_works', lambda device: True)
     monkeypatch.setattr(torch, 'compile', lambda function, **_: lambda *args, **kwargs: (
         events.append(function.__qualname__), function(*args, **kwargs))[1])

@@ -157,7 +157,7 @@ def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'best_F1_iter_2.pth').touch()
     hook.best_ckpt_path = str(tmp_path / 'a' / 'best_F1_iter_2.pth')
-    hook._save_best_checkpoint(runner, dict(F1=60.))
+    hook.after_val_epoch(runner, dict(F1=60.))
     assert (tmp_path / 'a' / 'best_F1_iter_2.pth').exists() and (tmp_path / 'b' / 'best_F1_iter_4.pth').exists()
 
 
@@ -235,18 +235,18 @@ def test_the_former_best_goes_after_the_new_one_has_come(tmp_path, save_best, fu
     written = []
     runner.save_checkpoint = save
     hook.best_ckpt_path_dict = dict.fromkeys(names)
-    hook._save_best_checkpoint(runner, dict.fromkeys(names, 50.))
+    hook.after_val_epoch(runner, dict.fromkeys(names, 50.))
     first = set(written)
     assert {path.name for path in tmp_path.iterdir()} == first == {f'best_{name}_iter_2.pth' for name in names}
     runner.iter = 4
     if full:
         with pytest.raises(OSError, match='full'):
-            hook._save_best_checkpoint(runner, dict.fromkeys(names, 60.))
+            hook.after_val_epoch(runner, dict.fromkeys(names, 60.))
         assert {path.name for path in tmp_path.iterdir()} == first
     else:
-        hook._save_best_checkpoint(runner, dict.fromkeys(names, 60.))
+        hook.after_val_epoch(runner, dict.fromkeys(names, 60.))
         runner.iter = 6
-        hook._save_best_checkpoint(runner, dict.fromkeys(names, 55.))
+        hook.after_val_epoch(runner, dict.fromkeys(names, 55.))
         assert {path.name for path in tmp_path.iterdir()} == {f'best_{name}_iter_4.pth' for name in names}
 
 

@@ -44,6 +44,7 @@ class Statistics:
 @pytest.fixture
 def statistics(monkeypatch):
     """A function, a class's function and one of numpy's, registered as mmengine's documentation says."""
+    # mmengine can register a function, but not take it back
     monkeypatch.setattr(HistoryBuffer, '_statistics_methods', dict(HistoryBuffer._statistics_methods))
     for method in (weighted_mean, Statistics.spread, np.median):
         HistoryBuffer.register_statistics(method)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
@@ -68,10 +69,9 @@ def test_a_type_is_what_it_stands_for(kind):
 
 
 def test_lazy_types_are_what_they_stand_for(config):
+    for lazy in (LazyObject('mmengine.optim', 'OptimWrapper'), LazyAttr('OptimWrapper', LazyObject('mmengine.optim'))):
+        assert resolve_type(lazy, OPTIM_WRAPPERS) is OptimWrapper and type_name(lazy) == 'OptimWrapper'
     cfg = Config.fromfile(config)
-    lazy = dict.__getitem__(cfg._cfg_dict.optim_wrapper, 'type')
-    assert not isinstance(lazy, type)
-    assert resolve_type(lazy, OPTIM_WRAPPERS) is OptimWrapper and type_name(lazy) == 'OptimWrapper'
     assert resolve_type(cfg.to_dict()['optim_wrapper']['type'], OPTIM_WRAPPERS) is OptimWrapper
 
 
@@ -110,6 +110,8 @@ def test_compare_finds_its_record_and_the_weights_to_leave_out(config):
     settings = dict(norm_cfg=dict(type=torch.nn.SyncBatchNorm), init_cfg=[
         dict(type='mmengine.model.PretrainedInit', checkpoint='a'), dict(type='Pretrained', checkpoint='b'),
         dict(type='Kaiming', layer='Conv2d')], other=dict(norm_cfg=dict(type='SyncBN')))
-    comparison._simplify(settings, True)
-    assert settings == dict(norm_cfg=dict(type='BN'), init_cfg=[dict(type='Kaiming', layer='Conv2d')],
-                            other=dict(norm_cfg=dict(type='BN')))
+    model = comparison.combine(
+        Config.fromfile(config), Config(dict(model=settings)), seed=0, from_scratch=True).model
+    assert model.pop('test_cfg') == dict(mode='whole')
+    assert model == dict(norm_cfg=dict(type='BN'), init_cfg=[dict(type='Kaiming', layer='Conv2d')],
+                         other=dict(norm_cfg=dict(type='BN')))

@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
 
+from ifn_plugin.datasets import LoadPair
 from ifn_plugin.engine import ChangePanelHook
 from ifn_plugin.visualization import draw_errors, draw_panel
 
@@ -266,7 +267,9 @@ def test_names_that_are_no_utf8(runner, monkeypatch):
     """At which OpenCV would end the process; and where ``img_path`` is one file."""
     names = []
     monkeypatch.setattr(runner.visualizer, 'add_image', lambda name, *_, **__: names.append(name))
-    monkeypatch.setattr(ChangePanelHook, '_panel', lambda *_: np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(LoadPair, 'transform', lambda *_: dict(img=[np.zeros((1, 1, 3), np.uint8)] * 2))
     paths = ['A/\udcb3\udcc7.png', 'B/\udcb3\udcc7.png'], ['A/\udcb3\udcc8.png', 'B/\udcb3\udcc8.png'], 'stacked/1.tif'
-    run(ChangePanelHook(draw=True), runner, [SegDataSample(metainfo=dict(img_path=path)) for path in paths])
+    change_map = PixelData(data=torch.zeros(1, 1, 1))
+    run(ChangePanelHook(draw=True), runner, [
+        SegDataSample(pred_sem_seg=change_map, metainfo=dict(img_path=path)) for path in paths])
     assert names == ['__', '___2', '1']

@@ -10,7 +10,7 @@ from ifn_plugin.apis.inferencer import ChangeDetector, read_ahead
 from ifn_plugin.apis.rasters.pair import RasterPair
 
 
-class _Axis:
+class WindowAxis:
     """Windows along one axis: their positions, the parts that are used, and the blending weights.
 
     Windows start at multiples of ``stride``. Where two overlap, their weights sum to 1 and follow half a cosine, except
@@ -77,7 +77,7 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
     """
     if not 0 <= 2 * overlap < window:
         raise ValueError(f'overlap={overlap}: it has to be from 0 to less than half of window={window}.')
-    rows, columns = (_Axis(length, window, overlap) for length in (pair.height, pair.width))
+    rows, columns = (WindowAxis(length, window, overlap) for length in (pair.height, pair.width))
     places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
 
     def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray | None, np.ndarray]:

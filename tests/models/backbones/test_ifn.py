@@ -157,7 +157,7 @@ def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
     cache = tmp_path / 'hub' / 'checkpoints'
     cache.mkdir(parents=True)
     (tmp_path / 'vgg16.pth').rename(cache / 'vgg16-397923af.pth')
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setitem(sys.modules, 'torchvision', None)
     model = IFN()  # nothing is loaded here
     random = model.features[0].weight.clone()
@@ -171,7 +171,7 @@ def test_no_network_says_what_to_do(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise URLError('no network')
 
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
     with pytest.raises(FileNotFoundError, match=r'vgg16-397923af\.pth cannot be downloaded.*init_cfg'):
         IFN().init_weights()

@@ -140,6 +140,7 @@ def test_a_neck_makes_a_pyramid_of_a_vision_transformer(backbone, neck):
 
 
 def test_an_accelerated_detector_refuses_them_too(monkeypatch):
+    # its trial needs the system's compiler, which the backend 'eager' does without
     monkeypatch.setattr(acceleration, '_compiler_works', lambda device: True)
     model = detector(NOT_HALVING['resnet_d8'], None, in_channels=(16, 32, 64, 128)).eval()
     accelerate(model, dtype='float32', compile=dict(backend='eager'), keep_memory=False)
