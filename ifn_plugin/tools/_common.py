@@ -22,19 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass one or the other spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    add_acceleration_arguments(parser)
+    add_acceleration_arguments(parser, runs=True)
 
 
-def add_acceleration_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments for acceleration."""
+def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = False) -> None:
+    """Add the arguments for acceleration; for a command that runs a runner, also those of its optimizer and loaders."""
     group = parser.add_argument_group('acceleration', 'on any device; what the machine does not support is left out')
     group.add_argument('--accelerate', action='store_true', help='all of these, in the precision that suits the device')
-    group.add_argument('--channels-last', action='store_true', help='channels-last memory format')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
-    group.add_argument('--compile', action='store_true', help='compile the network')
-    group.add_argument('--keep-memory', action='store_true', help='reuse freed memory on a CPU: faster, but takes more')
     group.add_argument(
         '--window-batch', type=window_count, help="sliding windows in a batch, with test_cfg.mode='slide'")
+    switches = {
+        'channels-last': 'channels-last memory format',
+        'compile': 'compile the network',
+        'keep-memory': 'reuse freed memory on a CPU: faster, but takes more',
+        'tf32': 'TF32 for float32 on a GPU',
+    } | ({'fused': 'Adam and AdamW in one kernel on a GPU', 'pin-memory': 'pinned batches, copied without waiting to a GPU'}
+         if runs else {})
+    for name, meaning in switches.items():
+        group.add_argument(f'--{name}', action=argparse.BooleanOptionalAction, help=meaning)
 
 
 def window_count(text: str) -> int:
@@ -51,8 +57,8 @@ def window_count(text: str) -> int:
 
 def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:
     """Return the acceleration settings given as single arguments, by their names in ``accelerate``."""
-    names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory')
-    return {name: getattr(args, name) for name in names if getattr(args, name)}
+    names = ('channels_last', 'dtype', 'compile', 'window_batch', 'keep_memory', 'tf32', 'fused', 'pin_memory')
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
 def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Training, resuming and testing through the commands, in processes of their own."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.tools import test, train
@@ -200,11 +202,23 @@ def test_accelerate_is_all_whatever_the_configuration_switches_off():
     for arguments, expected in (
         (['--accelerate'], {}),
         (['--accelerate', '--dtype', 'bfloat16'], dict(dtype='bfloat16')),
+        (['--accelerate', '--no-compile', '--no-tf32', '--no-fused', '--no-pin-memory'],
+         dict(compile=False, tf32=False, fused=False, pin_memory=False)),
         (['--window-batch', '3'], dict(dtype='float32', compile=False, window_batch=3)),
+        (['--no-tf32', '--compile'], dict(dtype='float32', compile=True, tf32=False)),
     ):
         cfg = Config(dict(custom_hooks=[hook]))
         add_acceleration(cfg, train.parse_args(['config.py', *arguments]))
         assert cfg.custom_hooks == [dict(type=hook['type'], priority='LOW', **expected)]
+
+
+@pytest.mark.parametrize('switch', ['channels_last', 'compile', 'keep_memory', 'tf32', 'fused', 'pin_memory'])
+def test_each_acceleration_has_a_flag_of_its_own(switch):
+    cfg = Config()
+    add_acceleration(cfg, train.parse_args(['config.py', f'--{switch.replace("_", "-")}']))
+    hook, = cfg.custom_hooks
+    assert [name for name, value in hook.items() if value is True] == [switch]
+    assert hook.keys() - {'type'} == inspect.signature(AccelerationHook).parameters.keys()
 
 
 @pytest.mark.parametrize('count', ['0', '-1'])
