@@ -190,6 +190,18 @@ def _beginning_a_step(function: Callable) -> Callable:
     return first_of_a_step
 
 
+def _keeping(function: Callable) -> Callable:
+
+    def copying_function(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # the next step writes over what a CUDA graph returns, which mmseg may keep in its data samples
+        outputs = function(self, *args, **kwargs)
+        if isinstance(outputs, dict):  # open-cd's detectors of semantic change
+            return {name: logits.clone() for name, logits in outputs.items()}
+        return outputs.clone()
+
+    return copying_function
+
+
 def _compiler_works(device: str) -> bool:
     """Compile a minimal function, since a missing compiler would otherwise raise only in the first iteration."""
     try:
@@ -205,8 +217,9 @@ def _compile(model: nn.Module, options: dict[str, Any]) -> None:
     encode_decode = getattr(type(model), 'encode_decode', None)
     if encode_decode is not None:
         inference = _compiled(encode_decode, options)
-        # each batch of windows is a step: nothing but its sums is kept
-        _bind(model, 'encode_decode', _beginning_a_step(inference) if uses_cuda_graphs(options) else inference)
+        if uses_cuda_graphs(options):  # each batch of windows is a step
+            inference = _beginning_a_step(_keeping(inference))
+        _bind(model, 'encode_decode', inference)
     # Not the entire step, as with mmengine's `compile`: its data samples would cause a new graph for every batch
     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head'):
         part = getattr(model, name, None)

@@ -1,11 +1,12 @@
 """What only a CUDA GPU offers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from torch import nn
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -45,10 +46,51 @@ def set_fused(optimizer: Optimizer, device: str = 'cuda') -> None:
         state['step'] = torch.as_tensor(state['step'], dtype=torch.float32, device=device)
 
 
+class PinnableBatch(dict):
+    """Batch of which a data loader pins the data samples, too: torch pins what is in dicts and lists only.
+
+    The GPU would wait for a label to be copied from pageable memory.
+    """
+
+    def pin_memory(self) -> dict[str, Any]:
+        """Copy all tensors into pinned memory; torch's data loader calls it."""
+        return {name: _pin(value) for name, value in self.items()}
+
+
+def _pin(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.pin_memory()
+    if isinstance(data, BaseDataElement):
+        pinned = data.new()
+        pinned.set_data({name: _pin(value) for name, value in data.items()})
+        return pinned
+    if isinstance(data, dict):
+        return {name: _pin(value) for name, value in data.items()}
+    return type(data)(_pin(value) for value in data) if type(data) in (list, tuple) else data
+
+
+class PinnableCollate:
+    """Function of a data loader that joins samples, for batches to be pinned.
+
+    Args:
+        collate: The loader's own.
+    """
+
+    def __init__(self, collate: Callable[[list], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list) -> Any:
+        """Join samples to a batch."""
+        batch = self.collate(samples)
+        return PinnableBatch(batch) if type(batch) is dict else batch
+
+
 def pin_batches(loader: Any) -> None:
     """Let a data loader that has not begun put its batches where the GPU copies them from directly."""
     if isinstance(loader, DataLoader):
         loader.pin_memory = True
+        if not isinstance(loader.collate_fn, PinnableCollate):
+            loader.collate_fn = PinnableCollate(loader.collate_fn)
 
 
 def copy_without_waiting(model: nn.Module) -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from ifn_plugin.engine import AccelerationHook, accelerate, acceleration
-from ifn_plugin.engine.cuda import can_fuse, set_fused, use_tf32
+from ifn_plugin.engine.cuda import PinnableCollate, can_fuse, pin_batches, set_fused, use_tf32
 from ifn_plugin.engine.hooks import acceleration_hook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.inference import ChangeDetector
@@ -482,6 +484,37 @@ def test_batches_are_pinned_and_copied_without_waiting_on_a_gpu(monkeypatch, kin
     assert copies == [pins and kind == 'cuda']
 
 
+def collate_pairs(samples):
+    return dict(inputs=[image for image, _ in samples], data_samples=[sample for _, sample in samples],
+                sizes=tuple(image.new_tensor(image.shape) for image, _ in samples), names=['a', None])
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_labels_are_pinned_with_their_images(monkeypatch, workers):
+    """As torch's loader does it, whose thread needs a GPU."""
+    pairs = [(torch.zeros(6, 4, 4), SegDataSample(
+        gt_sem_seg=PixelData(data=torch.full((1, 4, 4), number)), metainfo=dict(number=number))) for number in range(2)]
+    loader = torch.utils.data.DataLoader(pairs, batch_size=2, num_workers=workers, collate_fn=collate_pairs)
+    for _ in range(2):  # before each validation
+        pin_batches(loader)
+    assert loader.pin_memory and loader.collate_fn.collate is collate_pairs
+    loader.pin_memory = False
+    batch, = loader
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda tensor: pinned.append(tensor) or tensor + 1)
+    result = pin_memory(batch)
+    assert len(pinned) == 6 and type(result) is dict and result['names'] == ['a', None]
+    assert all(image.eq(1).all() for image in result['inputs']) and result['sizes'][1].tolist() == [7, 5, 5]
+    for number, (sample, before) in enumerate(zip(result['data_samples'], batch['data_samples'])):
+        assert sample.gt_sem_seg.data.eq(number + 1).all() and before.gt_sem_seg.data.eq(number).all()
+        assert type(sample) is SegDataSample and sample.number == number
+
+
+def test_batches_of_another_kind_are_left_to_torch():
+    collate = PinnableCollate(tuple)
+    assert collate([1, 2]) == (1, 2)
+
+
 def test_tf32_is_for_gpus(monkeypatch):
     asked = []
     monkeypatch.setattr(acceleration, 'use_tf32', lambda: asked.append('tf32'))
@@ -499,15 +532,30 @@ def test_tf32_is_for_gpus(monkeypatch):
     assert asked == ['tf32']
 
 
-def test_tf32_is_torchs_own_setting():
+@pytest.fixture
+def own_tf32():
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cudnn.allow_tf32 = False
-        use_tf32()
-        assert torch.get_float32_matmul_precision() == 'high' and torch.backends.cudnn.allow_tf32
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.filterwarnings('error')
+def test_tf32_is_torchs_own_setting(own_tf32):
+    torch.backends.cudnn.allow_tf32 = False
+    use_tf32()
+    assert torch.get_float32_matmul_precision() == 'high' and torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, 'conv'), reason='torch 2.9 has settings for each operation')
+def test_tf32_in_both_of_torchs_spellings(own_tf32):
+    """torch raises an error where the two contradict each other."""
+    convolution, product = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    convolution.fp32_precision = product.fp32_precision = 'ieee'
+    use_tf32()
+    assert convolution.fp32_precision == product.fp32_precision == 'tf32'
+    assert product.allow_tf32 and torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize('options, records', [
@@ -530,3 +578,21 @@ def test_each_step_is_one_of_cuda_graphs(monkeypatch, eager, options, records):
     events.clear()
     detector(torch.zeros(1, 6, 32, 32), mode='tensor')
     assert events == [*steps[1:], 'BasePairEncoder.forward', 'IFNHead.forward']
+
+
+@pytest.mark.parametrize('heads', [None, ('seg', 'change')])
+def test_logits_outlast_the_next_step_of_cuda_graphs(monkeypatch, heads):
+    """A graph's outputs are always in the same place; those of two classes are kept as they are."""
+    place = torch.zeros(1, 2, 4, 4)
+
+    def record(function, **_):
+        return lambda *args, **kwargs: dict.fromkeys(heads, place.add_(1)) if heads else place.add_(1)
+
+    monkeypatch.setattr(acceleration, '_compiler_works', lambda device: True)
+    monkeypatch.setattr(torch, 'compile', record)
+    detector = build_detector()
+    accelerate(detector, **OFF | dict(compile=dict(mode='reduce-overhead')))
+    kept = [detector.encode_decode(None, None) for _ in range(3)]
+    for number, outputs in enumerate(kept, 1):
+        for logits in outputs.values() if heads else [outputs]:
+            assert logits.eq(number).all()

@@ -7,6 +7,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from ifn_plugin.engine import accelerate
+from ifn_plugin.engine.cuda import pin_batches
 from ifn_plugin.engine.transfer import transfer
 from ifn_plugin.models import IFN, IFNHead
 
@@ -76,3 +78,27 @@ def test_losses_arrive_as_they_are():
     values = {'loss': torch.tensor(1.5, device='cuda'), 'acc_seg': torch.tensor([torch.nan], device='cuda')}
     arriving = transfer(values)
     assert not arriving.is_there() and arriving.get().isnan().tolist() == [False, True] and arriving.get()[0] == 1.5
+
+
+def test_labels_are_pinned():
+    pairs = [SegDataSample(gt_sem_seg=PixelData(data=torch.ones(1, 4, 4, dtype=torch.long)))] * 2
+    loader = torch.utils.data.DataLoader(pairs, batch_size=2, collate_fn=lambda samples: dict(data_samples=samples))
+    pin_batches(loader)
+    batch, = loader
+    assert all(sample.gt_sem_seg.data.is_pinned() for sample in batch['data_samples'])
+
+
+def test_predictions_outlast_the_next_cuda_graph():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(ConfigDict(
+            type='mmseg.EncoderDecoder', backbone=dict(type='ifn_plugin.IFN', init_cfg=None), test_cfg=dict(mode='whole'),
+            decode_head=dict(type='mmseg.FCNHead', in_channels=128, in_index=0, channels=128, num_convs=0, num_classes=2,
+                             concat_input=False))).cuda().eval()
+    accelerate(model, dtype='float32', compile=dict(mode='reduce-overhead'))
+    samples = [SegDataSample(metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32)))]
+    with torch.no_grad():
+        for _ in range(3):  # recorded by the second, replayed from the third on
+            first, = model(torch.zeros(1, 6, 32, 32, device='cuda'), samples, mode='predict')
+        before = first.seg_logits.data.cpu()
+        second, = model(torch.ones(1, 6, 32, 32, device='cuda'), [samples[0].clone()], mode='predict')
+    assert torch.equal(first.seg_logits.data.cpu(), before) and not torch.equal(second.seg_logits.data.cpu(), before)

@@ -29,7 +29,7 @@ from ifn_plugin.analysis.benchmark.resources import (
 from ifn_plugin.datasets import find_loaders
 from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import accelerate
-from ifn_plugin.engine.cuda import can_fuse, copy_without_waiting, set_fused
+from ifn_plugin.engine.cuda import can_fuse, copy_without_waiting, pin_batches, set_fused
 from ifn_plugin.engine.memory import release_memory
 from ifn_plugin.engine.samplers import make_resumable
 from ifn_plugin.utils.configurations import is_type
@@ -156,11 +156,11 @@ class Subject:
         self._set_data_root()
         set_multi_processing(**(self.cfg.get('env_cfg') or {}).get('mp_cfg', {}))  # as a runner does
         settings: Any = dict(self.cfg.train_dataloader, batch_size=case.batch)
-        if 'pin_memory' in self.variant.split('+') and get_device() == 'cuda':
-            settings['pin_memory'] = True
         if settings.get('batch_sampler'):
             settings = make_resumable(settings)  # as the training loop does
         loader = Runner.build_dataloader(settings, seed=0)
+        if 'pin_memory' in self.variant.split('+') and get_device() == 'cuda':
+            pin_batches(loader)
         return train, _endless(loader), loader.num_workers * (loader.prefetch_factor or 0)
 
     def _end_to_end(self, case: Case) -> Callable[[], float]:
