@@ -37,8 +37,10 @@ def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = Fal
         'compile': 'compile the network',
         'keep-memory': 'reuse freed memory on a CPU: faster, but takes more',
         'tf32': 'TF32 for float32 on a GPU',
-    } | ({'fused': 'Adam and AdamW in one kernel on a GPU', 'pin-memory': 'pinned batches, copied without waiting to a GPU'}
-         if runs else {})
+    }
+    if runs:
+        switches |= {'fused': 'steps of Adam and AdamW in one kernel on a GPU',
+                     'pin-memory': 'pinned batches, copied to a GPU without waiting'}
     for name, meaning in switches.items():
         group.add_argument(f'--{name}', action=argparse.BooleanOptionalAction, help=meaning)
 

@@ -122,7 +122,7 @@ def test_whole_images(tmp_path_factory, picture, name):
     path = tmp_path_factory.mktemp('images') / (name + FORMATS[kind][0])
     content = saved(image, kind, options)
     path.write_bytes(content)
-    transparent = image.mode in ('LA', 'RGBA') and min(image.getchannel('A').getdata()) < 255
+    transparent = image.mode in ('LA', 'RGBA') and image.getchannel('A').getextrema()[0] < 255
     animated = kind == 'PNG' and 'save_all' in options
     if animated or transparent or image.mode in ('I;16', 'F'):
         with pytest.raises(ValueError) as error:

@@ -91,9 +91,10 @@ def test_labels_are_pinned():
 def test_predictions_outlast_the_next_cuda_graph():
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(ConfigDict(
-            type='mmseg.EncoderDecoder', backbone=dict(type='ifn_plugin.IFN', init_cfg=None), test_cfg=dict(mode='whole'),
-            decode_head=dict(type='mmseg.FCNHead', in_channels=128, in_index=0, channels=128, num_convs=0, num_classes=2,
-                             concat_input=False))).cuda().eval()
+            type='mmseg.EncoderDecoder', backbone=dict(type='ifn_plugin.IFN', init_cfg=None),
+            decode_head=dict(type='mmseg.FCNHead', in_channels=128, in_index=0, channels=128, num_convs=0,
+                             num_classes=2, concat_input=False),
+            test_cfg=dict(mode='whole'))).cuda().eval()
     accelerate(model, dtype='float32', compile=dict(mode='reduce-overhead'))
     samples = [SegDataSample(metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32)))]
     with torch.no_grad():
