@@ -1,0 +1,62 @@
+"""Arguments of ``predict``."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from ifn_plugin.apis.predict import OUTPUTS
+from ifn_plugin.tools._common import add_acceleration_arguments
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Detect changes between two images, folders of images, or rasters')
+    parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('date1', help='earlier image or raster, or a folder of images')
+    parser.add_argument('date2', help='later image or raster, or a folder of images')
+    parser.add_argument('out', type=Path, help='folder to write into')
+    parser.add_argument('--output', nargs='+', choices=OUTPUTS, default=['map'], help='what to write; default: map')
+    parser.add_argument('--threshold', type=float, help="a pixel above this is changed; default: configuration's")
+    parser.add_argument('--device', help='device, such as cpu or cuda:1; default: a GPU where there is one')
+    parser.add_argument('--batch-size', type=int, default=4, help='pairs of one size in a batch; default: 4')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
+    add_acceleration_arguments(parser)
+    add_raster_arguments(parser)
+    add_result_arguments(parser)
+    args = parser.parse_args(argv)
+    check_values(parser, args)
+    return args
+
+
+def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for how rasters are read."""
+    group = parser.add_argument_group('rasters')
+    group.add_argument('--bands', type=int, nargs='+',
+                       help="bands for red, green and blue, or for the network's own; default: the configuration's, or "
+                       "else the file's red, green and blue, or its first three")
+    group.add_argument('--scale', type=float, nargs='+', metavar='VALUE',
+                       help='LOW HIGH, the values that become 0 and 255, or LOW1 HIGH1 LOW2 HIGH2, for each date; '
+                       "default: the configuration's, or else no scaling of 8 bits and percentiles 2 and 98 of others")
+    group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
+    group.add_argument('--window', type=int, help='side of the windows in pixels; default: 1024')
+
+
+def add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for what is written of rasters."""
+    group = parser.add_argument_group('results of rasters')
+    group.add_argument('--polygons', type=Path, metavar='FILE', help='write the changed areas as .gpkg or .geojson')
+    group.add_argument('--min-area', type=float, help='smallest area for --polygons, in m²; default: 0')
+
+
+def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Check the arguments' values, and end the process with a line on the first wrong one."""
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        parser.error(f'--threshold {args.threshold}: use a probability from 0 to below 1.')
+    if args.batch_size < 1:
+        parser.error(f'--batch-size {args.batch_size}: use at least 1.')
+    if args.scale is not None and len(args.scale) not in (2, 4):
+        parser.error('--scale: give two values, or two for each date.')
+    if args.window is not None and (args.window < 64 or args.window % 64):
+        parser.error(f'--window {args.window}: use a multiple of 64.')
