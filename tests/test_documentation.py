@@ -444,7 +444,7 @@ def run_command(command, space, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('command, places', RUN, ids=[command.place for command, _ in RUN])
-def test_command(command, places, workspace, monkeypatch):
+def test_documented_commands_run(command, places, workspace, monkeypatch):
     try:
         run_command(command, workspace(command), monkeypatch)
     except (Exception, SystemExit, pytest.fail.Exception) as error:
@@ -480,7 +480,7 @@ def test_every_exception_is_needed(pattern):
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
-def test_fences_say_what_they_hold(path):
+def test_fences_name_their_language(path):
     assert [block.place for block in blocks(path) if block.kind not in ('shell', 'python', 'files', *OTHERS)] == []
 
 
@@ -523,7 +523,7 @@ def write_own(block, folder):
 
 
 @pytest.mark.parametrize('block', PYTHON, ids=[block.place for block in PYTHON])
-def test_python(block, tmp_path):
+def test_documented_python_runs(block, tmp_path):
     """It compiles; and a configuration loads beside the plugin's, and its model builds."""
     compile(block.text, block.place, 'exec')
     path = write_own(block, tmp_path) if is_configuration(block) else None
@@ -564,7 +564,7 @@ def test_configuration_under_tta(block, levir_like, tmp_path):
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
+def test_links_have_targets(path):
     broken = []
     for line, address in links(path):
         if re.match(r'[a-z]+:', address):

@@ -23,7 +23,7 @@ def replace(cell, old, new):
     cell.source = cell.source.replace(old, new)
 
 
-def test_notebook(tmp_path, monkeypatch):
+def test_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(NOTEBOOK.parents[1]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']

@@ -62,7 +62,7 @@ def test_mmseg_says_why_it_does_not_import(monkeypatch, error, message):
         _stack.check_stack()
 
 
-def test_error_through_custom_imports_ends_with_the_cure(tmp_path):
+def test_error_through_custom_imports_ends_with_the_fix(tmp_path):
     """mmengine replaces an ImportError by "Failed to import"; the user must see the plugin's own sentence last."""
     old = tmp_path / 'mmengine-0.1.0.dist-info'
     old.mkdir()

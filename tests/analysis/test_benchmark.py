@@ -30,7 +30,7 @@ def benchmark(tmp_path_factory, levir_like):
     return run
 
 
-def test_network(benchmark):
+def test_network_rows_have_counts_times_memory_and_ratios(benchmark):
     """Two configurations, and one that cannot be built, which does not stop the others. In one test: it takes long."""
     markdown, result = benchmark(['a', 'b', 'broken'], Case('inference', 32, 3), Case('train', 192, 1))
     # by the field's counter: 78.92 GMAC at 256×256, and at 32×32 a sixty-fourth
@@ -57,7 +57,7 @@ def test_network(benchmark):
     assert with_cp < without
 
 
-def test_data(benchmark):
+def test_data_rows_have_times_with_and_without_training(benchmark):
     markdown, result = benchmark(['a', 'b', 'broken'], Case('end_to_end', batch=2), Case('data'), Case('cold_data'))
     cases = result['cases']
     assert [(case['task'], case['size'], case['batch']) for case in cases] == [
@@ -70,7 +70,7 @@ def test_data(benchmark):
     assert 'failed:' in markdown and 'Train, with its data pipeline, batch 2' in markdown
 
 
-def test_onnx_runtime():
+def test_onnx_runtime_is_measured_in_inference_only():
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is not installed: pip install ifn_plugin[export]')
     *_, result = run_benchmark([Entry('a', CONFIG)], [Case('inference', 64, 2), Case('train', 32, 1)], [ONNX], rounds=2)
@@ -80,7 +80,7 @@ def test_onnx_runtime():
     assert 'does not train' in training['error']
 
 
-def test_the_variant_alone_says_the_precision(tmp_path):
+def test_the_variants_precision_replaces_the_configurations(tmp_path):
     config = tmp_path / 'amp.py'
     config.write_text(f"_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(init_cfg=None))\n"
                       "optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')\n")
@@ -90,7 +90,7 @@ def test_the_variant_alone_says_the_precision(tmp_path):
     subject.stop()
 
 
-def test_fewer_pairs_than_a_batch(levir_like, tmp_path):
+def test_fewer_pairs_than_a_batch_are_refused(levir_like, tmp_path):
     config = tmp_path / 'few.py'
     config.write_text(f"_base_ = [{str(CONFIG)!r}]\nmodel = dict(backbone=dict(init_cfg=None))\n"
                       "train_dataloader = dict(num_workers=0, persistent_workers=False, drop_last=True,\n"
@@ -108,7 +108,7 @@ def test_a_pipe_in_a_name_stays_in_its_cell():
 @pytest.mark.parametrize('content, message', [
     ('{"device', 'is not a JSON file of a benchmark'), ('[]', 'is not a result'),
     ('{"cases": []}', 'Fix: name the JSON file')])
-def test_a_file_that_is_no_result_is_named(tmp_path, content, message):
+def test_a_file_that_is_not_a_result_is_named(tmp_path, content, message):
     path = tmp_path / 'cost.json'
     path.write_text(content)
     with pytest.raises(ValueError, match=rf'cost\.json .*{message}|{message}'):

@@ -59,7 +59,7 @@ def edit(path, change):
     cv2.imwrite(str(path), change(image))
 
 
-def test_a_clean_data_set(root):
+def test_a_clean_data_set_has_no_findings(root):
     found, output = check(root)
     assert not found
     assert re.search(r'split: train, pairs read: 6, files in A, B, label: 6, 6, 6, sizes: 128×128, '
@@ -99,7 +99,7 @@ def darker(image):
 @pytest.mark.parametrize('change', [lambda image: image, np.fliplr, np.flipud, np.rot90,
                                     lambda image: np.rot90(image, 3), lambda image: np.flipud(np.rot90(image))])
 @pytest.mark.parametrize('light', [lambda image: image, darker])
-def test_leaks_between_splits(root, change, light):
+def test_leaks_between_splits_are_errors(root, change, light):
     for kind in ('A', 'B', 'label'):
         shutil.copy(root / 'test' / kind / '0001.png', root / 'train' / kind / 'twin.png')
         edit(root / 'train' / kind / 'twin.png',
@@ -109,14 +109,14 @@ def test_leaks_between_splits(root, change, light):
                      r'evaluation data must not be used for training', found)
 
 
-def test_duplicates_in_a_split_are_worth_knowing(root):
+def test_duplicates_in_a_split_are_notes(root):
     for kind in ('A', 'B', 'label'):
         shutil.copy(root / 'train' / kind / '0001.png', root / 'train' / kind / 'twin.png')
     found, _ = check(root, notes=1)
     assert re.search(r'note: train: \S*0001\.png is the same pair as \S*twin\.png\.', found)
 
 
-def test_an_empty_image_is_worth_knowing(root):
+def test_a_uniform_image_is_a_note(root):
     edit(root / 'train/A/0001.png', lambda image: 0 * image + 7)
     assert 'A/0001.png has the same grey level everywhere' in check(root, notes=1)[0]
 
@@ -124,7 +124,7 @@ def test_an_empty_image_is_worth_knowing(root):
 @pytest.mark.parametrize('loader, changed, unread', [
     ('MultiImgLoadAnnotations', 1, True), ('opencd.MultiImgLoadAnnotations', 255, False),
     ('LoadAnnotations', 255, True), ('mmseg.LoadAnnotations', 1, False)])
-def test_labels_that_another_loader_would_read_as_unchanged(root, tmp_path, loader, changed, unread):
+def test_labels_that_a_stock_loader_misreads_are_errors(root, tmp_path, loader, changed, unread):
     for path in (root / 'train' / 'label').iterdir():
         edit(path, lambda image: image // (255 // changed))
     folders = dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label')
@@ -135,7 +135,7 @@ def test_labels_that_another_loader_would_read_as_unchanged(root, tmp_path, load
     assert (f'"changed" is {changed} in 6 labels, which {loader} of the configuration does not' in found) == unread
 
 
-def test_configurations(root, tmp_path):
+def test_a_configurations_folders_and_settings_are_checked(root, tmp_path):
     (root / 'val/B/0001.png').unlink()
     config = tmp_path / 'config.py'
     splits = {f'{split}_dataloader': dict(dataset=dict(type='RepeatDataset', dataset=dict(
@@ -153,7 +153,7 @@ def data_set(root, split, **settings):
     return dict(type='ifn_plugin.LEVIRCDDataset', data_root=str(root / split), **settings)
 
 
-def test_data_sets_together(root, tmp_path):
+def test_concatenated_data_sets_are_checked_each(root, tmp_path):
     """Each part of a training is read as its own pipeline does."""
     for path in (root / 'val' / 'label').iterdir():
         edit(path, lambda image: np.where(image, image, 40))
@@ -175,7 +175,7 @@ def test_data_sets_together(root, tmp_path):
     assert 'error: train 2 and test: ' in check(tmp_path / 'config.py', notes=1, errors=1)[0]
 
 
-def test_the_same_pairs_in_two_splits(root, tmp_path):
+def test_pairs_in_two_splits_are_counted(root, tmp_path):
     for kind in ('A', 'B', 'label'):
         shutil.copy(root / 'test' / kind / '0001.png', root / 'test' / kind / 'twin.png')
 
@@ -194,7 +194,7 @@ def test_the_same_pairs_in_two_splits(root, tmp_path):
     assert not run(0, 0, train=data_set(root, 'train', indices=4), test=data_set(root, 'train', indices=-2))
 
 
-def test_indices(root, tmp_path):
+def test_indices_select_pairs_and_beyond_the_last_are_errors(root, tmp_path):
     """They are taken of all pairs, which have to be complete."""
     (root / 'train' / 'B' / '0005.png').unlink()
     Config(dict(train_dataloader=dict(dataset=data_set(root, 'train', indices=[0, 1, 6, -7])))).dump(
@@ -204,7 +204,7 @@ def test_indices(root, tmp_path):
     assert 'pairs read: 2' in output
 
 
-def test_many_empty_tiles_take_no_time(tmp_path):
+def test_many_uniform_tiles_are_checked_quickly(tmp_path):
     """As beyond the edge of a scene: they are all alike, and compared with none."""
     empty, grey = np.zeros((2, 32, 32), np.uint8), np.zeros((2, 1))
     pairs = [Pair(tuple(tmp_path / f'{kind}{number}' for kind in 'ABL'), (32, 32), 0., 1, (0, ), grey, empty)
@@ -214,7 +214,7 @@ def test_many_empty_tiles_take_no_time(tmp_path):
     assert time.process_time() - start < 20
 
 
-def test_labels_with_ignored_pixels(root, tmp_path):
+def test_ignored_pixels_are_not_counted(root, tmp_path):
     """By the default names of the plugin's folders; the share of change is of what is labelled."""
     Config(dict(train_dataloader=dict(dataset=dict(
         type='ifn_plugin.LEVIRCDDataset', data_root=str(root / 'train'), pipeline=[
@@ -230,7 +230,7 @@ def test_labels_with_ignored_pixels(root, tmp_path):
     assert 'split: train, pairs read: 6, ' in output and f'changed: {100 * changed / labelled:.2f} %' in output
 
 
-def test_page(root, tmp_path):
+def test_the_page_shows_samples_and_findings(root, tmp_path):
     edit(root / 'train/label/0003.png', lambda image: image // 2)
     for kind in ('A', 'B', 'label'):
         shutil.copy(root / 'test' / kind / '0001.png', root / 'train' / kind / 'twin.png')
@@ -242,7 +242,7 @@ def test_page(root, tmp_path):
     assert 'http' not in page.replace('http-equiv', '')
 
 
-def test_one_split_alone_and_no_data_set(root, tmp_path):
+def test_one_split_is_found_and_other_folders_are_refused(root, tmp_path):
     assert 'split: ., pairs read: 6' in check(root / 'train')[1]
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='has no folder A, B or label'):
@@ -260,7 +260,7 @@ def test_moments_of_large_images_are_exact(tmp_path):
     assert pair.moments == pytest.approx(np.array([[200.] * 3, [40000.] * 3]))
 
 
-def test_packed_labels_with_ignored_pixels(root, tmp_path):
+def test_ignored_pixels_of_packed_labels_are_not_mixed_conventions(root, tmp_path):
     """They have one convention, which none of the others is measured by."""
     for path in (root / 'train').rglob('*.png'):
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -274,7 +274,7 @@ def test_packed_labels_with_ignored_pixels(root, tmp_path):
     assert 'label values: 0, 1, 255' in check(tmp_path / 'config.py')[1]
 
 
-def test_dates_in_one_folder(root, tmp_path):
+def test_dates_in_one_folder_are_paired_by_suffix(root, tmp_path):
     """As in xBD."""
     for split in ('train', 'val'):
         (root / split / 'images').mkdir()
@@ -296,7 +296,7 @@ def test_dates_in_one_folder(root, tmp_path):
     assert re.search(r'error: val: incomplete pair, missing: \S*images/0000_past\.png', found)
 
 
-def test_a_colour_table_that_says_the_opposite_is_worth_knowing(root):
+def test_an_inverted_colour_table_is_a_note(root):
     for path in (root / 'val' / 'label').iterdir():
         image = Image.fromarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) // 255)
         image.putpalette([255, 255, 255, 0, 0, 0])

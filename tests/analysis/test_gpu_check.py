@@ -96,18 +96,18 @@ class Deadly:
         return os._exit, (3, )
 
 
-def test_a_part_whose_process_dies_says_how(tmp_path):
+def test_a_part_whose_process_dies_is_reported_with_its_exit_code(tmp_path):
     with pytest.raises(RuntimeError, match='its process ended with exit code 3'):
         list(processes.run_part('training', Deadly(), tmp_path / 'check.json', 60))
 
 
-def test_an_error_in_a_process_is_told(tmp_path):
+def test_an_error_in_a_process_is_raised_with_its_reason(tmp_path):
     with pytest.raises(RuntimeError, match='no such part'):
         list(processes.run_part('no such part', SMALL, tmp_path / 'check.json', 60))
 
 
 @pytest.mark.parametrize('check, passes', [('1 == 1', True), ('1 == 2', False)])
-def test_tests_for_a_gpu_are_run_and_no_others(tmp_path, check, passes):
+def test_only_tests_for_a_gpu_are_run(tmp_path, check, passes):
     folder = tmp_path / 'tests'
     folder.mkdir()
     source = f'import pytest\npytestmark = pytest.mark.cuda\ndef test():\n    assert {check}\n'
@@ -123,7 +123,7 @@ def test_tests_for_a_gpu_are_run_and_no_others(tmp_path, check, passes):
             next(results)
 
 
-def test_without_tests_or_pytest_that_is_said(tmp_path, monkeypatch):
+def test_missing_tests_or_pytest_are_reported(tmp_path, monkeypatch):
     single, = run_tests(SMALL, tmp_path, tmp_path)
     assert single['line'] == f'left out: no tests in {tmp_path}'
     monkeypatch.setattr('ifn_plugin.analysis.gpu_check.device_tests.find_spec', lambda name: None)
@@ -155,7 +155,7 @@ def test_without_matplotlib_there_is_no_chart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('step, sample, batch, workers', [
     (0.01, 0.003057, 8, 3), (0.01, 0.0683, 8, 55), (0.02, 0.01, 2, 1), (1, 0.001, 1, 1)])
-def test_workers_that_a_step_needs(step, sample, batch, workers):
+def test_needed_workers_are_rounded_up(step, sample, batch, workers):
     assert workers_needed(step, sample, batch) == workers
 
 
@@ -163,7 +163,7 @@ def test_workers_that_a_step_needs(step, sample, batch, workers):
     ('float32+tf32+cuda_graphs', dict(compile=dict(mode='reduce-overhead'), tf32=True)),
     ('float32+compile+fused+pin_memory', dict(compile=True, tf32=False)),
     ('float32', dict(compile=False, tf32=False))])
-def test_variants_switch_what_they_name(monkeypatch, variant, expected):
+def test_variants_enable_exactly_the_switches_they_name(monkeypatch, variant, expected):
     given = []
     monkeypatch.setattr(subject, 'accelerate', lambda model, **settings: given.append(settings) or torch.float32)
     subject.Subject(find_config('ifn_mmseg_256x256_40k_levircd.py'), variant, None).build_model()

@@ -6,7 +6,7 @@ from ifn_plugin.analysis.logs import read_log
 
 
 @pytest.mark.parametrize('folders', [('1', '2'), ('', '')], ids=['two files', 'one file'])
-def test_a_training_begun_anew_replaces_the_former(tmp_path, folders):
+def test_a_restarted_training_replaces_the_entries_of_the_former(tmp_path, folders):
     for name, iterations, loss in zip(folders, (range(100, 500, 100), range(100, 300, 100)), (9, 1)):
         path = tmp_path / name / 'vis_data' / 'scalars.json'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def test_a_training_begun_anew_replaces_the_former(tmp_path, folders):
     assert [(entry['step'], entry['F1']) for entry in found if 'F1' in entry] == [(100, 10), (200, 10)]
 
 
-def test_scores_of_a_metric_with_a_prefix(tmp_path):
+def test_a_single_prefix_is_removed_from_scores(tmp_path):
     path = tmp_path / '1' / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)
     lines = [{'loss': 1, 'iter': 2, 'step': 2}, {'change/F1': 50., 'change/AP': 60., 'mIoU': 70., 'step': 2},

@@ -55,7 +55,7 @@ def test_items_are_independent(levir_root):
     assert dataset.get_data_info(1)['seg_fields'] == []
 
 
-def test_classes(levir_root):
+def test_classes_are_unchanged_and_changed(levir_root):
     dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), test_mode=True)
     assert dataset.metainfo['classes'] == ('unchanged', 'changed')
     assert len(dataset.metainfo['palette']) == 2
@@ -78,7 +78,7 @@ def test_absolute_prefix_without_root(levir_root):
     assert names(LEVIRCDDataset(data_prefix=prefix)) == ['0000', '0001']
 
 
-def test_mixed_suffixes(tmp_path):
+def test_suffixes_may_differ_within_a_pair(tmp_path):
     write(tmp_path / 'A' / 'x.jpg')
     write(tmp_path / 'B' / 'x.JPEG')
     write(tmp_path / 'label' / 'x.png')
@@ -91,7 +91,7 @@ def test_mixed_suffixes(tmp_path):
     assert [Path(path).name for path in dataset.get_data_info(0)['img_path']] == ['x.jpg', 'x.JPEG']
 
 
-def test_suffixes_choose(tmp_path):
+def test_suffixes_select_the_files(tmp_path):
     for folder in FOLDERS:
         write(tmp_path / folder / 'x.png')
     for folder in ('A', 'B'):
@@ -137,13 +137,13 @@ def test_ann_file_does_not_fall_back_to_another_name(tmp_path):
         LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')
 
 
-def test_ann_file_lists_unknown_name(levir_root):
+def test_unknown_names_of_a_list_are_named(levir_root):
     (levir_root / 'train' / 'list.txt').write_text('0000\ntrain_99')
     with pytest.raises(FileNotFoundError, match=r'1 of 2 pairs.*train/A/train_99\.\*.*add these files'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='list.txt')
 
 
-def test_missing_ann_file(levir_root):
+def test_a_missing_list_is_named(levir_root):
     with pytest.raises(FileNotFoundError, match=r'nothing\.txt'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='nothing.txt')
 
@@ -179,32 +179,32 @@ def test_hidden_folder_above_the_data_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize('folder, prefix', [('A', 'img_path_from'), ('B', 'img_path_to'), ('label', 'seg_map_path')])
-def test_missing_folder(levir_root, folder, prefix):
+def test_a_missing_folder_is_named(levir_root, folder, prefix):
     shutil.rmtree(levir_root / 'train' / folder)
     with pytest.raises(FileNotFoundError, match=rf'train/{folder}: no such folder. Set data_root and .*{prefix}'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
 
-def test_missing_root(tmp_path):
+def test_a_missing_root_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'nowhere/A: no such folder. Set data_root'):
         LEVIRCDDataset(data_root=str(tmp_path / 'nowhere'))
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
-def test_empty_folder(levir_root, folder):
+def test_an_empty_folder_is_refused(levir_root, folder):
     for path in (levir_root / 'train' / folder).iterdir():
         path.unlink()
     with pytest.raises(FileNotFoundError, match=rf'train/{folder}: no image with suffix .*\.png.* Put the images'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'))
 
 
-def test_no_file_of_the_suffix(levir_root):
+def test_a_folder_without_the_suffix_is_refused(levir_root):
     with pytest.raises(FileNotFoundError, match=r'train/A: no image with suffix \.jpg\. Put'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), img_suffix='.jpg')
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
-def test_missing_file(levir_root, folder):
+def test_a_missing_file_is_named(levir_root, folder):
     (levir_root / 'train' / folder / '0001.png').unlink()
     message = rf'1 of 4 pairs are incomplete. Missing: \S*train/{folder}/0001\.\*. Fix: add these files, or remove'
     with pytest.raises(FileNotFoundError, match=message):
@@ -212,7 +212,7 @@ def test_missing_file(levir_root, folder):
 
 
 @pytest.mark.parametrize('folder, missing', [('B', 'A'), ('label', 'A'), ('A', 'B')])
-def test_extra_file(levir_root, folder, missing):
+def test_an_extra_file_is_named(levir_root, folder, missing):
     write(levir_root / 'train' / folder / 'extra.png')
     message = rf'1 of 5 pairs are incomplete. Missing: \S*train/{missing}/extra\.\*. Fix: add these files, or remove'
     with pytest.raises(FileNotFoundError, match=message):
@@ -230,7 +230,7 @@ def test_many_missing_files_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
-def test_two_files_of_one_name(levir_root, folder):
+def test_two_files_of_one_name_are_refused(levir_root, folder):
     write(levir_root / 'train' / folder / '0000.bmp')
     with pytest.raises(ValueError, match=rf'{folder}/0000\.bmp and .*{folder}/0000\.png have the same name\. Fix: '
                        'remove one of them'):
@@ -294,7 +294,7 @@ PREFIXES = ('img_path_from', 'img_path_to', 'seg_map_path')
 
 
 @pytest.mark.parametrize('listed', [None, 'quake_1\nquake_0', 'quake_1_pre_disaster.png', 'quake_1.png'])
-def test_dates_in_one_folder_are_told_apart_by_their_suffixes(tmp_path, listed):
+def test_dates_in_one_folder_are_distinguished_by_their_suffixes(tmp_path, listed):
     settings = write_xbd(tmp_path)
     if listed is not None:
         (tmp_path / 'list.txt').write_text(listed)
@@ -307,7 +307,7 @@ def test_dates_in_one_folder_are_told_apart_by_their_suffixes(tmp_path, listed):
     assert [image[0, 0, 0] for image in sample['img']] == [60 + number, 200 + number] and sample['gt_seg_map'].all()
 
 
-def test_a_date_that_lacks_is_named_with_its_suffix(tmp_path):
+def test_a_missing_date_is_named_with_its_suffix(tmp_path):
     settings = write_xbd(tmp_path)
     (tmp_path / 'images' / 'quake_1_post_disaster.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'Missing: \S*images/quake_1_post_disaster\.png\. Fix: add'):
@@ -341,7 +341,7 @@ def test_a_folder_linked_to_the_other_is_refused(levir_root):
 @pytest.mark.parametrize('line', [
     'A/0001.png B/0001.png label/0001.png', 'A/0001.png\tB/0001.png', '0001.png,0001.png,0001.png', '0001 1',
     'A/0001.png', 'train\\A\\0001.png'])
-def test_lists_of_other_things_than_names_are_told(levir_root, line):
+def test_lists_of_anything_but_names_are_refused(levir_root, line):
     (levir_root / 'list.txt').write_text(f'0000\n{line}\n')
     with pytest.raises(ValueError, match=r'list\.txt has the line .*0001.*Fix: write only its path .*, here 0001\.'):
         LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file=str(levir_root / 'list.txt'))
@@ -406,7 +406,7 @@ def test_pairs_in_a_bucket_are_listed_and_read(levir_root, bucket, backend_args)
     assert names(listed) == ['0002', '0000']
 
 
-def test_what_lacks_in_a_bucket_is_named(bucket):
+def test_missing_files_of_a_bucket_are_named(bucket):
     del bucket['bucket://data/train/B/0001.png']
     with pytest.raises(FileNotFoundError, match=r'Missing: bucket://data/train/B/0001\.\*'):
         LEVIRCDDataset(data_root='bucket://data/train')

@@ -89,7 +89,7 @@ def test_sizes_and_formats_may_differ(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(original, copy))
 
 
-def test_size_is_told_before_and_room_is_checked(levir_root, tmp_path, monkeypatch, capsys):
+def test_size_is_printed_and_free_space_is_checked_before_packing(levir_root, tmp_path, monkeypatch, capsys):
     bytes_needed = 8 * 7 * 64 * 64
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=bytes_needed - 1))
     with pytest.raises(OSError, match='GiB are needed'):
@@ -162,7 +162,7 @@ def test_a_cut_file_is_named_when_it_is_read(packed):
         list(samples(packed / 'train'))
 
 
-def test_killed_it_goes_on(tmp_path):
+def test_a_killed_run_is_continued(tmp_path):
     source, target = tmp_path / 'source', tmp_path / 'packed'
     write_dataset(source, dict(train=40), size=128)
     code = ('import os, time; write = os.fsync\n'
@@ -216,7 +216,7 @@ def test_full_disk_names_the_file_and_leaves_no_half_one(levir_root, tmp_path, m
     assert check(tmp_path / 'packed') == []
 
 
-def test_killed_while_a_pair_is_packed_again(levir_root, packed, monkeypatch):
+def test_a_pair_whose_repacking_was_killed_is_packed_again(levir_root, packed, monkeypatch):
     """What is there then is not taken for packed."""
     path = levir_root / 'val' / 'A' / '0000.png'
     cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
@@ -245,7 +245,7 @@ def test_a_pair_without_source_is_named(levir_root, packed, capsys):
     assert '0001.npy no longer has a source' in capsys.readouterr().out
 
 
-def test_labels_saved_with_loss(levir_root, tmp_path):
+def test_labels_saved_with_loss_need_a_threshold(levir_root, tmp_path):
     expected = []
     for path in sorted((levir_root / 'val' / 'label').iterdir()):
         label = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -274,7 +274,7 @@ def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
         pack(levir_root, tmp_path / 'packed')
 
 
-def test_folders_that_do_not_fit(levir_root, tmp_path):
+def test_folders_that_do_not_fit_are_refused(levir_root, tmp_path):
     with pytest.raises(FileNotFoundError, match='no folder contains A, B and label'):
         pack(tmp_path / 'nothing', tmp_path / 'packed')
     with pytest.raises(ValueError, match='choose a folder outside'):
@@ -328,7 +328,7 @@ def test_dates_in_one_folder_are_packed_into_two(tmp_path):
              suffixes=[suffixes[0], suffixes[0], suffixes[2]])
 
 
-def test_what_is_no_image_is_named_before_anything_is_packed(levir_root, tmp_path):
+def test_what_is_not_an_image_is_named_before_anything_is_packed(levir_root, tmp_path):
     path = levir_root / 'train' / 'A' / '0000.png'
     path.write_bytes(b'no image')
     with pytest.raises(ValueError, match=r'0000\.png is not a readable image \(8 bytes'):

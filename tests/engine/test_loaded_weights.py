@@ -71,7 +71,7 @@ POLY = dict(type='PolyLR', begin=0, end=2, by_epoch=False)
     ({}, dict(schedules=[POLY]), '0 schedules (configuration: 1)'),
     (dict(schedules=[POLY]), {}, '1 schedules (configuration: 0)'),
 ])
-def test_settings_that_a_resumed_run_takes_over_are_told(tmp_path, capsys, first, second, told):
+def test_settings_that_a_checkpoint_overrides_are_warned_of(tmp_path, capsys, first, second, told):
     run(tmp_path, **first)
     capsys.readouterr()
     runner = run(tmp_path, 3, resume=True, **second)
@@ -85,7 +85,7 @@ def test_settings_that_a_resumed_run_takes_over_are_told(tmp_path, capsys, first
         assert told in line, line
 
 
-def test_settings_of_several_optimizers_are_told():
+def test_overridden_settings_of_several_optimizers_are_warned_of():
     def optimizers(lr):
         return OptimWrapperDict(**{name: OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=rate))
                                    for name, rate in (('one', 0.1), ('other', lr))})
@@ -139,7 +139,7 @@ def test_weights_that_do_not_fit_are_refused(detector, change, message):
         load(detector, dict(state_dict=state))
 
 
-def test_what_a_module_brings_up_to_date_fits():
+def test_weights_that_a_module_migrates_fit():
     """Here the first convolution, for four bands instead of three."""
     state = IFN(init_cfg=None, frozen=False).state_dict()
     model = IFN(init_cfg=None, frozen=False, in_channels=4)

@@ -49,7 +49,7 @@ def logged(tmp_path):
 
 
 @pytest.mark.skipif(ITERATIONS < 1000, reason='takes long: set IFN_PLUGIN_LONG_RUN to 1000 iterations or more')
-def test_memory_files_and_processes_stay_as_they_are(train, tmp_path):
+def test_memory_files_and_processes_do_not_grow(train, tmp_path):
     interval = ITERATIONS // 10
     process = train(f'train_cfg.max_iters={ITERATIONS}', f'train_cfg.val_interval={interval}',
                     f'default_hooks.checkpoint.interval={interval}', 'default_hooks.checkpoint.max_keep_ckpts=1')

@@ -107,7 +107,7 @@ def test_constructor_builds_the_wrapper_that_is_asked_for():
     assert isinstance(wrapper, AmpLike)
 
 
-def test_nothing_to_train_is_said():
+def test_nothing_to_train_is_refused():
     net = frozen_net().requires_grad_(False)
     with pytest.raises(ValueError, match='nothing to train'):
         build(net)

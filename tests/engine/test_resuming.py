@@ -260,7 +260,7 @@ def test_loop_with_a_run_of_its_own_sees_the_same_batches(train):
     assert torch.equal(torch.stack(rest), torch.stack(uninterrupted[4:]))
 
 
-def test_new_iterator_goes_on_at_the_next_iteration(train):
+def test_new_iterator_continues_at_the_next_iteration(train):
     runner, uninterrupted = train(work_dir='uninterrupted', iterations=7)
     runner, _ = train(iterations=6)
     assert torch.equal(torch.stack(next(iter(runner.train_dataloader))['inputs']), uninterrupted[6])
@@ -295,7 +295,7 @@ def test_last_batch_of_an_epoch_is_left_out_on_request(train):
     assert all(len(set(epoch.tolist())) == 6 for epoch in epochs)
 
 
-def test_far_start_takes_no_time_and_no_samples():
+def test_far_start_loads_no_former_samples():
     dataset = Noise(serialize_data=False)
     batches = ResumableBatchSampler(InfiniteSampler(dataset, seed=0), 8)
     batches.start = 40000
@@ -303,7 +303,7 @@ def test_far_start_takes_no_time_and_no_samples():
     assert list(next(iter(batches))) == expected
 
 
-def test_loader_without_an_order_to_take_up_is_refused(train):
+def test_loader_without_a_computable_order_is_refused(train):
     dataset = Noise(serialize_data=False)
     with pytest.raises(ValueError, match=r'sampler\.type=RandomSampler .*Fix: InfiniteSampler or DefaultSampler'):
         train(loader=DataLoader(dataset, 3, shuffle=True))
@@ -374,7 +374,7 @@ EPOCHS = dict(type='EpochBasedTrainLoop', max_epochs=2)
 
 
 @pytest.mark.parametrize('batches', [None, dict(type='ifn_plugin.ResumableBatchSampler')])
-def test_epoch_without_end_is_refused(train, batches):
+def test_endless_epoch_is_refused(train, batches):
     with pytest.raises(ValueError, match=r'train_dataloader never ends, because of its .*InfiniteSampler\. Fix: '
                                          r'train_dataloader\.sampler\.type=DefaultSampler and train_dataloader\.batch'):
         train(iterations=EPOCHS, batch_sampler=batches)
@@ -394,7 +394,7 @@ def test_epoch_without_a_batch_is_refused(train):
         train(iterations=EPOCHS, sampler=dict(type='DefaultSampler'), batch_size=8, drop_last=True)
 
 
-def test_validation_without_end_is_refused(train):
+def test_endless_validation_is_refused(train):
     """At the start, not at the first validation."""
     with pytest.raises(ValueError, match=re.escape(
             'Iterating over val_dataloader never ends, because of its InfiniteSampler. Fix: '
@@ -402,7 +402,7 @@ def test_validation_without_end_is_refused(train):
         train(validate=dict(val_interval=6), val_sampler='InfiniteSampler', iterations=6)
 
 
-def test_test_without_end_is_refused(tmp_path):
+def test_endless_test_is_refused(tmp_path):
     runner = Runner(
         Toy(), str(tmp_path), test_cfg={}, test_evaluator=Evaluator(Score()), experiment_name=tmp_path.name,
         test_dataloader=dict(dataset=Noise(serialize_data=False), sampler=dict(type='InfiniteSampler')),
@@ -411,7 +411,7 @@ def test_test_without_end_is_refused(tmp_path):
         runner.test()
 
 
-def test_run_that_would_save_nothing_or_train_nothing_is_told(train, tmp_path):
+def test_run_that_would_save_or_train_nothing_is_warned_of(train, tmp_path):
 
     def log(work_dir):
         return '\n'.join(path.read_text() for path in sorted((tmp_path / work_dir).glob('*/*.log')))

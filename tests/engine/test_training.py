@@ -1,4 +1,4 @@
-"""Runs that are broken off: killed, resumed, out of disk, out of numbers."""
+"""Interrupted training: killed, resumed, with a full disk, with an invalid loss."""
 
 import errno
 import json
@@ -55,7 +55,7 @@ def resume(python, settings, work_dir, *more):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_as_if_uninterrupted(uninterrupted, scalars, python, settings, tmp_path):
+def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, scalars, python, settings, tmp_path):
     """Losses to 1e-6, and the weights at the end, with samples, crops, flips and dropout all random."""
     command = [sys.executable, '-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options',
                *settings]
@@ -76,7 +76,7 @@ def test_killed_and_resumed_is_as_if_uninterrupted(uninterrupted, scalars, pytho
 
 
 @pytest.mark.slow
-def test_killed_while_a_checkpoint_is_written(uninterrupted, scalars, python, settings, tmp_path):
+def test_killed_while_writing_a_checkpoint_resumes_from_the_former(uninterrupted, scalars, python, settings, tmp_path):
     """The former checkpoint stays, though only one is kept, and the run goes on from it."""
     keep_one = 'default_hooks.checkpoint.max_keep_ckpts=1'
     die = f"""
@@ -99,7 +99,7 @@ train.main({[str(CONFIG), '--work-dir', str(tmp_path), '--cfg-options', *setting
 
 
 @pytest.mark.slow
-def test_resumes_from_the_last_whole_checkpoint(uninterrupted, scalars, python, settings, tmp_path):
+def test_a_run_resumes_from_the_last_complete_checkpoint(uninterrupted, scalars, python, settings, tmp_path):
     """As a run leaves it that was killed by other software than ours."""
     work_dir = tmp_path / 'run'
     work_dir.mkdir()
@@ -113,7 +113,7 @@ def test_resumes_from_the_last_whole_checkpoint(uninterrupted, scalars, python, 
 
 
 @pytest.mark.parametrize('place', ['lost', 'unnamed', 'moved', 'epochs', 'elsewhere', 'folders', 'away'])
-def test_whole_checkpoints_are_found(tmp_path, place):
+def test_complete_checkpoints_are_found(tmp_path, place):
     """Where the last is lost, or its name; in a folder that was moved, of epochs, in an out_dir, DeepSpeed's folders.
 
     Or the disk that they are on may be away.
@@ -182,7 +182,7 @@ def test_resuming_far_into_a_run_starts_at_once(uninterrupted, scalars, python, 
 
 
 @pytest.mark.slow
-def test_a_validation_that_was_cut_off_is_made_up_for(uninterrupted, scalars, python, settings, tmp_path):
+def test_an_interrupted_validation_is_run_on_resuming(uninterrupted, scalars, python, settings, tmp_path):
     """The last checkpoint is written before the last validation, which chooses the best."""
     checkpoint = load_checkpoint_file(uninterrupted / 'iter_6.pth')
     info = checkpoint['message_hub']['runtime_info']
@@ -201,7 +201,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(uninterrupted, scalars, py
 
 
 @pytest.mark.slow
-def test_documented_training_by_epochs(scalars, python, options, tmp_path):
+def test_documented_training_by_epochs_logs_validates_and_saves(scalars, python, options, tmp_path):
     """Two epochs of two batches, with a validation and a checkpoint after the second."""
     text = (REPOSITORY / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
     recipe = next(block for block in re.findall('```python\n(.*?)```', text, re.DOTALL) if 'EpochBased' in block)
@@ -217,7 +217,7 @@ def test_documented_training_by_epochs(scalars, python, options, tmp_path):
 
 @pytest.mark.parametrize('save_best', ['F1', ['F1', 'IoU']])
 @pytest.mark.parametrize('full', [False, True])
-def test_the_former_best_goes_after_the_new_one_has_come(tmp_path, save_best, full):
+def test_the_former_best_is_removed_after_the_new_one_is_written(tmp_path, save_best, full):
     hook = WholeCheckpointHook(interval=-1, by_epoch=False, save_best=save_best, rule='greater', save_last=False)
     hub = MessageHub(f'best {save_best} {full}')
     runner = SimpleNamespace(iter=2, epoch=0, message_hub=hub, logger=MMLogger.get_current_instance())
@@ -250,7 +250,7 @@ def test_the_former_best_goes_after_the_new_one_has_come(tmp_path, save_best, fu
         assert {path.name for path in tmp_path.iterdir()} == {f'best_{name}_iter_4.pth' for name in names}
 
 
-def test_the_backend_writes_whole_texts_too(tmp_path, monkeypatch):
+def test_the_backend_writes_texts_atomically(tmp_path, monkeypatch):
     WholeFileBackend().put_text('Fläche', tmp_path / 'new' / 'a.txt', encoding='latin1')
     assert (tmp_path / 'new' / 'a.txt').read_bytes() == 'Fläche'.encode('latin1')
     monkeypatch.setattr(os, 'fsync', lambda file: os.write(file, b'') + 1 / 0)
@@ -260,7 +260,7 @@ def test_the_backend_writes_whole_texts_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run(python, settings, tmp_path):
+def test_an_invalid_loss_stops_the_run(python, settings, tmp_path):
     output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *settings,
                     'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', fails=True)
     message = output[output.rindex('FloatingPointError'):]
@@ -318,13 +318,13 @@ def test_a_sample_of_one_file_is_named():
 @pytest.mark.parametrize('batch', [
     None, [torch.ones(1)], (torch.ones(1), torch.ones(1)), torch.ones(1, 3), torch.ones(0), 'text', {},
     dict(data_samples=None)], ids=repr)
-def test_a_batch_of_any_kind(batch):
+def test_an_invalid_loss_is_reported_for_batches_of_any_kind(batch):
     """It is what the collate function gives; without samples, the iteration and the losses are told all the same."""
     with pytest.raises(FloatingPointError, match=r'Iteration 42: loss=nan, from the pairs of a batch without names\.'):
         InvalidLossHook().after_train_iter(FakeRunner(scaled=False), 41, batch, dict(loss=torch.tensor(torch.nan)))
 
 
-def test_overflow_is_left_to_loss_scaling_for_a_while():
+def test_a_few_overflows_are_left_to_loss_scaling():
     hook, runner = InvalidLossHook(patience=3), FakeRunner(scaled=True)
     invalid, valid = dict(loss=torch.tensor(torch.inf)), dict(loss=torch.tensor(1.))
     for outputs in [invalid, invalid, invalid, valid, invalid, invalid, invalid]:
@@ -340,7 +340,7 @@ def test_overflow_is_left_to_loss_scaling_for_a_while():
     lambda hook, runner: hook.before_val(runner),
     lambda hook, runner: hook.after_train(runner),
 ], ids=['next iteration', 'without losses', 'checkpoint', 'validation', 'end'])
-def test_an_invalid_loss_that_arrives_late_is_told_with_its_iteration_and_images(monkeypatch, look):
+def test_a_late_invalid_loss_is_reported_with_its_iteration_and_images(monkeypatch, look):
     monkeypatch.setattr(Transfer, 'is_there', lambda self: False)  # as on a GPU
     hook, runner = InvalidLossHook(), FakeRunner(scaled=False)
     batch = dict(data_samples=[SimpleNamespace(img_path=['a.png', 'b.png'])])
@@ -354,7 +354,7 @@ def test_an_invalid_loss_that_arrives_late_is_told_with_its_iteration_and_images
     look(hook, runner)  # once
 
 
-def test_overflow_that_arrives_late_is_left_to_loss_scaling_for_a_while(monkeypatch):
+def test_a_few_late_overflows_are_left_to_loss_scaling(monkeypatch):
     monkeypatch.setattr(Transfer, 'is_there', lambda self: False)  # as on a GPU
     hook, runner = InvalidLossHook(patience=3), FakeRunner(scaled=True)
     invalid, valid = dict(loss=torch.tensor(torch.inf)), dict(loss=torch.tensor(1.))

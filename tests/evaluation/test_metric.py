@@ -108,7 +108,7 @@ def test_pixels_of_all_samples_count_together():
     assert measured == pytest.approx(expected)
 
 
-def test_dtypes_do_not_overflow():
+def test_small_dtypes_do_not_overflow():
     ones = np.ones((64, 64), np.uint8)
     # chance alone agrees where all is of one class
     assert measure([(ones, ones)] * 3) == dict.fromkeys(NAMES, 100.) | dict(Kappa=0.)
@@ -186,7 +186,7 @@ def test_other_values_are_refused(value):
 
 
 @pytest.mark.parametrize('prefix', [None, 'levir'])
-def test_evaluator(prefix):
+def test_evaluator_of_a_runner_gives_the_scores(prefix):
     pairs = random_maps(0)
     evaluator = Evaluator(dict(type='ifn_plugin.ChangeMetric', prefix=prefix))
     evaluator.dataset_meta = dict(classes=('unchanged', 'changed'))
@@ -367,7 +367,7 @@ def test_real_maps_equal_sklearn(real_data):
     assert measured['F1'] > 0
 
 
-def test_probabilities_that_are_no_numbers_are_refused():
+def test_nan_probabilities_are_refused():
     probability = np.full((4, 4), 0.2, np.float32)
     probability[2, 1] = np.nan
     bad = with_probabilities(probability, np.zeros((4, 4), np.uint8), seg_map_path='here/label.png')

@@ -43,7 +43,7 @@ def test_after_an_error_the_former_file_is_there_alone(tmp_path, error):
     assert (tmp_path / 'file').read_bytes() == b'former' and list(tmp_path.iterdir()) == [tmp_path / 'file']
 
 
-def test_a_folder_comes_whole(tmp_path):
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(ValueError), atomic_path(tmp_path / 'data') as path:
         (path / 'A').mkdir(parents=True)
         raise ValueError
@@ -53,7 +53,7 @@ def test_a_folder_comes_whole(tmp_path):
     assert [entry.name for entry in (tmp_path / 'new').rglob('*')] == ['data', 'A']
 
 
-def test_the_next_run_clears_away_what_a_killed_one_left(tmp_path, python):
+def test_the_next_run_removes_files_of_a_killed_one(tmp_path, python):
     program = f"""
 import os, pathlib
 from ifn_plugin.fileio import atomic_path
@@ -71,7 +71,7 @@ for name in ('file', 'folder'):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ['file', 'folder']
 
 
-def test_a_full_disk_is_said_and_the_former_file_stays(tmp_path):
+def test_a_full_disk_is_reported_and_the_former_file_stays(tmp_path):
     if not Path('/dev/full').exists():
         pytest.skip('no /dev/full, the file that is always full')
     path = tmp_path / 'iter_2.pth'

@@ -45,7 +45,7 @@ SCHEDULES = dict(
 
 
 @pytest.mark.parametrize('name', [key for key in PARAM_SCHEDULERS.module_dict if key.endswith('LR')])
-def test_every_schedule_of_mmengine_goes_on_from_a_checkpoint(tmp_path, name):
+def test_every_schedule_of_mmengine_continues_from_a_checkpoint(tmp_path, name):
     def make():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
         return PARAM_SCHEDULERS.build(dict(type=name, optimizer=optimizer, **SCHEDULES[name])), optimizer
@@ -96,14 +96,14 @@ def test_nothing_of_a_schedule_but_its_curve(tmp_path, content):
                                               (b'PK\x03\x04', 'not a checkpoint'),
                                               (b'', '.*: it is empty'), (b'\n<!DOCTYPE html>', '.*: it is a web page'),
                                               (b'version https://git-lfs.github.com/spec/v1', '.*: .* Git LFS')])
-def test_damaged_files(tmp_path, content, message):
+def test_damaged_files_are_refused(tmp_path, content, message):
     (tmp_path / 'bad.pth').write_bytes(content)
     with pytest.raises(ValueError, match=rf'bad\.pth is {message}'):
         load_checkpoint_file(tmp_path / 'bad.pth')
 
 
 @pytest.mark.parametrize('content', [b'<html>Not here</html>', None])
-def test_what_was_downloaded_badly_is_found(tmp_path, monkeypatch, content):
+def test_a_damaged_download_is_named(tmp_path, monkeypatch, content):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     path = tmp_path / 'hub' / 'checkpoints' / 'weights.pth'
     path.parent.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_what_was_downloaded_badly_is_found(tmp_path, monkeypatch, content):
         load_checkpoint_file('https://example.com/models/weights.pth')
 
 
-def test_truncated_file(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     torch.save(dict(a=torch.randn(1000)), tmp_path / 'complete.pth')
     content = (tmp_path / 'complete.pth').read_bytes()
     (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
@@ -120,13 +120,13 @@ def test_truncated_file(tmp_path):
         load_checkpoint_file(tmp_path / 'cut.pth')
 
 
-def test_not_a_dictionary(tmp_path):
+def test_a_file_without_a_dictionary_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(ValueError, match=r'list\.pth holds a list'):
         load_checkpoint_file(tmp_path / 'list.pth')
 
 
-def test_own_keys_pass_as_they_are():
+def test_the_plugins_own_keys_stay_as_they_are():
     state_dict = detector().state_dict()
     converted = convert_state_dict(dict(state_dict=state_dict, meta={}))
     assert converted.keys() == state_dict.keys()

@@ -31,7 +31,7 @@ def loader(request, monkeypatch):
 @pytest.mark.parametrize('loader', LOADERS, indirect=True)
 @pytest.mark.parametrize('container', hostile.CONTAINERS)
 @pytest.mark.parametrize('protocol', [2, 4])
-def test_loading_refuses_it(tmp_path, loader, container, protocol):
+def test_loading_refuses_every_payload(tmp_path, loader, container, protocol):
     path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
     for name, payload in hostile.payloads(mark).items():
         for place, put in hostile.PLACES.items():
@@ -76,13 +76,13 @@ class Program(torch.nn.Module):
         return x
 
 
-def test_programs_are_refused(tmp_path):
+def test_torchscript_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(Program()), tmp_path / 'program.pth')
     with pytest.raises(ValueError, match=r'program\.pth is not a checkpoint that can be read safely: .*TorchScript'):
         load_checkpoint_file(tmp_path / 'program.pth')
 
 
-def test_nothing_outside_is_changed(tmp_path):
+def test_loading_changes_no_class_and_no_file(tmp_path):
     """Neither classes nor functions, by states that are set on what a file may name."""
     for payload in hostile.payloads(tmp_path / 'executed').values():
         hostile.CONTAINERS['legacy'](payload, tmp_path / 'evil.pth', 2)
@@ -97,7 +97,7 @@ def test_nothing_outside_is_changed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['evil.pth']
 
 
-def test_numbers_alone_make_arrays(tmp_path):
+def test_crafted_array_states_stay_within_their_memory(tmp_path):
     """The byte order is all that an array's kind can be told, so none reaches beyond its memory."""
     content = np.arange(4.).tobytes()
     reconstruct = np.empty(0).__reduce__()[0]
@@ -121,7 +121,7 @@ def runner(options, tmp_path_factory):
 
 
 @pytest.mark.parametrize('how', ['load_checkpoint', 'resume', 'model', 'init_cfg', 'convert'])
-def test_the_runner_and_the_commands_refuse_it(runner, tmp_path, how):
+def test_runner_init_cfg_and_conversion_refuse_every_payload(runner, tmp_path, how):
     path, mark, target = tmp_path / 'evil.pth', tmp_path / 'executed', tmp_path / 'target.pth'
     load = {
         'load_checkpoint': lambda: runner.load_checkpoint(str(path)),
@@ -143,7 +143,7 @@ def test_the_runner_and_the_commands_refuse_it(runner, tmp_path, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('command', ['train --resume', 'train init_cfg', 'test', 'convert'])
-def test_each_command_refuses_it(python, options, tmp_path, command):
+def test_each_command_refuses_a_payload(python, options, tmp_path, command):
     """In a process of its own."""
     path, mark = tmp_path / 'iter_1.pth', tmp_path / 'executed'
     hostile.CONTAINERS['zip'](hostile.PLACES['log'](hostile.payloads(mark)['os.system']), path, 2)

@@ -52,7 +52,7 @@ def statistics(monkeypatch):
 
 
 @pytest.mark.parametrize('registered', [True, False])
-def test_a_log_with_the_users_statistics(load, statistics, registered):
+def test_a_log_with_the_users_statistics_is_loaded(load, statistics, registered):
     """In the program that has them, and in one that has not, where the log is all the same."""
     hub = MessageHub('name')
     for value in (1., 2., 6.):
@@ -77,7 +77,7 @@ def test_a_log_with_the_users_statistics(load, statistics, registered):
     assert log.mean() == 3 and statistics['mean'] is HistoryBuffer.mean
 
 
-def test_settings_within_settings(load):
+def test_nested_settings_are_loaded(load):
     shared = ConfigDict(name='roof', colour=np.array([1, 2, 3], np.uint8))
     metainfo = dict(classes=('a', 'b'), palette=np.zeros((2, 3), np.uint8), names=np.array(['ground', 'Dächer']),
                     sensor=ConfigDict(bands=ConfigDict(red=3), nested=[ConfigDict(a=1), (shared, shared)]))
@@ -96,7 +96,7 @@ def test_settings_within_settings(load):
     datetime.timedelta(days=1, microseconds=3), {1, 2}, frozenset({'a'}), 1 + 2j, np.float16(0.5), np.bool_(True),
     np.str_('Fläche'), np.array([1j, 2]), np.array([b'ab', b'c']), np.array([True, False]), b'', b'\xff', range, None,
 ], ids=repr)
-def test_what_a_hook_tells_the_message_hub(load, value):
+def test_values_in_the_message_hub_are_loaded(load, value):
     if value is range:
         with pytest.raises(ValueError, match=r'builtins\.x?range, which is not allowed in a checkpoint'):
             load(value)
@@ -111,7 +111,7 @@ def test_paths_of_another_system_are_paths_of_this_one(load, path):
     assert load(path) == Path(*path.parts)
 
 
-def test_optimizers(load):
+def test_optimizer_states_are_loaded(load):
     """Of several networks, and with a loss scale."""
     layers = torch.nn.Linear(2, 1), torch.nn.Linear(1, 2)
     optimizers = [torch.optim.Adam(layer.parameters(), betas=(0.8, 0.9)) for layer in layers]
@@ -124,7 +124,7 @@ def test_optimizers(load):
         assert load(wrapper.state_dict())['loss_scaler'] == wrapper.state_dict()['loss_scaler']
 
 
-def test_schedules_of_mmseg(load):
+def test_schedules_of_mmseg_are_loaded(load):
     settings = dict(type='mmseg.PolyLRRatio', power=0.9, begin=0, end=9, by_epoch=False, eta_min_ratio=0.1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
     state = PARAM_SCHEDULERS.build(dict(settings, optimizer=optimizer)).state_dict()
@@ -142,7 +142,7 @@ def test_schedules_of_mmseg(load):
     dict(a=hostile.Global('program', 'function')), [(hostile.Global('program', 'Class'), )],
     hostile.Call(hostile.Global('copyreg', '__newobj__'), hostile.Global('program', 'Class')),
 ], ids=range(13))
-def test_nothing_more_can_be_done_with_them(load, content, tmp_path):
+def test_misused_placeholders_are_refused(load, content, tmp_path):
     hostile.CONTAINERS['zip'](dict(content=content), tmp_path / 'crafted.pth', 2)
     with pytest.raises(ValueError, match=r'crafted\.pth is not a checkpoint that can be read safely: .'):
         load_checkpoint_file(tmp_path / 'crafted.pth')

@@ -28,7 +28,7 @@ def by_hand(image: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize('count', [1, 3])
 @pytest.mark.parametrize('training', [True, False])
-def test_values(count, training):
+def test_values_are_normalized_for_each_date(count, training):
     preprocessor = PairDataPreprocessor(MEAN, STD, bgr_to_rgb=True, size_divisor=16)
     images = [pair(16, 32, seed) for seed in range(count)]
     data = preprocessor(dict(inputs=images, data_samples=[sample(16, 32) for _ in images]), training)

@@ -10,7 +10,7 @@ CONFIG = find_config('ifn_mmseg_256x256_40k_levircd.py')
 
 
 @pytest.mark.slow
-def test_command(levir_like, tmp_path, capsys):
+def test_command_prints_and_writes_the_tables(levir_like, tmp_path, capsys):
     main([str(CONFIG), '--names', 'mine', '--variants', 'float32', '--data', '--data-root', str(levir_like), '--rounds',
           '1', '--out', str(tmp_path / 'out' / 'report.md')])
     output = capsys.readouterr()
@@ -30,13 +30,13 @@ def test_command(levir_like, tmp_path, capsys):
     (['--train', '64x1', '--names', 'a', 'b'], 'one name for each'),
     (['--train', '64x1', '--rounds', '0'], 'at least 1'), (['--end-to-end', '0'], 'at least 1'),
 ])
-def test_wrong_arguments_are_said(capsys, arguments, message):
+def test_wrong_arguments_are_refused(capsys, arguments, message):
     with pytest.raises(SystemExit):
         parse_args(['config.py', *arguments])
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_two_rows_do_not_have_one_name(capsys):
+def test_two_rows_with_one_name_are_refused(capsys):
     with pytest.raises(SystemExit):
         parse_args([str(CONFIG), str(CONFIG), '--data'])
     assert 'give different ones with --names' in capsys.readouterr().err

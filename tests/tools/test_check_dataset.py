@@ -11,7 +11,7 @@ def imagehash():
     pytest.importorskip('imagehash', reason='imagehash is not installed: pip install ifn_plugin[check]')
 
 
-def test_command(levir_root, tmp_path, capsys):
+def test_command_prints_findings_and_fails_on_errors(levir_root, tmp_path, capsys):
     main([str(levir_root), '--out', str(tmp_path / 'page.html')])
     output = capsys.readouterr().out
     assert 'split: train, pairs read: 4, files in A, B, label: 4, 4, 4, sizes: 64×64, ' in output
@@ -24,7 +24,7 @@ def test_command(levir_root, tmp_path, capsys):
     assert re.search(r'^error: val: incomplete pair, missing: \S*val/B/0001', output, re.MULTILINE)
 
 
-def test_without_imagehash_the_rest_is_checked(levir_root, capsys, monkeypatch):
+def test_without_imagehash_only_duplicates_are_left_out(levir_root, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'imagehash', None)
     main([str(levir_root)])
     output = capsys.readouterr().out
@@ -33,12 +33,12 @@ def test_without_imagehash_the_rest_is_checked(levir_root, capsys, monkeypatch):
 
 @pytest.mark.parametrize('dataset, message', [('{tmp}', 'has no folder A, B or label'),
                                               ('none.py', r'none\.py: no such file')])
-def test_what_is_no_data_set_is_named(tmp_path, dataset, message):
+def test_what_is_not_a_data_set_is_named(tmp_path, dataset, message):
     with pytest.raises(SystemExit, match=message):
         main([dataset.format(tmp=tmp_path)])
 
 
-def test_names_that_are_no_utf8(levir_root, tmp_path, capsys):
+def test_names_that_are_not_utf8_are_printed(levir_root, tmp_path, capsys):
     try:
         (levir_root / 'train/A/0001.png').rename(levir_root / 'train/A/\udcb3\udcc7.png')
     except OSError:
@@ -49,7 +49,7 @@ def test_names_that_are_no_utf8(levir_root, tmp_path, capsys):
     assert '/B/??.*' in (tmp_path / 'page.html').read_text()
 
 
-def test_a_number_of_pictures_below_0(capsys):
+def test_a_negative_number_of_pictures_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(['folder', '--pictures', '-1'])
     assert '--pictures -1: use 0 or more pairs' in capsys.readouterr().err

@@ -6,7 +6,7 @@ from ifn_plugin.analysis.comparison import RunError
 from ifn_plugin.tools.compare import main, parse_args
 
 
-def test_command(tmp_path, monkeypatch, capsys):
+def test_command_prints_scores_and_failures(tmp_path, monkeypatch, capsys):
     """One model is trained, the other fails."""
 
     def run(folder):
@@ -27,7 +27,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert output.out.startswith('### Test, whole\n') and output.out.endswith('b failed: seed 3: no memory\n')
 
 
-def test_errors_are_said_without_a_traceback(tmp_path):
+def test_errors_are_a_sentence_without_traceback(tmp_path):
     with pytest.raises(SystemExit, match='has no scores to compare'):
         main(['levircd_256x256_40k.py', 'ifn_256x256_40k_levircd.py', '--work-dir', str(tmp_path), '--cfg-options',
               'test_evaluator=None'])
@@ -40,7 +40,7 @@ def test_errors_are_said_without_a_traceback(tmp_path):
     (['a.py', '--names', '..'], 'a name becomes a folder'),
     (['a.py', '--cost', '256'], 'use SIZExBATCH'),
 ])
-def test_wrong_arguments_are_said(capsys, arguments, message):
+def test_wrong_arguments_are_refused(capsys, arguments, message):
     with pytest.raises(SystemExit):
         parse_args(['protocol.py', *arguments])
     assert message in capsys.readouterr().err

@@ -20,7 +20,7 @@ WRAPS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['opencd_ifn', 'official_dsifn'])
-def test_there_and_back_loses_no_tensor(golden, tmp_path, capsys, name):
+def test_converting_there_and_back_loses_no_tensor(golden, tmp_path, capsys, name):
     outputs, weights, (date1, date2, _) = golden(name)
     source, ours, back = (tmp_path / file for file in ('source.pth', 'ours.pth', 'back.pth'))
     torch.save(weights, source)
@@ -52,7 +52,7 @@ def test_there_and_back_loses_no_tensor(golden, tmp_path, capsys, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['opencd_ifn', 'official_dsifn'])
-def test_whatever_holds_the_weights(golden, tmp_path, capsys, name):
+def test_weights_in_any_container_are_converted_alike(golden, tmp_path, capsys, name):
     """The file is that of bare weights, with what the network does not use, so all that follows from it holds."""
     weights = golden(name)[1]
     expected = None
@@ -72,7 +72,7 @@ def test_whatever_holds_the_weights(golden, tmp_path, capsys, name):
             assert all(torch.equal(tensors[key], value) for key, value in expected[kind].items())
 
 
-def test_weights_that_were_trained_here_get_what_opencd_never_uses(tmp_path, golden):
+def test_conversion_to_opencd_adds_its_unused_layers(tmp_path, golden):
     _, weights, _ = golden('opencd_ifn')
     torch.save(weights, tmp_path / 'source.pth')
     main([str(tmp_path / 'source.pth'), str(tmp_path / 'ours.pth')])
@@ -84,7 +84,7 @@ def test_weights_that_were_trained_here_get_what_opencd_never_uses(tmp_path, gol
     assert returned['backbone.bn_ca2.running_var'].eq(1).all() and returned['backbone.bn_ca1.bias'].eq(0).all()
 
 
-def test_what_is_there_is_kept(tmp_path):
+def test_an_existing_file_is_kept(tmp_path):
     (tmp_path / 'here.pth').write_text('mine')
     with pytest.raises(SystemExit, match=r'here\.pth exists already. Fix: remove it or name another'):
         main([str(tmp_path / 'none.pth'), str(tmp_path / 'here.pth')])
@@ -99,7 +99,7 @@ def test_what_is_there_is_kept(tmp_path):
     (lambda weights: weights['encoder2.features.0.bias'].add_(1), r'encoder2\.features\.0\.bias differs'),
     (dict.clear, r'backbone\.features\.0\.weight is missing'),
 ])
-def test_what_does_not_fit_is_refused(golden, tmp_path, change, message):
+def test_weights_that_do_not_fit_are_refused(golden, tmp_path, change, message):
     weights = golden('opencd_ifn')[1]
     change(weights)
     torch.save(weights, tmp_path / 'other.pth')
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused(golden, tmp_path, change, message):
 
 
 @pytest.mark.parametrize('content', [dict(state_dict=[1]), dict(state_dict={1: torch.zeros(1)}), dict(a=1)])
-def test_strange_contents(tmp_path, content):
+def test_contents_other_than_weights_are_refused(tmp_path, content):
     torch.save(content, tmp_path / 'strange.pth')
     with pytest.raises(SystemExit, match=r'strange\.pth: These are not the weights of an IFN'):
         main([str(tmp_path / 'strange.pth'), str(tmp_path / 'converted.pth')])

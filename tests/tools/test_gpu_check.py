@@ -24,7 +24,7 @@ def test_a_failure_is_the_exit_status(monkeypatch, tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     (['--minutes', '0'], '--minutes has to be above 0'), (['--minutes', 'nan'], '--minutes has to be above 0'),
     (['--parts', 'speed'], 'invalid choice')])
-def test_wrong_arguments_are_said(capsys, arguments, message):
+def test_wrong_arguments_are_refused(capsys, arguments, message):
     with pytest.raises(SystemExit):
         gpu_check.parse_args(arguments)
     assert message in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 from ifn_plugin.tools.pack_dataset import main
 
 
-def test_command(levir_root, tmp_path, capsys):
+def test_command_packs_and_checks(levir_root, tmp_path, capsys):
     packed = tmp_path / 'packed'
     for folder in list(levir_root.glob('*/A')):
         folder.rename(folder.with_name('before'))
@@ -27,7 +27,7 @@ def test_command(levir_root, tmp_path, capsys):
     (lambda root: None, ['{root}', '--check'], 'nothing was packed here'),
     (lambda root: None, ['{root}'], 'SRC DST'),
 ])
-def test_errors_are_said_without_a_traceback(levir_root, spoil, arguments, message):
+def test_errors_are_a_sentence_without_traceback(levir_root, spoil, arguments, message):
     spoil(levir_root)
     with pytest.raises(SystemExit, match=message):
         main([argument.format(root=levir_root) for argument in arguments])

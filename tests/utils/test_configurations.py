@@ -63,24 +63,24 @@ def built(monkeypatch):
 @pytest.mark.parametrize('kind', [
     AccelerationHook, 'ifn_plugin.AccelerationHook', 'ifn_plugin.engine.hooks.acceleration_hook.AccelerationHook',
     type('Mine', (AccelerationHook, ), {})])
-def test_a_type_is_what_it_stands_for(kind):
+def test_types_are_recognized_by_class_name_and_path(kind):
     assert is_type(kind, HOOKS, AccelerationHook) and not is_type(kind, HOOKS, EMAHook)
     assert type_name(kind) in ('AccelerationHook', 'Mine')
 
 
-def test_lazy_types_are_what_they_stand_for(config):
+def test_lazy_types_are_resolved(config):
     for lazy in (LazyObject('mmengine.optim', 'OptimWrapper'), LazyAttr('OptimWrapper', LazyObject('mmengine.optim'))):
         assert resolve_type(lazy, OPTIM_WRAPPERS) is OptimWrapper and type_name(lazy) == 'OptimWrapper'
     cfg = Config.fromfile(config)
     assert resolve_type(cfg.to_dict()['optim_wrapper']['type'], OPTIM_WRAPPERS) is OptimWrapper
 
 
-def test_unknown_types_are_none():
+def test_unknown_types_resolve_to_none():
     assert resolve_type('opencd.NoSuchHook', HOOKS) is None and not is_type(None, HOOKS, EMAHook)
     assert type_name('opencd.MultiImgLoadAnnotations') == 'MultiImgLoadAnnotations'
 
 
-def test_train_takes_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
+def test_train_uses_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     for wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
         config.write_text(PURE.replace('type=OptimWrapper', f'type={wrapper}'))
@@ -92,7 +92,7 @@ def test_train_takes_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
         train.main([str(config), '--amp', '--work-dir', str(tmp_path)])
 
 
-def test_tta_takes_the_plugins_model(config, built, tmp_path):
+def test_tta_replaces_mmsegs_model_by_the_plugins(config, built, tmp_path):
     (tmp_path / 'weights.pth').touch()
     with pytest.raises(built[0]):
         test.main([str(config), str(tmp_path / 'weights.pth'), '--tta', '--work-dir', str(tmp_path)])

@@ -38,7 +38,7 @@ def tiles(panel: np.ndarray, count: int, height: int, width: int) -> list[np.nda
     return [panel[band:, cell * number:cell * number + width] for number in range(count)]
 
 
-def test_draw_errors():
+def test_errors_have_a_colour_for_each_kind():
     change_map = np.array([[1, 1, 0, 0, 1, 0]])
     label = np.array([[1, 0, 1, 0, 255, 255]], np.uint8)
     errors = draw_errors(change_map, label)
@@ -46,7 +46,7 @@ def test_draw_errors():
     assert [tuple(pixel) for pixel in errors[0].tolist()] == [WHITE, VERMILION, BLUE, BLACK, GREY, GREY]
 
 
-def test_draw_errors_ignore_index():
+def test_ignored_pixels_of_errors_are_grey():
     errors = draw_errors(np.array([[1, 0, 1]]), np.array([[7, 7, 1]]), ignore_index=7)
     assert [tuple(pixel) for pixel in errors[0].tolist()] == [GREY, GREY, WHITE]
 
@@ -98,7 +98,7 @@ def test_large_images_are_shrunk(height, width, max_side, expected):
     assert (panel[band:, expected[1]] == 255).all()
 
 
-def test_longish_images_do_not_vanish():
+def test_elongated_images_keep_a_pixel():
     long = np.full((2, 2000, 3), 77, np.uint8)
     nothing = np.zeros((2, 2000), np.uint8)
     panel = draw_panel(long, long, nothing, max_side=100)
@@ -118,7 +118,7 @@ def test_names_stay_in_their_columns(width):
 
 
 @pytest.mark.parametrize('width', [8, 64, 110, 128, 136, 150, 170, 190, 200, 256, 512])
-def test_legend_is_whole_or_absent(width):
+def test_legend_is_complete_or_absent(width):
     # some words of it alone would leave the reader to guess the other colours
     grey, nothing = np.full((32, width, 3), 77, np.uint8), np.zeros((32, width), np.uint8)
     panel = draw_panel(grey, grey, nothing, nothing).astype(int)
@@ -199,7 +199,7 @@ def test_hook_writes_one_panel_per_sample(tmp_path, folder, runner, label):
         assert np.array_equal(image, expected_panel(sample))
 
 
-def test_hook_shrinks(tmp_path, folder, runner):
+def test_hook_shrinks_large_images(tmp_path, folder, runner):
     samples = outputs_of(tmp_path, 'a')
     run(ChangePanelHook(draw=True, max_side=32), runner, samples)
     image, = written(folder).values()
@@ -263,7 +263,7 @@ def test_hook_refuses_a_missing_image(tmp_path, runner):
         run(ChangePanelHook(draw=True), runner, samples)
 
 
-def test_names_that_are_no_utf8(runner, monkeypatch):
+def test_names_that_are_not_utf8_become_underscores(runner, monkeypatch):
     """At which OpenCV would end the process; and where ``img_path`` is one file."""
     names = []
     monkeypatch.setattr(runner.visualizer, 'add_image', lambda name, *_, **__: names.append(name))

@@ -67,7 +67,7 @@ def test_eight_bits_need_no_scale(values, tmp_path):
 @pytest.mark.parametrize('bands, shown, expected', [
     ((1, 2, 3, 4), (3, 1, 0), (3, 1, 0)), ((1, ), None, (0, 0, 0)), ((4, 5), None, (0, 0, 0)),
     ((2, 3, 4), None, (0, 1, 2))])
-def test_pictures(values, tmp_path, bands, shown, expected):
+def test_pictures_show_the_chosen_bands(values, tmp_path, bands, shown, expected):
     loader = LoadBands(bands, scale=(0, 5000), shown=shown)
     image = loader(pair_of(tmp_path, values))['img'][0]
     picture = loader.picture(image)
@@ -75,7 +75,7 @@ def test_pictures(values, tmp_path, bands, shown, expected):
     assert np.array_equal(picture, image[..., expected].round())
 
 
-def test_no_data_is_ignored(values, tmp_path):
+def test_nodata_is_ignored(values, tmp_path):
     values[0, :5], values[1, :, :7] = 0, 0
     pair = pair_of(tmp_path, values, nodata=0)
     label = write(tmp_path / 'label.tif', np.full((40, 50, 1), 255, np.uint8))
@@ -87,7 +87,7 @@ def test_no_data_is_ignored(values, tmp_path):
     assert 'valid' not in results
 
 
-def test_not_a_number_is_no_data(values, tmp_path):
+def test_nan_is_nodata(values, tmp_path):
     values = values.astype(np.float32)
     values[0, 3, 4, 1], values[1, 5, 6, 0] = np.nan, np.inf
     results = LoadBands((1, 2), scale=(0, 5000))(pair_of(tmp_path, values))
@@ -99,7 +99,7 @@ def test_not_a_number_is_no_data(values, tmp_path):
     (dict(bands=(1, 6), scale=(0, 1)), r'a\.tif has 5 bands, but LoadBands needs bands=\[1, 6\]'),
     (dict(bands=(1, 2)), r'a\.tif has uint16 values, so LoadBands needs to know .* 2 and 98 of this image are \d+'),
 ])
-def test_files_that_do_not_fit(values, tmp_path, arguments, message):
+def test_files_that_do_not_fit_are_refused(values, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         LoadBands(**arguments)(pair_of(tmp_path, values))
 
@@ -152,7 +152,7 @@ def test_labels_of_signed_bytes_are_refused(values, tmp_path):
         LoadChangeLabel()(dict(seg_map_path=label))
 
 
-def test_files_that_are_missing_damaged_or_of_other_sizes(values, tmp_path):
+def test_missing_damaged_and_mismatched_files_are_named(values, tmp_path):
     loader, pair = LoadBands((1, ), scale=(0, 1)), pair_of(tmp_path, values)
     with pytest.raises(FileNotFoundError, match=r'none\.tif: no such file'):
         loader(dict(img_path=[str(tmp_path / 'none.tif')] * 2))
@@ -174,7 +174,7 @@ def test_files_that_are_missing_damaged_or_of_other_sizes(values, tmp_path):
     (dict(bands=(1, 2), shown=(0, 1)), 'name three indices'),
     (dict(bands=(1, 2), shown=(0, 1, 2)), 'name three indices'),
 ])
-def test_settings_that_make_no_sense(arguments, message):
+def test_invalid_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         LoadBands(**arguments)
 
@@ -264,7 +264,7 @@ def four_bands(tmp_path, levir_like):
     return tmp_path / name, tmp_path / 'weights.pth', tmp_path / 'data'
 
 
-def test_detector(four_bands):
+def test_detector_takes_arrays_of_bands(four_bands):
     config, weights, data = four_bands
     detector = ChangeDetector(config, weights, 'cpu')
     paths = [sorted((data / 'test' / kind).iterdir())[0] for kind in 'AB']
@@ -302,7 +302,7 @@ def test_detector(four_bands):
         ChangeNetwork(detector.model)
 
 
-def test_commands(four_bands, tmp_path, capsys):
+def test_commands_predict_and_check_bands(four_bands, tmp_path, capsys):
     pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
     config, weights, data = four_bands
     paths = [sorted((data / 'test' / kind).iterdir())[0] for kind in 'AB']

@@ -178,6 +178,6 @@ def test_near_infrared_is_not_called_transparency_alone(tmp_path, alpha, message
     (b'\x89PNG\r\n\x1a\n', r'is damaged \(8 bytes: it has no end'),
     (b'BM' + bytes(40), r'is damaged \(42 bytes'),
     (b'II*\0\x08\0\0\0' + bytes(40), r'is damaged')])
-def test_what_is_wrong_is_told(tmp_path, content, message):
+def test_errors_name_what_is_wrong(tmp_path, content, message):
     (tmp_path / 'image.png').write_bytes(content)
     assert re.search(rf'image\.png {message}.*Fix: replace it, or remove it', refusal(load, tmp_path / 'image.png'))

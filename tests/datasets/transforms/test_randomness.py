@@ -98,7 +98,7 @@ def test_samples_follow_from_the_global_seed(kind, share):
     assert drawn[0] == drawn[1]
 
 
-def test_whole_pipelines_are_reseeded():
+def test_complete_pipelines_are_reseeded():
     class _Dataset:
         data_list = [dict(img_path='a', rng=random.Random())] * 3  # data are not looked through
         METAINFO = dict(classes=('unchanged', 'changed'))
@@ -139,7 +139,7 @@ def test_the_same_generators_are_found_in_the_same_order_in_another_process():
             'one', 'two', 'more[0]']
 
 
-def test_the_global_generators_are_nobodys_own():
+def test_global_generators_are_not_found_as_a_transforms_own():
     class _Borrowed:
         python, numpy, torch = random.random, np.random.rand, torch.default_generator
 

@@ -74,7 +74,7 @@ def test_colours_are_in_bgr_order(tmp_path, suffix):
     assert (load(str(path), str(path))[0] == (1, 128, 255)).all()
 
 
-def test_jpeg(tmp_path):
+def test_jpeg_is_decoded_close_to_its_colours(tmp_path):
     path = write(tmp_path / 'a.jpg', np.full((16, 16, 3), (200, 100, 50), np.uint8))
     image, _ = load(path, path)
     assert image.shape == (16, 16, 3)
@@ -160,7 +160,7 @@ def test_truncated_jpeg_is_refused(tmp_path, good):
 
 
 @pytest.mark.parametrize('loader', [LoadPair, LoadChangeLabel])
-def test_missing_file(tmp_path, good, loader):
+def test_a_missing_file_is_named(tmp_path, good, loader):
     with pytest.raises(FileNotFoundError, match=r'gone\.png: no such file'):
         loader()(dict(img_path=[good, str(tmp_path / 'gone.png')], seg_map_path=str(tmp_path / 'gone.png')))
 
@@ -194,7 +194,7 @@ def test_file_backend(monkeypatch):
 
 
 @pytest.mark.parametrize('paths', ['one.png', Path('one.png'), ['one.png'], ['a.png', 'b.png', 'c.png']])
-def test_other_than_two_files_are_told(paths):
+def test_other_than_two_files_are_refused(paths):
     with pytest.raises(ValueError, match=r'LoadPair needs the two files of a pair, .* got .*\.png.* Fix: use a data'):
         LoadPair()(dict(img_path=paths))
 
@@ -570,6 +570,6 @@ def test_labels_saved_with_loss_have_a_threshold(tmp_path, threshold):
 
 
 @pytest.mark.parametrize('options', [dict(threshold=255), dict(threshold=-1), dict(threshold=127, changed=255)])
-def test_thresholds_that_make_no_sense(options):
+def test_invalid_thresholds_are_refused(options):
     with pytest.raises(ValueError, match='set one of them only, threshold from 0 to 254'):
         LoadChangeLabel(**options)

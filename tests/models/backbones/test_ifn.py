@@ -20,7 +20,7 @@ def encoder():
 
 
 @pytest.mark.parametrize('height, width', [(64, 96), (32, 32), (17, 16), (50, 33), (1, 1)])
-def test_shapes(encoder, height, width):
+def test_maps_have_the_shapes_of_the_stages(encoder, height, width):
     features = encoder(torch.randn(2, 6, height, width))
     sizes = [(-(-height // stride), -(-width // stride)) for stride in (1, 2, 4, 8, 16)]
     assert [tuple(f.shape) for f in features] == [(2, c, *size) for c, size in zip(CHANNELS, sizes)]
@@ -57,13 +57,13 @@ def test_one_pass_for_both_dates(encoder):
     assert calls == [6] * 13
 
 
-def test_parameters():
+def test_parameters_are_those_of_vgg16():
     model = IFN(init_cfg=None)
     assert sum(p.numel() for p in model.parameters()) == 14_714_688
     assert model.taps == [3, 8, 15, 22, 29]
 
 
-def test_frozen(encoder):
+def test_frozen_encoder_gets_no_gradients(encoder):
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     encoder.train()
     assert not encoder.training and not any(module.training for module in encoder.modules())
@@ -87,7 +87,7 @@ def test_not_frozen_gets_gradients():
     ((1, 4, 32, 32), None, 'needs 3 channels for each date.*got 4'),
     ((1, 3, 32, 32), None, 'got 3'),
 ])
-def test_input_that_does_not_fit(encoder, t1, t2, message):
+def test_input_that_does_not_fit_is_refused(encoder, t1, t2, message):
     with pytest.raises(ValueError, match=message):
         encoder(torch.zeros(t1), None if t2 is None else torch.zeros(t2))
 
@@ -110,7 +110,7 @@ def _vgg16_file(tmp_path, change=lambda state_dict: None):
 
 @pytest.mark.parametrize('change', [lambda s: None, lambda s: s.pop('classifier.0.weight')],
                          ids=['as torchvision', 'convolutions only'])
-def test_pretrained_file(tmp_path, change):
+def test_a_pretrained_file_is_loaded(tmp_path, change):
     state_dict = _vgg16_file(tmp_path, change)
     model = IFN(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vgg16.pth')))
     model.init_weights()
@@ -119,7 +119,7 @@ def test_pretrained_file(tmp_path, change):
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.backbone.', 'backbone.encoder1.', 't1_base.'])
-def test_pretrained_file_of_a_detector(tmp_path, prefix):
+def test_a_detectors_file_gives_its_encoder(tmp_path, prefix):
     source = IFN(init_cfg=None)
     state_dict = {f'{prefix}features.{key}': value for key, value in source.features.state_dict().items()}
     torch.save(dict(state_dict=state_dict, meta={}), tmp_path / 'detector.pth')
@@ -135,7 +135,7 @@ def test_pretrained_file_of_a_detector(tmp_path, prefix):
     (lambda s: s.update({'features.1.running_mean': torch.zeros(64)}), r'features\.1\.running_mean is unknown'),
     (dict.clear, 'is missing.*and 18 more'),
 ])
-def test_pretrained_file_that_does_not_fit(tmp_path, change, message):
+def test_a_pretrained_file_that_does_not_fit_is_refused(tmp_path, change, message):
     _vgg16_file(tmp_path, change)
     model = IFN(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vgg16.pth')))
     before = [value.clone() for value in model.state_dict().values()]
@@ -145,7 +145,7 @@ def test_pretrained_file_that_does_not_fit(tmp_path, change, message):
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values()))
 
 
-def test_pretrained_file_missing(tmp_path):
+def test_a_missing_pretrained_file_is_named(tmp_path):
     model = IFN(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'none.pth')))
     with pytest.raises(FileNotFoundError, match=r'none\.pth'):
         model.init_weights()
@@ -165,7 +165,7 @@ def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
     assert not torch.equal(random, model.features[0].weight)
 
 
-def test_no_network_says_what_to_do(tmp_path, monkeypatch):
+def test_a_failed_download_is_reported_with_its_fix(tmp_path, monkeypatch):
     from urllib.error import URLError
 
     def refuse(*args, **kwargs):

@@ -45,7 +45,7 @@ def test_parameters_all_get_a_gradient():
 
 
 @pytest.mark.parametrize('height, width', [(64, 32), (17, 16), (50, 33), (2, 3)])
-def test_any_size(head, height, width):
+def test_any_size_gives_five_maps(head, height, width):
     head.eval()
     logits = head(pair_features(1, height, width))
     assert [tuple(x.shape) for x in logits] == [(1, 1, -(-height // s), -(-width // s)) for s in (16, 8, 4, 2, 1)]

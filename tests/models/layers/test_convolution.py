@@ -31,7 +31,7 @@ def test_winograds_gradients_are_the_direct_ones():
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_rounding_errors(dtype):
+def test_rounding_errors_stay_close_to_the_direct_ones(dtype):
     exact = made(1, 256, 64, 32, 32, torch.float64)
     expected = F.conv2d(*exact, padding=1)
     direct, other = (

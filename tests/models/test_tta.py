@@ -132,7 +132,7 @@ def test_views_that_cannot_be_turned_back_are_refused(marked, pipeline, named):
         perfect_f1(pipeline, marked)
 
 
-def test_label_that_the_first_view_leaves_behind_is_refused(marked):
+def test_label_that_the_first_view_lacks_is_refused(marked):
     late = views([flip('horizontal'), flip('horizontal', 0.)])
     assert perfect_f1(late, marked) == 100
     early = views([flip('horizontal'), flip('horizontal', 0.)], before=[LABEL])
@@ -143,7 +143,7 @@ def test_label_that_the_first_view_leaves_behind_is_refused(marked):
     assert perfect_f1(early, marked) == 100
 
 
-def test_views_in_wrapped_data_sets_are_seen_and_chance_goes_on(marked):
+def test_views_in_wrapped_data_sets_are_checked_without_drawing_random_numbers(marked):
     class Wrapper:
         pass
 
@@ -194,7 +194,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', dataset
     ("tta_pipeline = _base_.tta_pipeline\ntta_pipeline[-1].transforms[0] = [dict(type='RandomRotate', prob=1., "
      'degree=90)]', r'RandomRotate\(.*cannot be undone'),
 ])
-def test_command_refuses_in_a_sentence(options, checkpoint, tmp_path, setting, message):
+def test_command_refuses_views_without_traceback(options, checkpoint, tmp_path, setting, message):
     config = tmp_path / 'own.py'
     config.write_text(f'_base_ = {str(CONFIG)!r}\n{setting}\n')
     with pytest.raises(SystemExit, match=message):

@@ -1,6 +1,6 @@
 """Damaged and strange input of every kind: the right result, or an error of one line that names the file.
 
-``IFN_PLUGIN_FUZZ=100 pytest tests/datasets/test_fuzz.py`` tries a hundred times as many cases, others in every run.
+``IFN_PLUGIN_FUZZ=100 pytest tests/test_fuzz.py`` tries a hundred times as many cases, others in every run.
 """
 
 import io
@@ -23,7 +23,7 @@ from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.utils.configurations import read_config
 
 FACTOR = int(os.environ.get('IFN_PLUGIN_FUZZ', '1'))
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
 def cases(number):
@@ -117,7 +117,7 @@ NAMES = st.sampled_from(['plain', 'with space', '变化检测', "quote'", '.dott
 
 @cases(150)
 @given(picture=pictures(), name=NAMES)
-def test_whole_images(tmp_path_factory, picture, name):
+def test_undamaged_images_have_the_right_pixels_or_are_refused(tmp_path_factory, picture, name):
     kind, image, options = picture
     path = tmp_path_factory.mktemp('images') / (name + FORMATS[kind][0])
     content = saved(image, kind, options)
@@ -144,7 +144,7 @@ def test_whole_images(tmp_path_factory, picture, name):
 
 @cases(400)
 @given(picture=pictures(), harm=damage())
-def test_damaged_images(tmp_path_factory, picture, harm):
+def test_damaged_images_have_the_right_pixels_or_are_named(tmp_path_factory, picture, harm):
     kind, image, options = picture
     path = tmp_path_factory.mktemp('images') / ('damaged' + FORMATS[kind][0])
     content = saved(image, kind, options)
@@ -173,7 +173,7 @@ def test_damaged_images(tmp_path_factory, picture, harm):
        mode=st.sampled_from(['L', 'P', 'RGB', 'RGBA', '1']), changed=st.sampled_from([None, 1, 255]),
        table=st.binary(min_size=768, max_size=768), harm=st.none() | damage())
 @pytest.mark.filterwarnings('ignore:Labels in')
-def test_labels(tmp_path_factory, values, mode, changed, table, harm):
+def test_labels_are_right_or_refused(tmp_path_factory, values, mode, changed, table, harm):
     path = tmp_path_factory.mktemp('labels') / 'label.png'
     image = Image.fromarray(np.resize(np.array(values, np.uint8), (5, 7))).convert(mode)
     if mode == 'P':  # any colours: the indices count
@@ -199,7 +199,7 @@ def test_labels(tmp_path_factory, values, mode, changed, table, harm):
 
 @cases(300)
 @given(harm=damage(), shape=st.sampled_from([(5, 7, 3), (5, 7)]))
-def test_packed_images(tmp_path_factory, harm, shape):
+def test_damaged_packed_images_are_right_or_named(tmp_path_factory, harm, shape):
     path = tmp_path_factory.mktemp('packed') / 'image.npy'
     np.save(path, np.zeros(shape, np.uint8))
     path.write_bytes(harm(path.read_bytes()))
@@ -228,7 +228,7 @@ def checkpoints():
 
 @cases(400)
 @given(harm=damage(), container=st.sampled_from(['zip', 'zip', 'legacy']))
-def test_damaged_checkpoints(tmp_path_factory, checkpoints, harm, container):
+def test_damaged_checkpoints_are_refused_or_right(tmp_path_factory, checkpoints, harm, container):
     content, files = checkpoints
     path = tmp_path_factory.mktemp('checkpoints') / 'damaged.pth'
     path.write_bytes(harm(files[container]))
@@ -248,7 +248,7 @@ def test_damaged_checkpoints(tmp_path_factory, checkpoints, harm, container):
 
 @cases(150)
 @given(harm=damage(), name=st.sampled_from(sorted(path.name for path in CONFIGS.glob('ifn*/*.py'))))
-def test_damaged_configurations(tmp_path_factory, harm, name):
+def test_damaged_configurations_are_read_or_named(tmp_path_factory, harm, name):
     source = next(CONFIGS.glob(f'ifn*/{name}'))
     folder = tmp_path_factory.mktemp('configs')
     (folder / '_base_').symlink_to(CONFIGS / '_base_')
@@ -274,7 +274,7 @@ FILES = st.lists(st.sampled_from(['a', 'b b', '变化', 'sub/c', 'd.e']), max_si
 @given(listed=st.tuples(FILES, FILES, FILES), suffixes=st.tuples(*[st.sampled_from(['.png', '.PNG', '.bmp'])] * 3),
        extras=st.lists(st.sampled_from(['Thumbs.db', '.hidden.png', 'notes.txt', '.DS_Store', 'loop', 'broken.png']),
                        unique=True))
-def test_folders(tmp_path_factory, listed, suffixes, extras):
+def test_complete_sets_are_packed_and_others_refused(tmp_path_factory, listed, suffixes, extras):
     root = tmp_path_factory.mktemp('data set 数据')
     for folder, names, suffix in zip(FOLDERS, listed, suffixes):
         (root / folder).mkdir()
@@ -324,7 +324,7 @@ def forged_png(width, height):
 
 
 @pytest.mark.parametrize('size', [(100_000, 100_000), (2**31 - 1, 1), (40_000, 40_000), (0, 5)])
-def test_images_that_claim_a_size(tmp_path, size):
+def test_images_that_claim_a_huge_size_are_refused(tmp_path, size):
     (tmp_path / 'bomb.png').write_bytes(forged_png(*size))
     with pytest.raises(ValueError) as error:
         load(tmp_path / 'bomb.png')
@@ -332,14 +332,14 @@ def test_images_that_claim_a_size(tmp_path, size):
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 30_000), (30_000, 1), (3, 30_000)])
-def test_extreme_sizes(tmp_path, shape):
+def test_extreme_sizes_are_read(tmp_path, shape):
     expected = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     for suffix in ('.png', '.tif', '.bmp'):
         cv2.imwrite(str(tmp_path / f'image{suffix}'), expected)
         assert np.array_equal(load(tmp_path / f'image{suffix}')[0], expected)
 
 
-def test_arrays_that_claim_a_size(tmp_path):
+def test_arrays_that_claim_a_huge_size_are_refused(tmp_path):
     for shape in ((10**12, ), (10**6, 10**6, 3), (2**62, 4), (-1, 5)):
         with (tmp_path / 'bomb.npy').open('wb') as file:
             np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=shape))
