@@ -20,7 +20,8 @@ from ifn_plugin.analysis.benchmark import (
     write_result,
 )
 from ifn_plugin.engine.acceleration import DTYPES
-from ifn_plugin.tools._common import resolve_config, size_and_batch
+from ifn_plugin.tools._common import resolve_config
+from ifn_plugin.tools._types import size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

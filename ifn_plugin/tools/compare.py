@@ -14,7 +14,8 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from ifn_plugin.analysis.comparison import Comparison, RunError
-from ifn_plugin.tools._common import read_config, size_and_batch
+from ifn_plugin.tools._common import read_config
+from ifn_plugin.tools._types import size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
