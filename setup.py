@@ -40,7 +40,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['ifn_plugin', 'ifn_plugin.*']),
-    package_data={'ifn_plugin': ['py.typed', 'visualization/templates/*.j2']},
+    package_data={'ifn_plugin': ['py.typed', 'visualization/templates/*.j2', 'apis/rasters/styles/*.qml']},
     cmdclass={'build_py': BuildForMim},
     python_requires='>=3.10',
     # Not the stack itself: mmsegmentation has two distributions with one module name, and open-cd works with one of

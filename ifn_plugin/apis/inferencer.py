@@ -74,6 +74,7 @@ class ChangeDetector:
         self.device = _find_device(device)
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
+        self.config, self.checkpoint = cfg.filename or '', str(checkpoint)
         with DefaultScope.overwrite_default_scope(self.scope):
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
         load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)

@@ -193,7 +193,7 @@ def predict_rasters(detector: ChangeDetector,
         ValueError: If ``window`` is not a multiple of 64, the suffix of ``polygons`` is not supported, or no pixel has
             data in both dates.
     """
-    from ifn_plugin.apis.rasters import predict_raster, preview_map, write_polygons
+    from ifn_plugin.apis.rasters import describe_run, predict_raster, preview_map, write_polygons
 
     name = name_results(pair.paths[1])
     out.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,8 @@ def predict_rasters(detector: ChangeDetector,
         # polygons and panels are made from these files, even if they are not among the outputs
         changes, probabilities = ((out if kind in outputs else Path(temporary)) / kind / f'{name}.tif'
                                   for kind in ('map', 'probability'))
-        summary = predict_raster(detector, pair, changes, probabilities, window)
+        summary = predict_raster(detector, pair, changes, probabilities, window,
+                                 describe_run(detector, pair.paths))
         if polygons is not None:
             summary = replace(summary, areas=write_polygons(changes, probabilities, polygons, min_area))
         if 'panel' in outputs:

@@ -1,5 +1,6 @@
 """Safe loading of checkpoints."""
 
+import hashlib
 import os
 import re
 import zipfile
@@ -82,6 +83,16 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         raise CheckpointError(
             f'{source} holds a {type(content).__name__}, not a dictionary of weights{_how_to_renew(url)}.')
     return content
+
+
+def find_checksum(source: str | Path) -> str:
+    """Return the SHA-256 of a checkpoint, a file or URL as for :func:`load_checkpoint_file`, in hexadecimal digits."""
+    source = str(source)
+    digest = hashlib.sha256()
+    with _local(VGG16_URL if source == 'torchvision://vgg16' else source).open('rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_remote(url: str) -> bool:

@@ -127,7 +127,7 @@ def test_what_is_written(files, tmp_path):
     assert np.abs(steps / 254 - expected).max() < 0.51 / 254
     with rasterio.open(tmp_path / 'out' / 'p.tif') as dataset:
         assert dataset.scales == (pytest.approx(1 / 254), )
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['map.tif', 'p.tif']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['map.qml', 'map.tif', 'p.qml', 'p.tif']
     assert summary.valid == summary.total == 300 * 520
 
 
@@ -447,7 +447,7 @@ def test_what_belongs_to_a_former_map_goes_with_it(files, tmp_path):
     for _ in range(2):
         with RasterPair(*paths) as pair:
             predict_raster(Difference(), pair, tmp_path / 'out' / 'map.tif', window=64)
-        assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map.tif']
+        assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['map.qml', 'map.tif']
         for kind in ('aux.xml', 'ovr', 'msk'):
             (tmp_path / 'out' / f'map.tif.{kind}').write_text('former')
 
@@ -607,7 +607,7 @@ def test_names_as_long_as_the_disk_allows(files, tmp_path):
     with RasterPair(*paths) as pair:
         predict_raster(Difference(), pair, tmp_path / f'm{name}.tif', tmp_path / f'p{name}.tif', window=64)
     assert write_polygons(tmp_path / f'm{name}.tif', tmp_path / f'p{name}.tif', tmp_path / f'{name}.gpkg')
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_the_command_without_rasterio(files, checkpoint, tmp_path, monkeypatch):

@@ -11,7 +11,9 @@ from ifn_plugin.apis.rasters.opening import find_colours, open_raster
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.polygons import DRIVERS, find_driver, write_polygons
 from ifn_plugin.apis.rasters.prediction import RasterSummary, predict_raster, preview_map
-from ifn_plugin.apis.rasters.writing import FULL, NODATA
+from ifn_plugin.apis.rasters.provenance import describe_run
+from ifn_plugin.apis.rasters.writing import FULL, NODATA, write_cog
 
-__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'find_colours', 'find_driver',
-           'open_raster', 'predict_raster', 'preview_map', 'write_polygons']
+__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'describe_run',
+           'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'preview_map', 'write_cog',
+           'write_polygons']

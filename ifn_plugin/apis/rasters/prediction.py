@@ -1,6 +1,7 @@
 """Prediction of change maps for pairs of rasters."""
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,11 @@ def predict_raster(detector: ChangeDetector,
                    pair: RasterPair,
                    map_path: Path | None = None,
                    probability_path: Path | None = None,
-                   window: int = 1024) -> RasterSummary:
+                   window: int = 1024,
+                   tags: Mapping[str, str] | None = None) -> RasterSummary:
     """Predict the changes between two rasters of any size, in constant memory, and write them as GeoTIFF files.
+
+    They are cloud-optimized, with colours, and with a style for QGIS beside them.
 
     Args:
         detector: The detector.
@@ -45,6 +49,7 @@ def predict_raster(detector: ChangeDetector,
         map_path: Output file for the change map: 1 is changed, 0 unchanged, 255 nodata in at least one of the dates.
         probability_path: Output file for the probabilities in steps of 1/254; 255 is nodata.
         window: Height and width of the windows in pixels, a multiple of 64; they overlap by a quarter.
+        tags: Tags of the files, such as :func:`ifn_plugin.apis.rasters.describe_run` gives.
 
     Returns:
         Summary of the changes.
@@ -69,10 +74,9 @@ def predict_raster(detector: ChangeDetector,
     # a small cache is enough: pixels are read at most a few times, shortly after each other
     with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack, Progress() as progress:
         task = progress.add_task('Predicting', total=pair.height * pair.width)
-        map_file, probability_file = (stack.enter_context(UnfinishedRaster(path, profile)) if path else None
-                                      for path in (map_path, probability_path))
-        if probability_file is not None:
-            probability_file.dataset.scales = (1 / FULL, )
+        map_file, probability_file = (
+            stack.enter_context(UnfinishedRaster(path, profile, kind, tags)) if path else None
+            for kind, path in dict(map=map_path, probability=probability_path).items())
         for place, probability, valid in blended_blocks(detector, pair, window, overlap):
             found = (probability > detector.threshold) & valid
             changed += int(found.sum())

@@ -1,14 +1,15 @@
-"""Atomic writing of GeoTIFFs."""
+"""Writing of cloud-optimized GeoTIFFs that GIS open with colours, names and provenance."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+import rasterio.shutil
 
 from ifn_plugin.fileio import unfinished_path
 
@@ -18,26 +19,48 @@ NODATA = 255
 FULL = 254
 PROFILE = dict(driver='GTiff', dtype='uint8', count=1, nodata=NODATA, tiled=True, compress='deflate',
                bigtiff='if_safer')
+STYLES = Path(__file__).parent / 'styles'
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of raster is described and shown.
+
+    Attributes:
+        description: Description of the band.
+        resampling: GDAL's resampling of the overviews.
+        scale: Factor from stored values to those that are meant.
+        colours: Colour table: red, green, blue and alpha by value.
+    """
+
+    description: str
+    resampling: str
+    scale: float = 1.
+    colours: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+
+
+KINDS = dict(
+    # the mode rather than the nearest pixel, which may miss a changed area or show it too large
+    map=Kind('change (0 unchanged, 1 changed, 255 no data)', 'mode',
+             colours={0: (230, 230, 230, 255), 1: (215, 25, 28, 255), NODATA: (0, 0, 0, 0)}),
+    probability=Kind('probability of change', 'average', 1 / FULL))
 
 
 class UnfinishedRaster:
-    """GeoTIFF that is moved to its path once it is complete, overviews included, and has been read back.
+    """Raster that is written in windows and appears at its path, as :func:`write_cog` writes it, once it is complete.
 
     Args:
         path: Output file.
         profile: rasterio's profile of the raster.
+        kind: ``'map'`` or ``'probability'``.
+        tags: Tags of the file.
     """
 
-    def __init__(self, path: Path, profile: dict[str, Any]) -> None:
-        self.path = path
-        # a folder, since GDAL writes sidecar files
-        self.folder = unfinished_path(path)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        self.unfinished = self.folder / 'map.tif'
-        # sidecar files hold what GeoTIFF cannot store
-        self.beside = [file.with_name(f'{file.name}.aux.xml') for file in (self.unfinished, path)]
-        self.dataset = rasterio.open(self.unfinished, 'w', **profile)
+    def __init__(self, path: Path, profile: dict[str, Any], kind: str, tags: Mapping[str, str] | None = None) -> None:
+        self.path, self.kind, self.tags = path, kind, tags
+        self.folder = _new_folder(path)
+        self.windows = self.folder / 'windows.tif'
+        self.dataset = rasterio.open(self.windows, 'w', **profile)
 
     def write(self, block: np.ndarray, window: Any) -> None:
         """Write a block of the band, (h, w), to rasterio's window."""
@@ -53,26 +76,73 @@ class UnfinishedRaster:
             with writing(self.path) if kind is None else suppress(Exception):
                 self.dataset.close()
                 if kind is None:
-                    self._finish()
+                    _read_back(self.windows)
+                    _write_cog(self.windows, self.path, self.folder, self.kind, self.tags)
         finally:
             shutil.rmtree(self.folder)
 
-    def _finish(self) -> None:
-        with rasterio.open(self.unfinished, 'r+') as dataset:
-            factors = [2**power for power in range(1, 16) if max(dataset.shape) >> power >= 256]
-            if factors:
-                dataset.build_overviews(factors, Resampling.nearest)
-        # GDAL does not report a full disk when it flushes the last blocks: read them back
-        for level in (None, *range(len(factors))):
-            with rasterio.open(self.unfinished, **{} if level is None else dict(overview_level=level)) as dataset:
-                for _, window in dataset.block_windows(1):
-                    dataset.read(1, window=window)
-        # remove sidecar files of the former raster: statistics, overviews or masks from other software
-        for file in (self.beside[1], *(self.path.with_name(f'{self.path.name}.{kind}') for kind in ('ovr', 'msk'))):
-            file.unlink(missing_ok=True)
-        if self.beside[0].exists():
-            self.beside[0].replace(self.beside[1])
-        self.unfinished.replace(self.path)
+
+def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, str] | None = None) -> None:
+    """Copy a raster to a cloud-optimized GeoTIFF with overviews, colours, band description and tags, atomically.
+
+    A style for QGIS is written beside it. Memory does not depend on the size of the raster.
+
+    Args:
+        source: A raster of one 8-bit band, complete, such as a VRT of many.
+        target: File to write.
+        kind: ``'map'`` (1 changed, 0 unchanged) or ``'probability'`` (in steps of 1/254); 255 is nodata in both.
+        tags: Tags of the file, such as :func:`ifn_plugin.apis.rasters.describe_run` gives.
+
+    Raises:
+        OSError: If the file cannot be written; an existing one is kept.
+    """
+    folder = _new_folder(target)
+    try:
+        with writing(target):
+            _write_cog(source, target, folder, kind, tags)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _new_folder(path: Path) -> Path:
+    """Make an empty folder for the files from which one is made: GDAL writes sidecar files, too."""
+    folder = unfinished_path(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write_cog(source: Path | str, target: Path, folder: Path, kind: str, tags: Mapping[str, str] | None) -> None:
+    # The driver copies a finished data set, so colours and tags come by a VRT around it
+    view, finished, how = folder / 'view.vrt', folder / 'finished.tif', KINDS[kind]
+    rasterio.shutil.copy(source, view, driver='VRT')
+    with rasterio.open(view, 'r+') as dataset:
+        dataset.update_tags(**tags or {})
+        dataset.set_band_description(1, how.description)
+        dataset.scales = (how.scale, )
+        if how.colours:
+            dataset.write_colormap(1, how.colours)
+    rasterio.shutil.copy(view, finished, driver='COG', compress='deflate', overview_resampling=how.resampling,
+                         bigtiff='if_safer')
+    _read_back(finished)
+    # remove sidecar files of the former raster: statistics, overviews or masks from other software
+    for suffix in ('aux.xml', 'ovr', 'msk'):
+        target.with_name(f'{target.name}.{suffix}').unlink(missing_ok=True)
+    beside = finished.with_name(f'{finished.name}.aux.xml')  # what GeoTIFF cannot store
+    if beside.exists():
+        beside.replace(target.with_name(f'{target.name}.aux.xml'))
+    finished.replace(target)
+    shutil.copyfile(STYLES / f'{kind}.qml', target.with_suffix('.qml'))
+
+
+def _read_back(path: Path) -> None:
+    """Read a raster and its overviews: GDAL does not report a full disk when it flushes the last blocks."""
+    with rasterio.open(path) as dataset:
+        levels = range(len(dataset.overviews(1)))
+    for level in (None, *levels):
+        with rasterio.open(path, **{} if level is None else dict(overview_level=level)) as dataset:
+            for _, window in dataset.block_windows(1):
+                dataset.read(1, window=window)
 
 
 @contextmanager
