@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,11 @@ class UnfinishedRaster:
 
     def __init__(self, path: Path, profile: dict[str, Any], kind: str, tags: Mapping[str, str] | None = None) -> None:
         self.path, self.kind, self.tags = path, kind, tags
-        self.folder = _new_folder(path)
-        self.windows = self.folder / 'windows.tif'
-        self.dataset = rasterio.open(self.windows, 'w', **profile)
+        with ExitStack() as self._stack:
+            self.folder = self._stack.enter_context(unfinished_folder(path))
+            self.windows = self.folder / 'windows.tif'
+            self.dataset = rasterio.open(self.windows, 'w', **profile)
+            self._stack = self._stack.pop_all()
 
     def write(self, block: np.ndarray, window: Any) -> None:
         """Write a block of the band, (h, w), to rasterio's window."""
@@ -71,15 +73,12 @@ class UnfinishedRaster:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            # after an error, errors of closing the file must not hide it
-            with writing(self.path) if kind is None else suppress(Exception):
-                self.dataset.close()
-                if kind is None:
-                    _read_back(self.windows)
-                    _write_cog(self.windows, self.path, self.folder, self.kind, self.tags)
-        finally:
-            shutil.rmtree(self.folder)
+        # after an error, errors of closing the file must not hide it
+        with self._stack, writing(self.path) if kind is None else suppress(Exception):
+            self.dataset.close()
+            if kind is None:
+                _read_back(self.windows)
+                _write_cog(self.windows, self.path, self.folder, self.kind, self.tags)
 
 
 def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, str] | None = None) -> None:
@@ -96,20 +95,20 @@ def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, st
     Raises:
         OSError: If the file cannot be written; an existing one is kept.
     """
-    folder = _new_folder(target)
-    try:
-        with writing(target):
-            _write_cog(source, target, folder, kind, tags)
-    finally:
-        shutil.rmtree(folder)
+    with writing(target), unfinished_folder(target) as folder:
+        _write_cog(source, target, folder, kind, tags)
 
 
-def _new_folder(path: Path) -> Path:
-    """Make an empty folder for the files from which one is made: GDAL writes sidecar files, too."""
+@contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """Make an empty folder for unfinished files, since GDAL writes sidecar files; it is removed in the end."""
     folder = unfinished_path(path)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _write_cog(source: Path | str, target: Path, folder: Path, kind: str, tags: Mapping[str, str] | None) -> None:
