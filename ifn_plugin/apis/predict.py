@@ -173,7 +173,8 @@ def predict_rasters(detector: ChangeDetector,
                     outputs: Sequence[str],
                     window: int = 1024,
                     polygons: Path | None = None,
-                    min_area: float = 0.) -> 'RasterSummary':
+                    min_area: float = 0.,
+                    simplify: float = 0.) -> 'RasterSummary':
     """Predict the changes between two rasters and write them as GeoTIFF files.
 
     Args:
@@ -182,8 +183,9 @@ def predict_rasters(detector: ChangeDetector,
         out: Output folder; earlier results are overwritten.
         outputs: Any of ``map``, ``probability`` and ``panel`` (a PNG).
         window: Height and width of the windows in pixels, a multiple of 64.
-        polygons: Output file for the changed areas, a GeoPackage or GeoJSON.
-        min_area: Minimum area of a polygon in m²; smaller ones are left out.
+        polygons: Output file for the changed areas.
+        min_area: See :func:`ifn_plugin.apis.rasters.write_polygons`.
+        simplify: See ``write_polygons``.
 
     Returns:
         Summary of the changes.
@@ -204,7 +206,8 @@ def predict_rasters(detector: ChangeDetector,
         summary = predict_raster(detector, pair, changes, probabilities, window,
                                  describe_run(detector, pair.paths))
         if polygons is not None:
-            summary = replace(summary, areas=write_polygons(changes, probabilities, polygons, min_area))
+            summary = replace(summary, areas=write_polygons(
+                changes, probabilities, polygons, min_area, simplify))
         if 'panel' in outputs:
             date1, date2 = pair.preview()
             if not detector.loader.bgr:

@@ -46,8 +46,15 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for what is written of rasters."""
     group = parser.add_argument_group('results of rasters')
-    group.add_argument('--polygons', type=Path, metavar='FILE', help='write the changed areas as .gpkg or .geojson')
-    group.add_argument('--min-area', type=float, help='smallest area for --polygons, in m²; default: 0')
+    group.add_argument('--polygons', type=Path, metavar='FILE',
+                       help='write the changed areas as .gpkg, .geojson, .fgb, .shp or .parquet')
+    group.add_argument('--min-area', type=float, help='smallest area and hole in --polygons, in m²; default: 0')
+    group.add_argument('--simplify', type=float, nargs='?', const=1.5, metavar='PIXELS',
+                       help='simplify the outlines of --polygons by so many pixels; default without a value: 1.5')
+    interest = group.add_mutually_exclusive_group()
+    interest.add_argument('--aoi', metavar='FILE', help='area of interest, any vector file: the rest is not computed')
+    interest.add_argument('--bbox', type=float, nargs=4, metavar=('LEFT', 'BOTTOM', 'RIGHT', 'TOP'),
+                          help="area of interest in the rasters' coordinates")
 
 
 def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

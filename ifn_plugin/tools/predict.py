@@ -33,7 +33,8 @@ def find_in_images(args: argparse.Namespace, cfg: Config) -> str:
     Raises:
         ValueError: If an argument is meant for rasters.
     """
-    names = [f'--{name.replace("_", "-")}' for name in ('bands', 'scale', 'align', 'window', 'polygons', 'min_area')
+    names = [f'--{name.replace("_", "-")}' for name in ('bands', 'scale', 'align', 'window', 'polygons', 'min_area',
+                                                              'simplify', 'aoi', 'bbox')
              if getattr(args, name) not in (None, False)]
     if names:
         raise ValueError(f'{" ".join(names)} would have no effect: it is for two rasters, but {args.date1} and '
@@ -51,21 +52,26 @@ def find_in_rasters(args: argparse.Namespace, cfg: Config) -> str:
     """Detect the changes between two rasters, and return a summary to print.
 
     Raises:
-        ValueError: If ``--min-area`` is given without ``--polygons``.
+        ValueError: If ``--min-area`` or ``--simplify`` is given without ``--polygons``.
     """
-    from ifn_plugin.apis.rasters import find_driver  # needs rasterio, which images do not
+    from ifn_plugin.apis.rasters import AreaOfInterest, find_driver  # needs rasterio, which images do not
 
     if args.polygons is not None:
         find_driver(args.polygons)
-    elif args.min_area is not None:
-        raise ValueError(f'--min-area would have no effect for {args.date1} and {args.date2} without --polygons FILE.')
+    elif args.min_area is not None or args.simplify is not None:
+        name = '--simplify' if args.min_area is None else '--min-area'
+        raise ValueError(f'{name} would have no effect for {args.date1} and {args.date2} without --polygons FILE.')
     scales = [None, None] if args.scale is None else [args.scale[:2], args.scale[2:] or None]
     # opened before the network is built, which takes longer
     with open_pair(args.date1, args.date2, find_loaders(cfg)[0], args.bands, scales[0], args.align, scales[1]) as pair:
+        if args.aoi is not None:
+            pair.interest = AreaOfInterest.read(args.aoi, pair)
+        elif args.bbox is not None:
+            pair.interest = AreaOfInterest.box(args.bbox, pair)
         detector = build_detector(args, cfg)
         start = time.perf_counter()
         found = predict_rasters(detector, pair, args.out, args.output, args.window or 1024, args.polygons,
-                                args.min_area or 0)
+                                args.min_area or 0, args.simplify or 0)
     areas = '' if found.areas is None else f'{found.areas} changed areas: {args.polygons}\n'
     return (f'{areas}{found.total / 1e6:.1f} megapixels in {time.perf_counter() - start:.1f} s, '
             f'{found.changed / found.valid:.2%} of the {found.valid / found.total:.2%} with data changed')

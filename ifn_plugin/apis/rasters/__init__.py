@@ -7,6 +7,7 @@ except ImportError as error:
     raise ImportError(f'Rasters need rasterio and geopandas ({error}). Fix: pip install "ifn_plugin[geo]".') from error
 
 from ifn_plugin.apis.rasters.blending import blended_blocks
+from ifn_plugin.apis.rasters.interest import AreaOfInterest
 from ifn_plugin.apis.rasters.opening import find_colours, open_raster
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.polygons import DRIVERS, find_driver, write_polygons
@@ -14,6 +15,6 @@ from ifn_plugin.apis.rasters.prediction import RasterSummary, predict_raster, pr
 from ifn_plugin.apis.rasters.provenance import describe_run
 from ifn_plugin.apis.rasters.writing import FULL, NODATA, write_cog
 
-__all__ = ['DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks', 'describe_run',
-           'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'preview_map', 'write_cog',
+__all__ = ['AreaOfInterest', 'DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks',
+           'describe_run', 'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'preview_map', 'write_cog',
            'write_polygons']

@@ -69,8 +69,8 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
         overlap: Overlap of neighbouring windows in pixels, less than half of ``window``.
 
     Yields:
-        rasterio's window of a block; its probabilities, (h, w), float32; and whether both dates have data, (h, w),
-        bool.
+        rasterio's window of a block; its probabilities, (h, w), float32; and whether both dates have data and it
+        lies in the pair's area of interest, (h, w), bool.
 
     Raises:
         ValueError: If ``overlap`` is negative, or not less than half of ``window``.
@@ -82,8 +82,12 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
 
     def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray | None, np.ndarray]:
         row, column = place
-        images, valid = pair.read(Window(
-            columns.read_from(column), rows.read_from(row), columns.window, rows.window))
+        window = Window(columns.read_from(column), rows.read_from(row), columns.window, rows.window)
+        inside = True if pair.interest is None else pair.interest.mask(window)
+        if not np.any(inside):
+            return place, None, np.broadcast_to(False, (rows.window, columns.window))
+        images, valid = pair.read(window)
+        valid = valid & inside  # what lies outside is seen nevertheless, as context
         # without data, there is nothing to compute, and no images to keep in memory
         return (place, images, valid) if valid.any() else (place, None, np.broadcast_to(False, valid.shape))
 

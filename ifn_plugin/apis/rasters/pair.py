@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
+from ifn_plugin.apis.rasters.interest import AreaOfInterest
 from ifn_plugin.apis.rasters.opening import find_colours, open_raster
 from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_alpha, read_bands, refuse_complex, scale_bands
 
@@ -34,6 +35,7 @@ class RasterPair:
 
     Attributes:
         bands: Bands that are read from each date.
+        interest: The area of interest, an ``AreaOfInterest``; the entire raster if ``None``.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -51,6 +53,7 @@ class RasterPair:
                  scale2: Scale | None = None) -> None:
         self.paths = str(date1), str(date2)
         self.dtype = dtype
+        self.interest: AreaOfInterest | None = None
         with ExitStack() as self._stack:
             first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
             self.bands = [self._choose_bands(*source, bands) for source in zip((first, second), self.paths)]
