@@ -53,7 +53,7 @@ setup(
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
         'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'nbclient', 'ipykernel',
-                'markdown-it-py', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build', 'nox'],
+                'markdown-it-py', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build', 'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',
