@@ -15,7 +15,7 @@ $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[mmseg,geo,export,check,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[mmseg,geo,export,check,completion,docs,dev]"
 	touch $@
 
 demo: venv

@@ -39,8 +39,14 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    project_urls={
+        'Paper': 'https://doi.org/10.1016/j.isprsjprs.2020.06.003',
+        'open-cd': 'https://github.com/likyoo/open-cd',
+        'mmsegmentation': 'https://github.com/open-mmlab/mmsegmentation',
+    },
     packages=find_packages(include=['ifn_plugin', 'ifn_plugin.*']),
     package_data={'ifn_plugin': ['py.typed', 'visualization/templates/*.j2', 'apis/rasters/styles/*.qml']},
+    entry_points={'console_scripts': ['ifn-plugin = ifn_plugin.__main__:main']},
     cmdclass={'build_py': BuildForMim},
     python_requires='>=3.10',
     # Not the stack itself: mmsegmentation has two distributions with one module name, and open-cd works with one of
@@ -52,6 +58,8 @@ setup(
         'geo': ['rasterio', 'geopandas'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
+        'completion': ['shtab>=1.13'],
+        'docs': ['sphinx>=8', 'furo', 'myst-parser>=4', 'sphinx-copybutton'],
         'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'nbclient', 'ipykernel',
                 'markdown-it-py', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build', 'nox'],
     },

@@ -1,6 +1,7 @@
 """The package itself: what it needs, what it says where that is missing, and what its wheel carries."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -92,6 +93,15 @@ def test_wheel_carries_the_configurations_and_commands(content):
     templates = (REPOSITORY / 'ifn_plugin').rglob('*.j2')
     assert names >= {path.relative_to(REPOSITORY).as_posix() for path in templates} != set()
     assert not any('test_' in name for name in names)
+
+
+def test_wheel_has_one_program_and_links_that_exist(content):
+    programs = content.read(next(name for name in content.namelist() if name.endswith('entry_points.txt'))).decode()
+    assert programs.split('\n')[:2] == ['[console_scripts]', 'ifn-plugin = ifn_plugin.__main__:main']
+    metadata = content.read(next(name for name in content.namelist() if name.endswith('METADATA'))).decode()
+    links = re.findall(r'^Project-URL: (\S+), (\S+)$', metadata, re.MULTILINE)
+    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+    assert dict(links)['Paper'] in readme and all(address in readme for _, address in links)
 
 
 def test_installing_never_replaces_the_stack(content):

@@ -8,6 +8,23 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import Registry
 
 from ifn_plugin.utils.stack import StackError
+from ifn_plugin.utils.text import suggest
+
+
+def _config_folders() -> tuple[Path, Path]:
+    package = Path(__file__).resolve().parents[1]
+    # an installed package first: its neighbours in site-packages are not the plugin's
+    return package / '.mim' / 'configs', package.parent / 'configs'
+
+
+def list_configs() -> list[Path]:
+    """List the plugin's configurations, in an installed package or in a source checkout.
+
+    Returns:
+        The files, sorted by folder and name.
+    """
+    found = (sorted(folder.glob('[!_]*/*.py')) for folder in _config_folders())
+    return next((paths for paths in found if paths), [])
 
 
 def find_config(name: str) -> Path:
@@ -20,31 +37,30 @@ def find_config(name: str) -> Path:
         The file, for ``Config.fromfile`` or as a ``_base_``.
 
     Raises:
-        FileNotFoundError: If it is in neither.
+        FileNotFoundError: If there is none of that name; the message suggests similar names.
     """
-    package = Path(__file__).resolve().parents[1]
-    # an installed package first: its neighbours in site-packages are not the plugin's
-    folders = (package / '.mim' / 'configs', package.parent / 'configs')
-    for folder in folders:
-        for path in folder.glob('[!_]*/*.py'):
-            if path.name == name:
-                return path
-    raise FileNotFoundError(f'{name}: no such configuration in {folders[0]} or {folders[1]}.')
+    paths = {path.name: path for path in list_configs()}
+    if name in paths:
+        return paths[name]
+    where = ' or '.join(str(folder) for folder in _config_folders())
+    raise FileNotFoundError(f'{name}: no such configuration in {where}.{suggest(name, paths)}')
 
 
 def resolve_config(config: str | Path) -> Path:
     """Turn a file, or the name of one of the plugin's own configurations, into a path.
 
     Raises:
-        FileNotFoundError: If it is neither.
+        FileNotFoundError: If it is neither; the message suggests similar names.
     """
     path = Path(config)
     if path.is_file():
         return path
-    try:
-        return find_config(str(config))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.") from error
+    own = {file.name: file for file in list_configs()}
+    if str(config) in own:
+        return own[str(config)]
+    beside = [str(file) for file in path.parent.glob('*.py')]
+    hint = suggest(str(config), beside) or suggest(path.name, own) or ' Fix: python -m ifn_plugin lists them.'
+    raise FileNotFoundError(f"{config}: no such file, and none of the plugin's own configurations.{hint}")
 
 
 def read_config(config: str | Path) -> Config:

@@ -1,6 +1,7 @@
 """Formatting of text for messages and pages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def abbreviate(items: Sequence[object], limit: int, separator: str = ', ') -> str:
@@ -12,3 +13,9 @@ def abbreviate(items: Sequence[object], limit: int, separator: str = ', ') -> st
 def readable(text: str) -> str:
     """Replace undecodable bytes of a file name by ``?``, so that the text can be written and printed."""
     return text.encode(errors='replace').decode()
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known names closest to a misspelt one: ``' Did you mean a or b?'``, or nothing."""
+    close = get_close_matches(name, list(known), cutoff=0.75)
+    return f' Did you mean {" or ".join(close)}?' if close else ''
