@@ -409,7 +409,7 @@ def check_results(name, args):
         iterations = [entry['iter'] for entry in read_log(work_dir) if 'loss' in entry]
         assert iterations == ([1, 2, 3] if args.resume else [1, 2])
     elif name == 'demo':
-        assert any((args.work_dir / 'vis_data' / 'panels').iterdir())
+        assert any((args.work_dir / 'panels').iterdir())
         assert (args.work_dir / 'data' / 'train').is_dir() and (args.work_dir / 'iter_2.pth').is_file()
     elif name == 'predict':
         assert all(any((args.out / kind).iterdir()) for kind in args.output)

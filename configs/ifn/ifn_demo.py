@@ -12,6 +12,6 @@ default_hooks = dict(
     # too few validation images to select a checkpoint: the last weights are kept and tested
     checkpoint=dict(interval=max_iters, max_keep_ckpts=1, save_best=None, save_optimizer=False),
     visualization=dict(draw=True))
-visualizer = dict(vis_backends=[dict(type='LocalVisBackend', img_save_dir='panels')])
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend', img_save_dir='../panels')])
 randomness = dict(seed=0)
 log_level = 'ERROR'

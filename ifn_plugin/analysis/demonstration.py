@@ -127,7 +127,7 @@ def run_demonstration(data: Path | None, work_dir: Path, seed: int = 0,
     print('Training IFN from random weights, encoder included, so that no download is needed. For real results, start '
           "from ImageNet's weights and train longer: configs/ifn/ifn_mmseg_256x256_40k_levircd.py")
     runner.train()
-    panels = work_dir / 'vis_data' / 'panels'
+    panels = work_dir / 'panels'
     shutil.rmtree(panels, ignore_errors=True)  # panels of an earlier run may show other data
     print('Testing', flush=True)
     results = {'IFN': runner.test(), 'difference + Otsu': _test_baseline(runner.test_dataloader.dataset)}

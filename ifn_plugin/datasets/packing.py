@@ -9,18 +9,24 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.datasets.levircd import LEVIRCDDataset, walk
+from ifn_plugin.datasets.settings import find_loaders, list_dataset_settings
+from ifn_plugin.datasets.transforms.bands import LoadBands
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
 from ifn_plugin.fileio import write_atomic
 
 FOLDERS = ('A', 'B', 'label')
+
+KEYS = ('img_path_from', 'img_path_to', 'seg_map_path')
 
 SUMS = 'SHA256SUMS'
 
@@ -58,15 +64,47 @@ def _packed_files(split: Path) -> list[Path]:
     return [path for kind in FOLDERS for path in walk(split / kind) if path.suffix == '.npy']
 
 
-def _pairs(split: Path, kinds: Sequence[str], suffixes: Sequence[str | None]) -> dict[str, list[Path]]:
-    """List the three files of each pair by its name."""
-    dataset = LEVIRCDDataset(
-        data_root=str(split), data_prefix=dict(zip(('img_path_from', 'img_path_to', 'seg_map_path'), kinds)),
-        **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    files = [[Path(path) for path in (*info['img_path'], info['seg_map_path'])] for info in infos]
-    names = [trio[0].relative_to(split / kinds[0]).as_posix() for trio in files]
-    return {name[:-len(suffixes[0] or trio[0].suffix)]: trio for name, trio in zip(names, files)}
+@dataclass
+class _Split:
+    """A split to pack: its name as a relative path, its files, and the transform that reads its labels."""
+
+    name: Path
+    dataset: LEVIRCDDataset
+    load_label: LoadChangeLabel
+
+    @property
+    def labels(self) -> str:
+        """A comment for the command sha256sum."""
+        return f'# labels: changed={self.load_label.changed}, threshold={self.load_label.threshold}'
+
+    def pairs(self) -> dict[str, list[Path]]:
+        """List the three files of each pair by its name."""
+        infos = [self.dataset.get_data_info(index) for index in range(len(self.dataset))]
+        files = [[Path(path) for path in (*info['img_path'], info['seg_map_path'])] for info in infos]
+        names = [trio[0].relative_to(self.dataset.data_prefix['img_path_from']).as_posix() for trio in files]
+        suffix = self.dataset.suffixes['img_path_from']
+        return {name[:-len(suffix or trio[0].suffix)]: trio for name, trio in zip(names, files)}
+
+
+def _folder_splits(src: Path, load_label: LoadChangeLabel, kinds: Sequence[str],
+                   suffixes: Sequence[str | None]) -> Iterator[_Split]:
+    for name in find_splits(src, kinds):
+        dataset = LEVIRCDDataset(data_root=str(src / name), data_prefix=dict(zip(KEYS, kinds)),
+                                 **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
+        yield _Split(name, dataset, load_label)
+
+
+def _configured_splits(cfg: Config) -> Iterator[_Split]:
+    for split in ('train', 'val', 'test'):
+        for number, settings in enumerate(list_dataset_settings(cfg, split), 1):
+            load_pair, load_label = find_loaders(cfg, settings)
+            if isinstance(load_pair, LoadBands):
+                raise ValueError(f'{cfg.filename}: its {split} split is loaded by LoadBands, but only images of 8 bits '
+                                 'are packed. Fix: train on the files as they are.')
+            names = ('data_root', 'data_prefix', 'img_suffix', 'img_suffix_from', 'img_suffix_to', 'seg_map_suffix',
+                     'ann_file', 'indices', 'backend_args')
+            dataset = LEVIRCDDataset(**{name: settings[name] for name in names if settings.get(name) is not None})
+            yield _Split(Path(split if number == 1 else f'{split}-{number}'), dataset, load_label)
 
 
 def _packed_size(image: Path) -> int:
@@ -125,16 +163,16 @@ def _check_labels(split: Path, labels: str) -> None:
                          'settings, or another folder.')
 
 
-def pack(src: Path,
+def pack(src: Path | Config,
          dst: Path,
          changed: int | None = None,
          threshold: int | None = None,
          folders: Sequence[str] = FOLDERS,
          suffixes: Sequence[str | None] = (None, ) * 3) -> int:
-    """Pack all splits of a folder.
+    """Pack all splits of a folder, or the data sets of a configuration into ``train``, ``val`` and ``test``.
 
     Args:
-        src: Folder in LEVIR-CD's layout.
+        src: Folder in LEVIR-CD's layout; or a configuration, which says all that follows but ``dst``.
         dst: Output folder; existing pairs are kept unless the source's modification time has changed.
         changed: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
         threshold: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
@@ -147,14 +185,19 @@ def pack(src: Path,
     Raises:
         FileNotFoundError: If there is no split, or a pair is incomplete.
         OSError: If the disk lacks space or is full; pairs packed before stay.
-        ValueError: If ``dst`` is inside ``src``, labels were packed with other settings, an image cannot be read or a
-            label has invalid values; pairs packed before stay.
+        ValueError: If ``dst`` is inside the source or contains it, labels were packed with other settings, an image
+            cannot be read or a label has invalid values; pairs packed before stay.
     """
-    load_pair, load_label = LoadPair(), LoadChangeLabel(changed, threshold)
-    labels = f'# labels: changed={changed}, threshold={threshold}'  # a comment for the command sha256sum
-    if dst.resolve().is_relative_to(src.resolve()):
-        raise ValueError(f'{dst} is inside {src}. Fix: choose a folder outside of it.')
-    todo, strays = _plan(src, dst, labels, folders, suffixes)
+    load_pair = LoadPair()
+    if isinstance(src, Config):
+        splits = list(_configured_splits(src))
+    else:
+        _check_apart(dst, src)
+        splits = list(_folder_splits(src, LoadChangeLabel(changed, threshold), folders, suffixes))
+    for split in splits:
+        for folder in split.dataset.data_prefix.values():
+            _check_apart(dst, Path(folder))
+    todo, strays = _plan(splits, dst)
     need = sum(_packed_size(files[0]) for _, files, _ in todo)
     dst.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(dst).free
@@ -163,27 +206,33 @@ def pack(src: Path,
     print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
     if need > free:
         raise OSError(f'{dst} has {free / GIB:.2f} GiB free, but {need / GIB:.2f} GiB are needed.')
-    packed = {dst / split for split, _, _ in todo}
-    for folder in packed:
+    labels = {dst / split.name: split.labels for split, _, _ in todo}
+    for folder in labels:
         folder.mkdir(parents=True, exist_ok=True)
         # so that no new line is appended to an incomplete one, and no old checksum stands for a file to be rewritten
-        _tidy_sums(folder, labels, {name for split, _, names in todo if dst / split == folder for name in names})
+        again = {name for split, _, names in todo if dst / split.name == folder for name in names}
+        _tidy_sums(folder, labels[folder], again)
     for split, files, names in track(todo, description='Packing'):
-        loaded = load_label.transform(load_pair.transform(dict(
+        loaded = split.load_label.transform(load_pair.transform(dict(
             img_path=[str(files[0]), str(files[1])], seg_map_path=str(files[2]))))
         # int8 marks a packed label, of 0, 1 and -1 (ignored), as opposed to one of 0 and 255
         arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
-        lines = [f'{_write(dst / split / name, array, file)}  {name}\n'
+        lines = [f'{_write(dst / split.name / name, array, file)}  {name}\n'
                  for name, array, file in zip(names, arrays, files)]
-        with (dst / split / SUMS).open('a', encoding='utf-8') as sums_file:
+        with (dst / split.name / SUMS).open('a', encoding='utf-8') as sums_file:
             sums_file.writelines(lines)
-    for folder in packed:
-        _tidy_sums(folder, labels)
+    for folder in labels:
+        _tidy_sums(folder, labels[folder])
     return len(todo)
 
 
-def _plan(src: Path, dst: Path, labels: str, folders: Sequence[str], suffixes: Sequence[str | None]
-          ) -> tuple[list[tuple[Path, list[Path], list[str]]], list[Path]]:
+def _check_apart(dst: Path, src: Path) -> None:
+    inside, around = dst.resolve().is_relative_to(src.resolve()), src.resolve().is_relative_to(dst.resolve())
+    if inside or around:
+        raise ValueError(f'{dst} {"is inside" if inside else "contains"} {src}. Fix: choose a folder outside of it.')
+
+
+def _plan(splits: Sequence[_Split], dst: Path) -> tuple[list[tuple[_Split, list[Path], list[str]]], list[Path]]:
     """Plan the packing.
 
     Returns:
@@ -191,19 +240,19 @@ def _plan(src: Path, dst: Path, labels: str, folders: Sequence[str], suffixes: S
         packed files without a source.
 
     Raises:
-        FileNotFoundError: If there is no split, or a pair is incomplete.
         ValueError: If labels were packed with other settings.
     """
-    todo: list[tuple[Path, list[Path], list[str]]] = []
+    todo: list[tuple[_Split, list[Path], list[str]]] = []
     strays: list[Path] = []
-    for split in find_splits(src, folders):
-        _check_labels(dst / split, labels)
-        sums = read_sums(dst / split)
-        pairs = _pairs(src / split, folders, suffixes)
-        strays += [dst / split / name for name in sums if name.partition('/')[2][:-len('.npy')] not in pairs]
+    for split in splits:
+        folder = dst / split.name
+        _check_labels(folder, split.labels)
+        sums = read_sums(folder)
+        pairs = split.pairs()
+        strays += [folder / name for name in sums if name.partition('/')[2][:-len('.npy')] not in pairs]
         for name, files in pairs.items():
             names = [f'{kind}/{name}.npy' for kind in FOLDERS]
-            if not _is_packed(files, [dst / split / path for path in names], names, sums):
+            if not _is_packed(files, [folder / path for path in names], names, sums):
                 todo.append((split, files, names))
     return todo, strays
 

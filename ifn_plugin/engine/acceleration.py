@@ -241,11 +241,14 @@ def _compiled(function: Callable, options: dict[str, Any], training_only: bool =
 
     # a graph for each size: one for all sizes takes inductor several times as long, if it succeeds at all
     compiled = torch.compile(function, **dict(dynamic=False) | options)
-    works = True
+    works, begun = True, False
 
     def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        nonlocal works
+        nonlocal works, begun
         if not is_dynamo_compiling() and works and (torch.is_grad_enabled() or not training_only):
+            if not begun:
+                print_log(f'Compiling {type(self).__name__}.{function.__name__}: first passes take longer', 'current')
+                begun = True
             try:
                 return compiled(self, *args, **kwargs)
             except TorchDynamoException as error:

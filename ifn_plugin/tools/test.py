@@ -7,7 +7,9 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import VISBACKENDS
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
 from ifn_plugin.datasets import check_views
 from ifn_plugin.datasets.settings import list_dataset_settings
@@ -16,7 +18,7 @@ from ifn_plugin.engine.processes import leave_processes
 from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
-from ifn_plugin.utils.configurations import type_name
+from ifn_plugin.utils.configurations import is_type, type_name
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show', action='store_true', help='show change panels in a window')
-    parser.add_argument('--show-dir', help='write change panels below this folder')
+    parser.add_argument('--show-dir', help='write change panels into this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each panel')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_arguments(parser)
@@ -43,8 +45,14 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
     if args.show:
         hook.show = True
         hook.wait_time = args.wait_time
-    if args.show_dir:
-        cfg.visualizer.save_dir = args.show_dir
+    if args.show_dir:  # mmengine's default, vis_data/vis_image in the folder, is hard to find
+        backends = cfg.visualizer.setdefault('vis_backends', [])
+        local = [backend for backend in backends if is_type(backend['type'], VISBACKENDS, LocalVisBackend)]
+        if not local:
+            local = [dict(type='LocalVisBackend')]
+            cfg.visualizer.vis_backends = [*backends, *local]
+        for backend in local:
+            backend['img_save_dir'] = str(Path(args.show_dir).absolute())
 
 
 def _augment(cfg: Config, args: argparse.Namespace) -> None:

@@ -461,6 +461,28 @@ def test_maps_of_one_class_that_contradict_their_probabilities_are_found(warning
     assert any("tta_model=dict(type='ifn_plugin.ChangeTTAModel')" in message for message in warnings_of_mmengine())
 
 
+@pytest.mark.parametrize('lowest, logits', [(0.2, True), (0.002, True), (0.2, False)])
+def test_maps_that_are_changed_everywhere_are_reported(warnings_of_mmengine, lowest, logits):
+    """They fit any probabilities above the least plausible threshold, and metrics without EvaluationHook know none."""
+    metric = ChangeMetric()
+    for probability, label in random_probabilities(4):
+        made = with_probabilities(probability.clip(lowest), label)
+        made['pred_sem_seg']['data'] = torch.ones_like(made['pred_sem_seg']['data'])
+        if not logits:
+            del made['seg_logits']
+        metric.process(None, [made])
+    assert metric.evaluate(3)['Recall'] == 100
+    message = warnings_of_mmengine()[-1]
+    assert 'every pixel is called changed' in message and "tta_model=dict(type='ifn_plugin.ChangeTTAModel')" in message
+
+
+def test_maps_that_are_rightly_changed_everywhere_are_not_reported(warnings_of_mmengine):
+    metric = ChangeMetric()
+    metric.process(None, [with_probabilities(np.full((4, 4), 0.9, np.float32), np.ones((4, 4), np.uint8))])
+    assert metric.evaluate(1)['F1'] == 100
+    assert not any('every pixel' in message for message in warnings_of_mmengine())
+
+
 @pytest.mark.parametrize('threshold, fits', [(0.3, True), (0.4, False), (None, True)])
 def test_maps_are_compared_with_the_threshold_that_is_known(threshold, fits):
     metric = ChangeMetric()

@@ -25,7 +25,7 @@ def test_demo_trains_tests_and_compares(data, tmp_path, capsys):
     output = capsys.readouterr().out
     assert 'random weights' in output and 'iteration 2/2' in output and 'validation: F1' in output
 
-    panels = tmp_path / 'vis_data' / 'panels'
+    panels = tmp_path / 'panels'
     assert len(list(panels.glob('*.png'))) == 2 and str(panels) in output
     assert (tmp_path / 'iter_2.pth').is_file()
 

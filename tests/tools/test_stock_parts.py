@@ -60,7 +60,7 @@ def test_paths_of_a_pair_are_a_list_and_one_path(levir_like):
 def test_show_dir_draws_pairs_in_place_of_mmsegs_hook(run, tmp_path):
     hook = "dict(_delete_=True, type='mmseg.SegVisualizationHook', interval=1, backend_args=None)"
     run(f'default_hooks = dict(visualization={hook})', '--show-dir', str(tmp_path / 'panels'))
-    panels = list((tmp_path / 'panels').rglob('*.png'))
+    panels = list((tmp_path / 'panels').glob('*.png'))
     assert len(panels) == 2 and cv2.imread(str(panels[0])).shape[1] > 4 * 64
 
 
