@@ -138,7 +138,7 @@ def open_pair(date1: str,
         date1: The earlier raster.
         date2: The later one.
         loader: The transform that loads the detector's images; it provides the default of bands and scale.
-        bands: See :class:`ifn_plugin.apis.rasters.RasterPair`.
+        bands: See :class:`ifn_plugin.apis.rasters.pair.RasterPair`.
         scale: See ``RasterPair``.
         align: See ``RasterPair``.
         scale2: See ``RasterPair``.
