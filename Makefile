@@ -1,9 +1,9 @@
-# make demo [DATA=folder in LEVIR's layout]   make test   make slow   make check   make environments   make gpu
+# make demo [DATA=folder in LEVIR's layout]   make test   make slow   make check   make docs   make environments   make gpu
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test slow check environments gpu clean
+.PHONY: venv demo test slow check docs environments gpu clean
 
 venv: $(STAMP)
 
@@ -35,6 +35,11 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in docs/_build/index.html; warnings, such as a broken link, are errors
+docs: venv
+	rm -rf docs/api docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir docs/_build/.doctrees docs docs/_build
+
 # The tests in the oldest and newest environments, each made anew; those whose Python is not here are skipped
 environments: venv
 	$(BIN)/nox
@@ -46,4 +51,4 @@ gpu:
 	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m ifn_plugin.tools.gpu_check --minutes $(MINUTES) $(ARGS)
 
 clean:
-	rm -rf .venv .nox build dist *.egg-info
+	rm -rf .venv .nox build dist *.egg-info docs/api docs/_build

@@ -24,11 +24,10 @@ import numpy as np
 import pytest
 import torch
 from documentation import (
-    CHINESE,
     DOCUMENTS,
     OTHERS,
-    README,
     REPOSITORY,
+    TRANSLATED,
     Command,
     anchors,
     blocks,
@@ -63,6 +62,7 @@ NOT_RUN = {
     r'mim (train|test) opencd .+': 'open-cd and mim are needed: tests/opencd runs them, without GPUs',
     r'srun .+': 'Slurm is needed',
     r'git clone .+': 'the network is needed',
+    r'ifn-plugin --completion .+': 'tests/test_main.py runs it; here it would write into the home folder',
     r'torchrun --nnodes 2 .+': 'two machines are needed',
     r'python -m ifn_plugin\.tools\.compare levircd-tiles.+': 'seven models take hours; another list of models is run',
     r'python -m ifn_plugin\.tools\.train .+ train_cfg\.max_iters=1000 .+': 'takes half an hour; others are run',
@@ -78,7 +78,9 @@ GIVEN = {
     'pairs': ('PATH', 'TILES', 'PAIRS', 'LEVIR-CD', 'data/LEVIR-CD'),
     'packed': ('PATH-packed', 'PACKED', 'data/LEVIR-CD-packed'),
     'run': ('WORK_DIR', 'work_dirs/RUN', 'work_dirs/OTHER'),
-    'checkpoint': ('CHECKPOINT', 'ifn.pth', 'work_dirs/tiles/best_F1_iter_2000.pth'),
+    'checkpoint': ('CHECKPOINT', 'ifn.pth', 'work_dirs/tiles/best_F1_iter_2000.pth',
+                   'work_dirs/demo/iter_240.pth'),
+    'date': ('work_dirs/demo/data/test/A', 'work_dirs/demo/data/test/B'),
     'stock': ('SRC',),
     'image': ('DATE1', 'DATE2'),
     'raster': ('1999.tif', '2020.tif', 'a/site.tif', 'b/site.tif', 'label/site.tif'),
@@ -127,6 +129,8 @@ def split(command):
 
 def tool_of(words):
     """Name and arguments of a command of the plugin's among the words, or ``None``."""
+    if Path(words[0]).name == 'ifn-plugin':
+        return words[1], words[2:]
     for number, word in enumerate(words):
         if word.startswith('ifn_plugin.tools.') and words[number - 1] == '-m':
             return word.removeprefix('ifn_plugin.tools.'), words[number + 1:]
@@ -198,6 +202,8 @@ class Workspace:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == 'pairs':
             path.symlink_to(self.levir_like)
+        elif kind == 'date':
+            path.symlink_to(self.levir_like / 'test' / path.name)
         elif kind == 'packed':
             path.symlink_to(self.fixture('packed'))
         elif kind == 'run':
@@ -436,7 +442,7 @@ def run_command(command, space, monkeypatch):
             run_tool(name, without(arguments, '--launcher'), space, monkeypatch)
         else:
             prepare(name, arguments, space)
-    elif words[:2] == ['python', '-m'] and name:
+    elif name:
         run_tool(name, arguments, space, monkeypatch)
     else:
         pytest.fail('neither a kind of command that is run here nor one that NOT_RUN names')
@@ -458,7 +464,7 @@ def test_command_that_is_not_run(command, pattern, workspace):
     space = workspace(command)
     if words[0] == 'torchrun':
         parse_torchrun([space.real(word) for word in words[1:]])
-    if tool_of(words):
+    if tool_of(words) and '--completion' not in words:
         name, arguments = tool_of(words)
         importlib.import_module(f'ifn_plugin.tools.{name}').parse_args([space.real(word) for word in arguments])
     if words[0] == 'make':
@@ -515,10 +521,10 @@ def write_own(block, folder):
     path = folder / 'configs' / 'own' / 'own.py'
     path.parent.mkdir()
     path.write_text(text, encoding='utf-8')
-    flagship = "'../ifn/ifn_256x256_40k_levircd.py'"
-    if flagship in text:
+    flagship = r"(?<=[/'])ifn_256x256_40k_levircd\.py(?=')"
+    if re.search(flagship, text):
         Config.fromfile(path, import_custom_modules=False)
-        path.write_text(text.replace(flagship, f"'../ifn/{CONFIG}'"), encoding='utf-8')
+        path.write_text(re.sub(flagship, CONFIG, text), encoding='utf-8')
     return path
 
 
@@ -591,10 +597,19 @@ def test_configurations_exist(path):
     assert configurations(path) <= there, f'{path.name}: {sorted(configurations(path) - there)}'
 
 
-@pytest.mark.skipif(not CHINESE.is_file(), reason='README_zh-CN.md is not there')
-def test_chinese_readme_has_the_same_commands_code_and_headings():
+@pytest.mark.parametrize('chinese, english', TRANSLATED.items(), ids=[path.name for path in TRANSLATED])
+def test_translation_has_the_same_commands_code_and_headings(chinese, english):
     """Comments in code may be translated, and so is what stands around it."""
-    assert [command.text for command in commands(CHINESE)] == [command.text for command in commands(README)]
-    code = [[block.meaning() for block in python_blocks(path)] for path in (CHINESE, README)]
+    assert [command.text for command in commands(chinese)] == [command.text for command in commands(english)]
+    code = [[block.meaning() for block in python_blocks(path)] for path in (chinese, english)]
     assert code[0] == code[1]
-    assert [level for level, _ in headings(CHINESE)] == [level for level, _ in headings(README)]
+    assert [level for level, _ in headings(chinese)] == [level for level, _ in headings(english)]
+
+
+def test_pages_that_a_user_needs_first_are_translated():
+    assert {path.name for path in TRANSLATED} == {'README_zh-CN.md', 'getting-started.md', 'own-data.md', 'faq.md'}
+
+
+def test_readme_is_a_front_page():
+    for path in DOCUMENTS[:2]:
+        assert len(path.read_text(encoding='utf-8').splitlines()) < 150

@@ -82,9 +82,9 @@ def test_program(detector, tmp_path):
     assert max(compare(network, tmp_path / 'ifn.pt2', [(1, 64, 64), (3, 32, 48), (2, 128, 64)]).values()) < 1e-5
 
 
-def test_the_example_of_the_readme_runs_without_torch(onnx_file, tmp_path):
-    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
-    example = next(block for block in re.findall(r'```python\n(.*?)```', readme, re.DOTALL) if 'onnxruntime' in block)
+def test_the_documented_example_runs_without_torch(onnx_file, tmp_path):
+    page = (REPOSITORY / 'docs' / 'prediction.md').read_text(encoding='utf-8')
+    example = next(block for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL) if 'onnxruntime' in block)
     for name in ('1999.png', '2020.png'):
         cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
     (tmp_path / 'ifn.onnx').symlink_to(onnx_file)

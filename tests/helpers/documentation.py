@@ -16,10 +16,12 @@ from markdown_it.token import Token
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / 'README.md'
 CHINESE = REPOSITORY / 'README_zh-CN.md'
-DOCUMENTS = [path for path in (README, CHINESE, *sorted((REPOSITORY / 'docs').glob('*.md'))) if path.is_file()]
+DOCUMENTS = [path for path in (README, CHINESE, *sorted((REPOSITORY / 'docs').rglob('*.md'))) if path.is_file()]
+# pages in English by those in Chinese
+TRANSLATED = {CHINESE: README} | {path: path.parents[1] / path.name for path in DOCUMENTS if path.parent.name == 'zh-CN'}
 SHELLS = ('bash', 'sh', 'shell')
 # blocks that are neither commands nor Python
-OTHERS = ('text', 'diff')
+OTHERS = ('text', 'diff', 'bibtex')
 
 
 @dataclass(frozen=True)

@@ -303,9 +303,9 @@ def test_tta(trained, python, options, tmp_path):
 
 
 def test_ones_own_open_cd_configuration(scalars, python, options, tmp_path):
-    """The way of the README: open-cd's data and schedule as they are, the plugin's model."""
-    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
-    blocks = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+    """The way of docs/migrating.md: open-cd's data and schedule as they are, the plugin's model."""
+    page = (REPOSITORY / 'docs' / 'migrating.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     block = next(block for block in blocks if 'DIEncoderDecoder' in block)
     config = tmp_path / 'own.py'
     config.write_text(re.sub(r"'[^']*standard_256x256_40k_levircd.py'", repr(str(STOCK)), block))

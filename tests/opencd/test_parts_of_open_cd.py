@@ -77,10 +77,10 @@ def test_predict_with_open_cds_configuration_of_semantic_change(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def readme(tmp_path_factory):
-    """The configuration of the README for one's own open-cd, without its download, and random weights."""
-    folder = tmp_path_factory.mktemp('readme')
-    text = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+def shown(tmp_path_factory):
+    """The configuration of docs/migrating.md for one's own open-cd, without its download, and random weights."""
+    folder = tmp_path_factory.mktemp('shown')
+    text = (REPOSITORY / 'docs' / 'migrating.md').read_text(encoding='utf-8')
     block = next(block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'DIEncoderDecoder' in block)
     config = folder / 'own.py'
     config.write_text(re.sub(r"'\.\./common/", f"'{CONFIGS}/common/", block).replace(
@@ -89,7 +89,7 @@ def readme(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def weights(readme, checkpoint, tmp_path_factory):
+def weights(shown, checkpoint, tmp_path_factory):
     """Weights that call half of a noisy image changed at the configuration's threshold."""
     state = torch.load(checkpoint)['state_dict']
     state['decode_head.levels.4.logit.bias'] -= torch.tensor(0.3).logit()
@@ -102,11 +102,11 @@ def record(work_dir):
     return json.loads(next(work_dir.glob('*/evaluation_test.json')).read_text())['protocols']['']
 
 
-def test_tta_of_the_readmes_configuration(readme, weights, python, options, tmp_path):
+def test_tta_of_the_documented_configuration(shown, weights, python, options, tmp_path):
     """The plugin's command and open-cd's script agree, and the map is that of the merged probabilities."""
     settings = [option for option in options if not option.startswith('model.')]
     settings.append('test_dataloader.dataset.indices=1')
-    arguments = [str(readme), str(weights), '--tta', '--cfg-options', *settings, '--work-dir']
+    arguments = [str(shown), str(weights), '--tta', '--cfg-options', *settings, '--work-dir']
     test.main([*arguments, str(tmp_path / 'ours')])
     python(OPENCD / 'tools' / 'test.py', *arguments, tmp_path / 'theirs')
     ours, theirs = (record(tmp_path / name) for name in ('ours', 'theirs'))
@@ -117,9 +117,9 @@ def test_tta_of_the_readmes_configuration(readme, weights, python, options, tmp_
 @pytest.mark.parametrize('step', [dict(type='MultiImgRandomRotate', prob=1., degree=90),
                                   dict(type='MultiImgRandomCrop', crop_size=(256, 256)),
                                   dict(type='MultiImgRandomFlip', prob=1., direction='vertical')])
-def test_views_of_open_cds_transforms_that_cannot_be_turned_back(readme, levir_like, step):
+def test_views_of_open_cds_transforms_that_cannot_be_turned_back(shown, levir_like, step):
     """Refused by the hook, and so in open-cd's script."""
-    cfg = Config.fromfile(readme)
+    cfg = Config.fromfile(shown)
     cfg.tta_pipeline[-1].transforms.insert(2, [step])
     cfg.test_dataloader.dataset.update(pipeline=cfg.tta_pipeline, data_root=str(levir_like))
     with DefaultScope.overwrite_default_scope('opencd'):
@@ -128,34 +128,34 @@ def test_views_of_open_cds_transforms_that_cannot_be_turned_back(readme, levir_l
             EvaluationHook().before_test(SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader)))
 
 
-def test_predict_in_windows_of_a_raster_with_the_readmes_configuration(readme, weights, tmp_path):
+def test_predict_in_windows_of_a_raster_with_the_documented_configuration(shown, weights, tmp_path):
     rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed')
     pair = np.random.default_rng(0).integers(0, 256, (2, 3, 100, 150), np.uint8)
     for number, image in enumerate(pair, 1):
         with rasterio.open(tmp_path / f'{number}.tif', 'w', driver='GTiff', height=100, width=150, count=3,
                            dtype='uint8') as raster:
             raster.write(image)
-    predict.main([str(readme), str(weights), str(tmp_path / '1.tif'), str(tmp_path / '2.tif'), str(tmp_path / 'out'),
+    predict.main([str(shown), str(weights), str(tmp_path / '1.tif'), str(tmp_path / '2.tif'), str(tmp_path / 'out'),
                   '--device', 'cpu', '--window', '64'])
     with rasterio.open(tmp_path / 'out' / 'map' / '2.tif') as raster:
         assert 0 < raster.read(1).mean() < 1
 
 
-def test_panels_acceleration_and_export_with_the_readmes_configuration(readme, weights, levir_like, tmp_path):
+def test_panels_acceleration_and_export_with_the_documented_configuration(shown, weights, levir_like, tmp_path):
     folders = [levir_like / 'test' / date for date in 'AB']
-    predict.main([str(readme), str(weights), *map(str, folders), str(tmp_path), '--device', 'cpu', '--output', 'panel',
+    predict.main([str(shown), str(weights), *map(str, folders), str(tmp_path), '--device', 'cpu', '--output', 'panel',
                   '--channels-last', '--dtype', 'bfloat16'])
     assert len(list((tmp_path / 'panel').iterdir())) == 2
-    detector = ChangeDetector(readme, weights, device='cpu')
+    detector = ChangeDetector(shown, weights, device='cpu')
     pair = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     found = ChangeNetwork(detector.model, detector.loader)(*torch.from_numpy(pair)[:, None])
     np.testing.assert_allclose(found[0].numpy(), detector.predict(*pair).probability, rtol=0, atol=1e-4)
 
 
-def test_check_dataset_with_the_readmes_configuration(readme, levir_like, tmp_path, capsys):
+def test_check_dataset_with_the_documented_configuration(shown, levir_like, tmp_path, capsys):
     config = tmp_path / 'own.py'
     loaders = (f'{split}_dataloader = dict(dataset=dict(data_root={str(levir_like)!r}))'
                for split in ('train', 'val', 'test'))
-    config.write_text('\n'.join([f'_base_ = {str(readme)!r}', *loaders]))
+    config.write_text('\n'.join([f'_base_ = {str(shown)!r}', *loaders]))
     check_dataset.main([str(config)])
     assert 'train' in capsys.readouterr().out
