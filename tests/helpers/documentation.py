@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -18,7 +19,8 @@ README = REPOSITORY / 'README.md'
 CHINESE = REPOSITORY / 'README_zh-CN.md'
 DOCUMENTS = [path for path in (README, CHINESE, *sorted((REPOSITORY / 'docs').rglob('*.md'))) if path.is_file()]
 # pages in English by those in Chinese
-TRANSLATED = {CHINESE: README} | {path: path.parents[1] / path.name for path in DOCUMENTS if path.parent.name == 'zh-CN'}
+TRANSLATED = {CHINESE: README} | {
+    path: path.parents[1] / path.name for path in DOCUMENTS if path.parent.name == 'zh-CN'}
 SHELLS = ('bash', 'sh', 'shell')
 # blocks that are neither commands nor Python
 OTHERS = ('text', 'diff', 'bibtex')
@@ -145,7 +147,7 @@ def links(path: Path) -> Iterator[tuple[int, str]]:
         for child in token.children or []:
             address = child.attrGet('href') or child.attrGet('src')
             if address:
-                yield (token.map or [0])[0] + 1, str(address)
+                yield (token.map or [0])[0] + 1, unquote(str(address))
 
 
 def configurations(path: Path) -> set[str]:
