@@ -104,8 +104,8 @@ def _configured_splits(cfg: Config) -> Iterator[_Split]:
             backend = (settings.get('backend_args') or {}).get('backend', 'local')
             data_root = settings.get('data_root')
             if '://' in str(data_root) or backend != 'local':
-                raise ValueError(f'{cfg.filename}: the data_root of its {split} split is {data_root}, but only files on '
-                                 'disk are packed. Fix: copy the data set to disk.')
+                raise ValueError(f'{cfg.filename}: the data_root of its {split} split is {data_root}, but only files '
+                                 'on disk are packed. Fix: copy the data set to disk.')
             names = ('data_root', 'data_prefix', 'img_suffix', 'img_suffix_from', 'img_suffix_to', 'seg_map_suffix',
                      'ann_file', 'indices')
             dataset = LEVIRCDDataset(**{name: settings[name] for name in names if settings.get(name) is not None})
