@@ -61,7 +61,8 @@ setup(
         'completion': ['shtab>=1.13'],
         'docs': ['sphinx>=8', 'furo', 'myst-parser>=4', 'sphinx-copybutton'],
         'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'nbclient', 'ipykernel',
-                'markdown-it-py', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build', 'nox'],
+                'markdown-it-py', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build',
+                'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',
