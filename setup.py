@@ -15,14 +15,14 @@ class BuildForMim(build_py):
     """Put ``configs`` and the commands where ``mim train ifn_plugin CONFIG`` looks for them.
 
     openmim looks in the package's ``.mim``. onedl-mim takes the folder of the first file that pip recorded for the
-    package, which is the metadata's unless a name sorts before it: ``_ifn_plugin_mim`` does.
+    package, which is that of the program, ``../../../bin``, unless a name sorts before it: ``+ifn_plugin_mim`` does.
     """
 
     def run(self) -> None:
         super().run()
         if getattr(self, 'editable_mode', False):
             return
-        for folder in ('ifn_plugin/.mim', '_ifn_plugin_mim'):
+        for folder in ('ifn_plugin/.mim', '+ifn_plugin_mim'):
             target = Path(self.build_lib) / folder
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(ROOT / 'configs', target / 'configs', ignore=shutil.ignore_patterns('__pycache__'))

@@ -89,7 +89,9 @@ def test_wheel_carries_the_configurations_and_commands(content):
         relative = path.relative_to(REPOSITORY).as_posix()
         assert content.read(f'ifn_plugin/.mim/{relative}') == path.read_bytes()
     assert {'ifn_plugin/.mim/tools/train.py', 'ifn_plugin/.mim/tools/test.py', 'ifn_plugin/py.typed'} <= names
-    assert {'_ifn_plugin_mim/tools/train.py', '_ifn_plugin_mim/configs/ifn/ifn_256x256_40k_levircd.py'} <= names
+    assert {'+ifn_plugin_mim/tools/train.py', '+ifn_plugin_mim/configs/ifn/ifn_256x256_40k_levircd.py'} <= names
+    # onedl-mim looks in the folder of the first file that pip records, where programs stand above the package
+    assert min(*names, '../../../bin/ifn-plugin').startswith('+ifn_plugin_mim/')
     templates = (REPOSITORY / 'ifn_plugin').rglob('*.j2')
     assert names >= {path.relative_to(REPOSITORY).as_posix() for path in templates} != set()
     assert not any('test_' in name for name in names)
