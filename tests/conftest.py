@@ -131,3 +131,39 @@ def scalars():
                 for line in path.read_text().splitlines()]
 
     return read
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    """A headless Chromium, the one on this machine."""
+    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if path is None:
+        pytest.skip('no Chromium is installed: apt-get install chromium')
+    with playwright.sync_playwright() as library:
+        browser = library.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1400, 500])
+def open_page(request, chromium):
+    """A function that opens a file, in a wide and in a narrow window; there may be no error and no request."""
+    context = chromium.new_context(viewport=dict(width=request.param, height=900), offline=True)
+    faults = []
+
+    def visit(path):
+        page = context.new_page()
+        page.on('console', lambda message: message.type in ('error', 'warning') and faults.append(message.text))
+        page.on('pageerror', lambda error: faults.append(str(error)))
+        page.on('request', lambda sent: faults.append(sent.url[:100]) if not sent.url.startswith(
+            ('data:', 'blob:', path.as_uri())) else None)
+        page.goto(path.as_uri())
+        page.wait_for_function('window.ready')
+        # nothing sticks out at the side
+        assert page.evaluate('document.documentElement.scrollWidth') <= request.param
+        return page
+
+    yield visit
+    context.close()
+    assert faults == []

@@ -2,6 +2,6 @@
 
 from ifn_plugin.evaluation.baseline import difference_otsu
 from ifn_plugin.evaluation.metric import ChangeMetric
-from ifn_plugin.evaluation.thresholds import THRESHOLDS, scores
+from ifn_plugin.evaluation.thresholds import LEVELS, THRESHOLDS, change_probability, scores
 
-__all__ = ['THRESHOLDS', 'ChangeMetric', 'difference_otsu', 'scores']
+__all__ = ['LEVELS', 'THRESHOLDS', 'ChangeMetric', 'change_probability', 'difference_otsu', 'scores']

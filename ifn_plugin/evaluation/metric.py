@@ -10,7 +10,14 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ifn_plugin.evaluation.thresholds import THRESHOLDS, average_precision, best_threshold, scores, scores_at
+from ifn_plugin.evaluation.thresholds import (
+    THRESHOLDS,
+    average_precision,
+    best_threshold,
+    change_probability,
+    scores,
+    scores_at,
+)
 from ifn_plugin.registry import METRICS
 from ifn_plugin.utils.samples import list_files
 
@@ -42,7 +49,8 @@ class ChangeMetric(BaseMetric):
         threshold: Threshold of the detector, set by :class:`EvaluationHook`, to check its change maps against its
             probabilities.
         record: Record of the last evaluation, in the first process: ``metrics``; ``pairs``, the files (dates and
-            label), counts and scores of each; and ``curve``, the counts of all pixels at each of ``THRESHOLDS``.
+            label), counts and scores of each; ``threshold``, the detector's; and ``curve``, the counts of all pixels at
+            each of ``THRESHOLDS``.
     """
 
     def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, **kwargs: Any) -> None:
@@ -100,9 +108,7 @@ class ChangeMetric(BaseMetric):
             return torch.zeros_like(self._histogram)
         self._probable = True
         given = sample['seg_logits']['data']
-        logits = given.float()
-        # mmseg has already applied the sigmoid to a single channel
-        probability = logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
+        probability = change_probability(given)
         if not probability.isfinite().all():
             raise ValueError(f'{place}the detector gives probabilities that are not finite.')
         # they disagree with mmseg's SegTTAModel, which merges the maps but keeps the probabilities of a single view
@@ -163,7 +169,7 @@ class ChangeMetric(BaseMetric):
                       "with --tta, set tta_model=dict(type='ifn_plugin.ChangeTTAModel'); otherwise look at the weights "
                       'and at decode_head.threshold.', 'current', logging.WARNING)
         metrics = scores(hits, false_alarms, misses, rejections)
-        self.record = dict(metrics=metrics, pairs=[
+        self.record = dict(metrics=metrics, threshold=self.threshold, pairs=[
             dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
         if self._probable and self._fits:
             curve = self._curve()

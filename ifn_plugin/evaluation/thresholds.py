@@ -6,9 +6,23 @@ from torch import Tensor
 # Limits of the bins in which probabilities are counted: hundredths, which people set, and steps of the logit, since a
 # trained network is certain of most pixels. torchmetrics' binned curve would compare every pixel with every threshold;
 # a binary search is as exact.
-THRESHOLDS = torch.unique(
-    torch.cat((torch.arange(1, 100, dtype=torch.float64) / 100,
-               torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid())).float())
+_HUNDREDTHS = torch.arange(1, 100, dtype=torch.float64) / 100
+_STEPS = torch.linspace(-16, 16, 1281, dtype=torch.float64).sigmoid()
+THRESHOLDS = torch.unique(torch.cat((_HUNDREDTHS, _STEPS)).float())
+# The hundredths and every eighth step from -15.6 to 15.6: few enough that the number of those below a probability fits
+# into 8 bits
+LEVELS = torch.unique(torch.cat((_HUNDREDTHS, _STEPS[16:1265:8])).float())
+
+
+def change_probability(logits: Tensor) -> Tensor:
+    """Return the probability of "changed", (H, W), float32.
+
+    Args:
+        logits: ``seg_logits`` of mmseg's detectors: probabilities, (1, H, W), since the sigmoid is already applied to a
+            single channel, or the logits of two classes, (2, H, W).
+    """
+    logits = logits.float()
+    return logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
 
 
 def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:

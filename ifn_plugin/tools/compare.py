@@ -3,12 +3,14 @@
 Only the model is taken from each CONFIG, be it the plugin's, open-cd's or mmseg's. Data, schedule, hooks and evaluation
 are PROTOCOL's, whose types have to name their scope and whose hooks have to include ``ifn_plugin.EvaluationHook``.
 Every model is trained once for each seed, in its own process. Finished runs are kept: an interrupted command continues
-where it stopped, and models and seeds can be added later. A failed run does not stop the others.
+where it stopped, and models and seeds can be added later. A failed run does not stop the others. The work dir gets
+``comparison.html``, a page with tables and charts, and ``comparison.md``.
 """
 
 import argparse
 import re
 import sys
+import time
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -47,6 +49,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+class _Progress:
+    """Progress of a run, at most one line in 30 seconds."""
+
+    def __init__(self, run: str, interval: float = 30.) -> None:
+        self.run, self.interval = run, interval
+        self.last = -interval
+
+    def write(self, text: str) -> None:
+        print(f'{self.run}: {text}', file=sys.stderr, flush=True)
+
+    def __call__(self, progress: str) -> None:
+        if time.monotonic() - self.last >= self.interval:
+            self.write(progress)
+            self.last = time.monotonic()
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     protocol = read_config(args.protocol)
@@ -57,15 +75,16 @@ def main(argv: list[str] | None = None) -> None:
         comparison = Comparison(protocol, models, args.seeds, args.work_dir, args.from_scratch)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    for name, seed in comparison.folders:
-        print(f'{name}, seed {seed}: ', end='', file=sys.stderr, flush=True)
+    for number, (name, seed) in enumerate(comparison.folders, 1):
+        say = _Progress(f'{name}, seed {seed} ({number} of {len(comparison.folders)})')
+        say.write('begins')
         try:
-            metrics = comparison.run(name, seed)
+            metrics = comparison.run(name, seed, say)
         except RunError as error:
-            print(f'failed: {error}', file=sys.stderr, flush=True)
+            say.write(f'failed: {error}')
         else:
-            print(', '.join(f'{way or "test"} F1@0.5 {scores.get("F1@0.5", scores["F1"]):.2f}'
-                            for way, scores in metrics.items()), file=sys.stderr, flush=True)
+            say.write(', '.join(f'{way or "test"} F1@0.5 {scores.get("F1@0.5", scores["F1"]):.2f}'
+                                for way, scores in metrics.items()))
     if args.cost:
         for table in comparison.measure_cost(*args.cost):
             print(f'{table.markdown()}\n', file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """Write a page about finished runs: ``python -m ifn_plugin.tools.report WORK_DIR [WORK_DIR ...]``.
 
-The page is one self-contained HTML file with losses of the five levels, validation scores, precision and recall,
-thresholds, side outputs, best and worst pairs, and cost; its tables are also written as Markdown. The command reads the
-logs and records of training and testing in the folders (``ChangeMetric`` with ``EvaluationHook``), and runs the network
-only for the pictures.
+The page is one self-contained HTML file to look at in a browser and to send: the verdict, what was tested, all pairs
+with the maps of each model at any threshold, curves, side outputs and cost. Its tables are also written as Markdown.
+The command reads the logs, records and maps of training and testing in the folders (``ChangeMetric`` with
+``EvaluationHook``), each tested checkpoint apart, and runs the network only for the side outputs.
 """
 
 import argparse
@@ -19,9 +19,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='work dirs of train and test')
     parser.add_argument('--names', nargs='+', metavar='NAME', help="names of the runs; default: the folders'")
     parser.add_argument('--out', type=Path, help='HTML file to write; default: report.html in the first folder')
-    parser.add_argument('--pairs', type=int, default=3, help='number of best and of worst pairs to show; default: 3')
+    parser.add_argument('--pairs', type=int, default=1,
+                        help='number of best and of worst pairs whose side outputs are drawn; default: 1')
     parser.add_argument('--cost', type=Path, metavar='FILE.json', help='JSON result of the command benchmark')
-    parser.add_argument('--device', help='device to compute the pictures on; default: a GPU where there is one')
+    parser.add_argument('--device', help='device to compute the side outputs on; default: a GPU where there is one')
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.work_dirs):
         parser.error(f'--names needs one name for each of the {len(args.work_dirs)} folders')

@@ -12,9 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ifn_plugin.analysis.comparison import Comparison, RunError, combine
-from ifn_plugin.analysis.comparison.cost import cost_columns, cost_report
-from ifn_plugin.analysis.comparison.runs import run
-from ifn_plugin.analysis.comparison.tables import draw, score_tables
+from ifn_plugin.analysis.comparison.cost import cost_report
+from ifn_plugin.analysis.comparison.runs import read_progress, run
+from ifn_plugin.analysis.comparison.tables import curves, draw, score_tables, time_table
 
 pytestmark = pytest.mark.slow
 
@@ -67,8 +67,9 @@ def test_a_table_for_each_protocol(compared):
         for name in ('IFN', 'U-Net'):
             result = json.loads((compared[0] / 'runs' / name / 'seed3' / 'result.json').read_text())
             metrics = result['metrics'][protocol]
-            assert re.search(rf'\| {name} \| 1 \| {metrics["F1@val"]:.2f} \| .* \| {metrics["AP"]:.2f} \| '
-                             rf'{result["time"]:.3f} \|', table)
+            assert re.search(rf'\| {name} \| 1 \| {metrics["F1@val"]:.2f} \| .* \| {metrics["AP"]:.2f} \|',
+                             table.replace('**', ''))
+            assert f'| {name} | {result["time"]:.3f} |' in text.split('### Time of training')[1].replace('**', '')
             assert result['iteration'] == 2 and result['validations'][-1]['F1@val'] > 0
 
 
@@ -96,7 +97,7 @@ def test_finished_runs_are_kept_and_others_are_added(compared, compare):
     cfg.train_cfg.max_iters = 1
     cfg.dump(other.with_name('seed3.py'))
     text = compare(runs, [3], U_Net=UNET).write()
-    assert re.search(r'\| U-Net \| 2 \| [\d.]+ ± [\d.]+ \|.*\n\| IFN \| 1 \|', squeeze(text))
+    assert re.search(r'\| U-Net \| 2 \| [\d.]+ ± [\d.]+ \|.*\n\| IFN \| 1 \|', squeeze(text).replace('**', ''))
     assert '| other ' not in text and (runs / 'comparison.md').read_text() == f'{text}\n'
     shutil.rmtree(other.parent)
 
@@ -187,7 +188,7 @@ def test_two_at_work_in_one_folder(tmp_path):
 
 
 def test_a_name_like_the_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr('ifn_plugin.analysis.comparison.comparison.run', lambda _: {}['no run'])
+    monkeypatch.setattr('ifn_plugin.analysis.comparison.comparison.run', lambda *_: {}['no run'])
     comparison = Comparison(Config.fromfile(PROTOCOL), dict(lock=Config.fromfile(UNET)), [0], tmp_path)
     with pytest.raises(RunError, match='no run'):
         comparison.run('lock', 0)
@@ -198,7 +199,7 @@ def test_spread():
     scores = {'F1@val': (80., 82.), 'AP': (90., 94.)}
     results = [dict(metrics={'': {name: values[seed] for name, values in scores.items()}}, time=0.5) for seed in (0, 1)]
     (row,), = (table.rows for table in score_tables(dict(model=results)))
-    assert row[:3] == ['model', '2', '81.00 ± 1.41'] and row[-2:] == ['92.00 ± 2.83', '0.500']
+    assert row[:3] == ['model', '2', '81.00 ± 1.41'] and row[-1] == '92.00 ± 2.83'
 
 
 def test_a_score_that_some_seeds_lack():
@@ -246,27 +247,53 @@ def test_cost_of_all_models_together(tmp_path, monkeypatch):
     assert run('b') == 1 and calls == [{tmp_path / name / 'seed0.py' for name in 'ab'}]
     assert run('a') == 0 and run('a', 128) == 1
     (tmp_path / 'cost.json').write_text((tmp_path / 'cost.json').read_text()[:-30])
-    assert cost_columns(tmp_path) == {} and cost_report(tmp_path) == [] and run('a') == 1 and len(calls) == 3
-    assert cost_columns(tmp_path)['b'] == {'parameters, millions': '1.00', 'GMAC a pair': '1.00'}
-    text = squeeze('\n\n'.join(cost_report(tmp_path)))
-    assert text.startswith('### Cost\n\n### a machine\n\n| configuration |')
+    assert cost_report(tmp_path) == [] and run('a') == 1 and len(calls) == 3
+    text = squeeze('\n\n'.join(table.markdown() for table in cost_report(tmp_path)))
+    assert text.startswith('### a machine\n\n| configuration |') and '| b | 1.00 | 1.00 |' in text
     assert '### train, 64×64, batch 2\n' in text and '| a | float32 | 200 | 1.00 |' in text
 
 
-def test_cost_stands_beside_the_scores():
-    results = {name: [dict(metrics={'': dict(AP=90.)}, time=0.5)] for name in 'ab'}
-    table, = score_tables(results, dict(b={'GMAC a pair': '3.00', 'train, ms a pair': '200'}))
-    assert table.header[-3:] == ['s an iteration', 'GMAC a pair', 'train, ms a pair']
-    assert [row[-4:] for row in table.rows] == [['90.00', '0.500', '', ''], ['90.00', '0.500', '3.00', '200']]
+def test_the_best_of_each_column_is_marked():
+    results = {name: [dict(metrics={'': {'F1': f1, 'AP': ap}}, time=time) for f1, ap in scores]
+               for name, time, scores in (('a', 0.5, [(80., 90.), (82., 91.)]), ('b', 0.4, [(81., 90.), (82., 80.)]))}
+    table, = score_tables(results)
+    columns = {table.header[column] for row, column in table.best if row == 1}
+    assert columns == {'F1'} and {table.header[column] for row, column in table.best if row == 0} == {'AP'}
+    assert '**81.50 ± 0.71**' in table.markdown() and time_table(results).best == {(1, 1)}
+    alone, = score_tables(dict(a=results['a']))
+    assert alone.best == time_table(dict(a=results['a'])).best == set()
 
 
-def test_curves_are_of_mean_and_range(monkeypatch):
+def test_curves_are_of_mean_and_range():
     """Of the iterations that all seeds have validated; what a resumed run has validated twice counts once."""
-    drawn = []
-    monkeypatch.setattr('ifn_plugin.analysis.comparison.tables.chart',
-                        lambda *arguments: drawn.append(arguments) or 'picture')
     seeds = [[(1, 9.), (1, 10.), (2, 20.)], [(1, 30.), (2, 22.), (3, 50.)]]
     runs = [dict(validations=[dict(step=step, AP=value) for step, value in seed]) for seed in seeds]
-    assert draw(dict(none=[], model=runs), 'AP') == 'picture' and draw(dict(model=runs), 'F1@val') == ''
-    (_, _, _, (line,), (band,)), = drawn
-    assert line[:3] == ('model', [1, 2], [20., 21.]) and band[:3] == ([1, 2], [10., 20.], [30., 22.])
+    curve = curves(dict(none=[], model=runs), 'AP')
+    assert curves(dict(model=runs), 'F1@val').lines == [] and draw(curve).startswith('<svg')
+    (line,), (band,) = curve.lines, curve.bands
+    assert (line['label'], line['x'], line['y']) == ('model', [1, 2], [20., 21.])
+    assert (band['x'], band['low'], band['high']) == ([1, 2], [10., 20.], [30., 22.])
+    assert curves(dict(model=runs[:1]), 'AP').bands == []  # a single seed has no range
+
+
+@pytest.mark.parametrize('text, progress', [
+    ('', ''),
+    ('11/29 - mmengine - INFO - Iter(train) [  50/4000]  lr: 1e-4  eta: 1 day, 0:12:30  time: 1.2\n',
+     'train: iteration 50 of 4000, 1 day, 0:12:30 left'),
+    ('Iter(train) [  50/4000]  eta: 0:12:30  x\nIter(val) [ 3/64]  eta: 0:00:10  y\n',
+     'val: iteration 3 of 64, 0:00:10 left'),
+    ('Epoch(train)   [3][ 50/400]  lr: 1  eta: 0:12:30  x\nother', 'train: epoch 3, iteration 50 of 400, 0:12:30 left'),
+    ('Iter(test) [16/16]    F1: 95.5\n', 'test: iteration 16 of 16'),
+])
+def test_progress_is_read_from_the_log(tmp_path, text, progress):
+    (tmp_path / 'train.log').write_text('x' * 10000 + '\n' + text)
+    assert read_progress(tmp_path / 'train.log') == progress
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(compared, open_page):
+    page = open_page(compared[0] / 'runs' / 'comparison.html')
+    text = page.locator('body').inner_text()
+    assert 'F1 is at the threshold that the model' in text and 'the shaded band reaches' in text
+    assert text.count('Cost') == text.count('seconds an iteration') == 1
+    assert page.locator('td.best').count() and page.locator('.chart canvas').count() == 2

@@ -239,7 +239,25 @@ def test_the_page_shows_samples_and_findings(root, tmp_path):
     # two of each split, and both of the leak
     assert page.count('<img src="data:image/jpeg;base64,') == 8
     assert '0003.png' in page and 'must not be used for training' in page
-    assert 'http' not in page.replace('http-equiv', '')
+    # errors and the pairs concerned come first, and link to each other
+    assert '2 errors' in page.partition('<h2>')[0]
+    assert page.index('<h2>Findings') < page.index('<h2>Pairs with findings') < page.index('<h2>Splits')
+    for name in ('0001.png', 'twin.png'):
+        link = re.search(f'<a href="#(pair-\\d)">see {name}</a>', page)[1]
+        figure = re.search(f'<figure id="{link}">.*?</figure>', page, re.DOTALL)[0]
+        assert name in figure and 'must not be used for training' in figure
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(root, tmp_path, open_page):
+    shutil.copy(root / 'train/A/0001.png', root / 'train/B/0001.png')
+    write_summary(tmp_path / 'page.html', *find(root), 2)
+    page = open_page(tmp_path / 'page.html')
+    page.locator('a', has_text='see 0001.png').first.click()
+    assert page.locator('figure:target').is_visible()
+    plot = page.locator('.chart .u-over')
+    plot.hover()
+    assert 'train (0 % of the pairs without change)' in page.locator('.u-legend').inner_text()
 
 
 def test_one_split_is_found_and_other_folders_are_refused(root, tmp_path):

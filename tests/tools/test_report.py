@@ -13,8 +13,8 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
     (tmp_path / '1' / 'evaluation_test.json').write_text(json.dumps(
         dict(protocols={'': dict(metrics=scores(*counts), pairs=[pair])})))
     main([str(tmp_path), '--names', 'run \udcb3', '--pairs', '0', '--out', str(tmp_path / 'page.html')])
-    assert '<td>?</td>' in (tmp_path / 'page.html').read_text()
-    assert '| run ? | test ' in capsys.readouterr().out and '| run ? |' in (tmp_path / 'page.md').read_text()
+    assert '<th>run ?</th>' in (tmp_path / 'page.html').read_text()
+    assert '| run ? ' in capsys.readouterr().out and '| run ? ' in (tmp_path / 'page.md').read_text()
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -6,12 +6,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ifn_plugin.analysis.comparison.cost import cost_columns, cost_report, measure_cost
-from ifn_plugin.analysis.comparison.runs import RunError, locked, prepare, read_results, run
+from ifn_plugin.analysis.comparison.cost import cost_report, measure_cost
+from ifn_plugin.analysis.comparison.runs import RunError, Say, locked, prepare, read_results, run, silent
 from ifn_plugin.analysis.comparison.settings import check_protocol, combine
-from ifn_plugin.analysis.comparison.tables import CURVES, draw, score_tables
+from ifn_plugin.analysis.comparison.tables import BANDS, CURVES, EXPLANATION, curves, draw, score_tables, time_table
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.fileio import write_atomic
+from ifn_plugin.visualization import write_page
 
 
 class Comparison:
@@ -45,8 +46,13 @@ class Comparison:
             prepare(combine(protocol, models[name], seed, from_scratch), folder)
         self.errors: dict[str, list[str]] = {}
 
-    def run(self, name: str, seed: int) -> dict[str, dict[str, float]]:
+    def run(self, name: str, seed: int, say: Say = silent) -> dict[str, dict[str, float]]:
         """Train and test a model with a seed, and rewrite the tables and curves.
+
+        Args:
+            name: Name of the model.
+            seed: The seed.
+            say: Function that is called with the progress whenever it has changed.
 
         Returns:
             Its metrics under each protocol of the test.
@@ -55,7 +61,7 @@ class Comparison:
             RunError: If the run fails; ``errors`` has the reason, too.
         """
         try:
-            result = run(self.folders[name, seed])
+            result = run(self.folders[name, seed], say)
         except (RunError, OSError, ValueError, KeyError) as error:
             message = str(error) if isinstance(error, RunError) else f'{type(error).__name__}: {error}'
             self.errors.setdefault(name, []).append(f'seed {seed}: {message}')
@@ -83,7 +89,7 @@ class Comparison:
         yield from measure_cost(self.work_dir, folders, size, batch)
 
     def write(self) -> str:
-        """Write the finished results: ``comparison.md``, and the validation curves as ``comparison-SCORE.svg``.
+        """Write the finished results: ``comparison.html``, ``comparison.md``, and curves as ``comparison-SCORE.svg``.
 
         Returns:
             The tables in Markdown.
@@ -91,14 +97,20 @@ class Comparison:
         # another command may be running other models or seeds; names of models do not begin with a dot
         with locked(self.work_dir / '.lock', wait=True):
             results = self._results()
-            blocks = [table.markdown() for table in score_tables(results, cost_columns(self.work_dir))]
-            blocks += [f'{name} failed: {message}' for name, messages in self.errors.items() for message in messages]
-            text = '\n\n'.join([*blocks, *cost_report(self.work_dir)])
+            tables, cost = list(score_tables(results)), [time_table(results), *cost_report(self.work_dir)]
+            cost = [table for table in cost if table.rows]
+            failures = [f'{name} failed: {message}' for name, messages in self.errors.items() for message in messages]
+            charts = {score: curve for score in CURVES if (curve := curves(results, score)).lines}
+            blocks = [EXPLANATION] if tables else []
+            blocks += [*(table.markdown() for table in tables), *failures]
+            for score, curve in charts.items():
+                write_atomic(draw(curve).encode(), self.work_dir / f'comparison-{score}.svg')
+                blocks.append(f'![{curve.title}](comparison-{score}.svg)')
+            blocks += [BANDS] if charts else []
+            text = '\n\n'.join([*blocks, *(table.markdown() for table in cost)])
             write_atomic(f'{text}\n'.encode(), self.work_dir / 'comparison.md')
-            for score in CURVES:
-                picture = draw(results, score)
-                if picture:
-                    write_atomic(picture.encode(), self.work_dir / f'comparison-{score}.svg')
+            write_page(self.work_dir / 'comparison.html', 'comparison.html.j2', explanation=EXPLANATION, tables=tables,
+                       failures=failures, charts=list(charts.values()), cost=cost)
         return text
 
     def _results(self) -> dict[str, list[dict[str, Any]]]:

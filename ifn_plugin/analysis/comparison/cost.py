@@ -1,6 +1,5 @@
 """Cost of the models of a comparison, as the benchmark measures it."""
 
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,22 +41,7 @@ def read_cost(work_dir: Path) -> dict[str, Any]:
         return dict(counts=[], cases=[])
 
 
-def cost_columns(work_dir: Path) -> dict[str, dict[str, str]]:
-    """Return the columns to show beside the scores: for each model, figures by column title."""
+def cost_report(work_dir: Path) -> list[Table]:
+    """Return the tables of all measurements, memory included."""
     content = read_cost(work_dir)
-    columns: dict[str, dict[str, str]] = {
-        record['config']: {'parameters, millions': f'{record["parameters"] / 1e6:.2f}',
-                           'GMAC a pair': f'{record["macs"] / 1e9:.2f}'}
-        for record in content['counts'] if 'error' not in record}
-    for case in content['cases']:
-        for row in case['rows']:
-            if 'error' not in row:
-                columns.setdefault(row['config'], {})[f'{case["task"]}, ms a pair'] = (
-                    f'{1000 * statistics.median(row["seconds"]):.4g}')
-    return columns
-
-
-def cost_report(work_dir: Path) -> list[str]:
-    """Return blocks of Markdown with all measurements, memory included."""
-    content = read_cost(work_dir)
-    return ['### Cost', *(table.markdown() for table in cost_tables(content))] if content['cases'] else []
+    return list(cost_tables(content)) if content['cases'] else []

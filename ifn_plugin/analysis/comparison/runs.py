@@ -1,11 +1,13 @@
 """Runs of a comparison: one model with one seed, each in its own folder."""
 
 import json
+import os
+import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,19 @@ def prepare(cfg: Config, folder: Path) -> None:
         raise ValueError(f'{folder} holds a run with other settings: name another --work-dir, or remove it and {path}.')
 
 
-def run(folder: Path) -> dict[str, Any]:
+Say = Callable[[str], None]
+
+
+def silent(progress: str) -> None:
+    """Say nothing."""
+
+
+def run(folder: Path, say: Say = silent) -> dict[str, Any]:
     """Train and test a model, unless that is already done.
 
     Args:
         folder: Folder of the run, whose settings :func:`prepare` has written.
+        say: Function that is called with the progress whenever it has changed.
 
     Returns:
         ``metrics`` of the test under each protocol; ``validations``; ``iteration`` of the tested checkpoint; and
@@ -63,8 +73,8 @@ def run(folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / 'lock') as lock:
         settings = settings_file(folder)
-        _call(lock, folder, 'train', settings, '--work-dir', folder, '--resume')
-        _call(lock, folder, 'test', settings, _find_checkpoint(folder), '--work-dir', folder)
+        _call(lock, folder, say, 'train', settings, '--work-dir', folder, '--resume')
+        _call(lock, folder, say, 'test', settings, _find_checkpoint(folder), '--work-dir', folder)
     result = _read_result(folder)
     write_atomic(json.dumps(result, indent=1).encode(), result_path)
     return result
@@ -117,16 +127,44 @@ def locked(path: Path, wait: bool = False) -> Iterator[int]:
         yield file.fileno()
 
 
-def _call(lock: int, folder: Path, tool: str, *arguments: Any) -> None:
+def _call(lock: int, folder: Path, say: Say, tool: str, *arguments: Any) -> None:
     """Run a command in its own process, so that its memory is freed and a crash does not end this process."""
     log = folder / f'{tool}.log'
-    with log.open('w') as output:
-        code = subprocess.run(
+    former, code = '', None
+    with log.open('w') as output, subprocess.Popen(
             [sys.executable, '-m', f'ifn_plugin.tools.{tool}', *map(str, arguments)], stdout=output,
-            stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []).returncode
+            stderr=subprocess.STDOUT, pass_fds=[lock] if fcntl is not None else []) as process:
+        try:
+            while code is None:
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(1)
+                progress = read_progress(log)
+                if progress != former:
+                    say(progress)
+                former = progress
+        except BaseException:
+            process.kill()
+            raise
     if code:
         lines = log.read_text(errors='replace').strip().splitlines() or ['no output']
         raise RunError(f'exit code {code} after {lines[-1]} ({log})')
+
+
+# such as "Iter(train) [  50/4000]  …  eta: 0:12:30  …" and "Epoch(train) [3][ 50/4000]  …"
+_PROGRESS = re.compile(
+    r'(?:Iter|Epoch)\((train|val|test)\)\s+(?:\[(\d+)\])?\s*\[\s*(\d+)/(\d+)\](?:.*?eta: (.*?)  )?')
+
+
+def read_progress(log: Path) -> str:
+    """Return the last progress in a log of mmengine: task, iteration and time left; empty if there is none."""
+    with log.open('rb') as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+        lines = _PROGRESS.findall(file.read().decode(errors='replace'))
+    if not lines:
+        return ''
+    task, epoch, done, total, left = lines[-1]
+    where = f'epoch {epoch}, ' if epoch else ''
+    return f'{task}: {where}iteration {done} of {total}' + (f', {left} left' if left else '')
 
 
 def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:

@@ -6,32 +6,47 @@ from typing import Any
 
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.visualization import chart
-from ifn_plugin.visualization.charts import VALIDATION, style_of
+from ifn_plugin.visualization.charts import VALIDATION, Chart, style_of
 
 CURVES = ('F1@val', 'AP')
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
 
+EXPLANATION = (
+    'Scores of "changed", in percent: mean and, of several seeds, standard deviation. F1 is at the threshold that the '
+    "model's configuration sets, F1@0.5 at 0.5, and F1@val, like the other scores with @val, at the threshold that was "
+    'best in validation. AP, average precision, needs no threshold. The best value of each column is marked.')
+BANDS = 'Lines are the mean of the seeds; the shaded band reaches from the lowest to the highest seed.'
 
-def score_tables(results: dict[str, list[dict[str, Any]]],
-                 cost: dict[str, dict[str, str]] | None = None) -> Iterator[Table]:
-    """Yield a table for each protocol of the test.
+
+def score_tables(results: dict[str, list[dict[str, Any]]]) -> Iterator[Table]:
+    """Yield a table for each protocol of the test, with the highest mean of each column marked.
 
     Args:
         results: For each model, the results of its seeds.
-        cost: For each model whose cost was measured, figures by column title.
     """
-    cost = cost or {}
-    columns = list(dict.fromkeys(column for figures in cost.values() for column in figures))
     finished = [result for runs in results.values() for result in runs]
     for protocol in dict.fromkeys(protocol for result in finished for protocol in result['metrics']):
-        rows = []
+        rows, means = [], []
         for name, runs in results.items():
             if runs:
-                scores = [_spread([result['metrics'][protocol].get(score) for result in runs]) for score in SCORES]
-                times = [result['time'] for result in runs if result['time'] is not None]
-                rows.append([name, str(len(runs)), *scores, f'{statistics.median(times):.3f}' if times else '',
-                             *(cost.get(name, {}).get(column, '') for column in columns)])
-        yield Table(protocol and f'Test, {protocol}', ['model', 'seeds', *SCORES, 's an iteration', *columns], rows)
+                scores = [[result['metrics'][protocol].get(score) for result in runs] for score in SCORES]
+                known = [[value for value in values if value is not None] for values in scores]
+                means.append([statistics.mean(values) if values else -1. for values in known])
+                rows.append([name, str(len(runs)), *map(_spread, scores)])
+        highest = [max(column) for column in zip(*means)]
+        best = {(row, 2 + column) for row, values in enumerate(means) for column, value in enumerate(values)
+                if len(means) > 1 and value == highest[column] >= 0}
+        yield Table(protocol and f'Test, {protocol}', ['model', 'seeds', *SCORES], rows, best)
+
+
+def time_table(results: dict[str, list[dict[str, Any]]]) -> Table:
+    """Return the table of the time of training, as the runs logged it, with the shortest marked."""
+    times = {name: [result['time'] for result in runs if result['time'] is not None] for name, runs in results.items()}
+    medians = {name: statistics.median(values) for name, values in times.items() if values}
+    shortest = min(medians.values(), default=0.)
+    best = {(row, 1) for row, value in enumerate(medians.values()) if len(medians) > 1 and value == shortest}
+    return Table('Time of training', ['model', 'seconds an iteration'],
+                 [[name, f'{value:.3f}'] for name, value in medians.items()], best)
 
 
 def _spread(values: Sequence[float | None]) -> str:
@@ -43,25 +58,32 @@ def _spread(values: Sequence[float | None]) -> str:
     return mean if len(known) == len(values) else f'{mean} ({len(known)} of {len(values)})'
 
 
-def draw(results: dict[str, list[dict[str, Any]]], score: str) -> str:
-    """Draw validation scores over the iterations: the mean of the seeds as a line, and their range as an area.
+def curves(results: dict[str, list[dict[str, Any]]], score: str) -> Chart:
+    """Chart a validation score over the iterations: the mean of the seeds as a line, and their range as a band.
 
     Args:
         results: For each model, the results of its seeds.
         score: One of ``CURVES``.
 
     Returns:
-        Chart as SVG; empty if nothing was validated.
+        The chart, without lines if nothing was validated.
     """
-    lines, bands = [], []
+    chart = Chart(VALIDATION[score], 'iteration', '%', note=BANDS)
     for number, (name, runs) in enumerate(results.items()):
         # keyed by iteration, since a resumed run may have repeated a validation
         found = [{entry['step']: entry[score] for entry in result['validations'] if score in entry} for result in runs]
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if steps:
             values = [[validated[step] for validated in found] for step in steps]
-            style = style_of(number, dots=True)
-            lines.append((name, steps, list(map(statistics.mean, values)), style))
-            bands.append((steps, list(map(min, values)), list(map(max, values)),
-                          dict(color=style['color'], alpha=0.15, linewidth=0)))
-    return chart(VALIDATION[score], 'iteration', '%', lines, bands) if lines else ''
+            chart.line(name, number, steps, list(map(statistics.mean, values)), dots=True)
+            if len(found) > 1:
+                chart.band(name, number, steps, list(map(min, values)), list(map(max, values)))
+    return chart
+
+
+def draw(curve: Chart) -> str:
+    """Draw a chart of :func:`curves` as SVG."""
+    lines = [(line['label'], line['x'], line['y'], style_of(line['number'], dots=True)) for line in curve.lines]
+    bands = [(band['x'], band['low'], band['high'], dict(
+        color=style_of(band['number'])['color'], alpha=0.15, linewidth=0)) for band in curve.bands]
+    return chart(curve.title, curve.x, curve.y, lines, bands)

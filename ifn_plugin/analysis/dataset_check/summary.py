@@ -1,18 +1,11 @@
-"""Summary of a data set, as text and as an HTML page."""
+"""Summary of a data set, as text."""
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ifn_plugin.analysis.dataset_check.records import Finding, Split, Trio
-from ifn_plugin.analysis.pairs import load_pair
-from ifn_plugin.datasets import LoadChangeLabel, LoadPair
+from ifn_plugin.analysis.dataset_check.records import Split
 from ifn_plugin.utils import abbreviate
-from ifn_plugin.visualization import write_page
-from ifn_plugin.visualization.pages import embed
-from ifn_plugin.visualization.panels import draw_mask, draw_row
 
 
 def summarize(split: Split) -> dict[str, str]:
@@ -40,33 +33,3 @@ def summarize(split: Split) -> dict[str, str]:
         'mean': mean,
         'std': deviation,
     }
-
-
-def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Finding], number: int) -> None:
-    """Write a page with pictures of sample pairs of each split, and of the pairs of each finding.
-
-    Args:
-        path: HTML file to write.
-        splits: Splits that were read.
-        findings: Findings in these splits.
-        number: Number of sample pairs to show of each split.
-    """
-    samples = {}
-    for split in splits:
-        # from the least to the most change
-        ranked = sorted(split.pairs, key=lambda pair: pair.changed)
-        places = np.unique(np.linspace(0, len(ranked) - 1, min(number, len(ranked))).astype(int))
-        samples[split.name] = [
-            (f'{ranked[place].files[0].name}, {100 * ranked[place].changed:.2f} % changed',
-             _picture(ranked[place].files, split.loaders)) for place in places]
-    loaders = {pair.files: split.loaders for split in splits for pair in split.pairs}
-    shown = [(finding, [_picture(files, loaders[files]) for files in finding.pairs]) for finding in findings[:100]]
-    write_page(
-        path, 'check_dataset.html.j2', summaries=[summarize(split) for split in splits], samples=samples,
-        findings=shown, total=len(findings))
-
-
-def _picture(files: Trio, loaders: tuple[LoadPair, LoadChangeLabel]) -> str:
-    *dates, label = load_pair(files, *loaders)
-    date1, date2 = map(loaders[0].picture, dates)
-    return embed(draw_row({'date 1': date1, 'date 2': date2, 'label': draw_mask(label)}, 256))

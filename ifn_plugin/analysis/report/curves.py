@@ -1,38 +1,39 @@
-"""Charts of training, validation and thresholds of runs."""
+"""Charts of training, validation and thresholds."""
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from ifn_plugin.analysis.report.runs import Run
-from ifn_plugin.visualization import chart
-from ifn_plugin.visualization.charts import VALIDATION, style_of
+from ifn_plugin.analysis.report.runs import Evaluation, Run
+from ifn_plugin.visualization.charts import VALIDATION, Chart
 
 
-def training_charts(runs: Sequence[Run]) -> Iterator[str]:
+def training_charts(runs: Sequence[Run]) -> Iterator[Chart]:
     """Yield charts of losses and validation scores over the iterations."""
-    trained = [run for run in runs if run.training]
+    trained = [(number, run) for number, run in enumerate(runs) if run.training]
     if trained:
-        yield chart('Loss, all levels', 'iteration', 'loss', [
-            (run.name, [entry['iter'] for entry in run.training], _smooth([entry['loss'] for entry in run.training]),
-             style_of(number)) for number, run in enumerate(trained)])
-    validated = [run for run in runs if run.validations]
+        chart = Chart('Loss, all levels', 'iteration', 'loss')
+        for number, run in trained:
+            chart.line(run.name, number, [entry['iter'] for entry in run.training],
+                       _smooth([entry['loss'] for entry in run.training]))
+        yield chart
     for score, title in VALIDATION.items():
-        shown = [run for run in validated if score in run.validations[-1]]
-        if shown:
-            yield chart(title, 'iteration', '%', [
-                (run.name, [entry['step'] for entry in run.validations if score in entry],
-                 [entry[score] for entry in run.validations if score in entry],
-                 style_of(number, dots=True)) for number, run in enumerate(shown)])
-    for run in trained:
+        chart = Chart(title, 'iteration', '%')
+        for number, run in enumerate(runs):
+            known = [entry for entry in run.validations if score in entry]
+            if known:
+                chart.line(run.name, number, [entry['step'] for entry in known], [entry[score] for entry in known],
+                           dots=True)
+        if chart.lines:
+            yield chart
+    for _, run in trained:
         levels = _level_losses(run)
         if levels:
-            iterations = [entry['iter'] for entry in run.training]
-            yield chart(f'{run.name}: loss of each level, coarse to fine', 'iteration', 'loss', [
-                (f'level {number}', iterations, _smooth(values), style_of(number - 1))
-                for number, values in levels.items()])
+            chart = Chart(f'{run.name}: loss of each level, coarse to fine', 'iteration', 'loss')
+            for level, values in levels.items():
+                chart.line(f'level {level}', level - 1, [entry['iter'] for entry in run.training], _smooth(values))
+            yield chart
 
 
 def _level_losses(run: Run) -> dict[int, list[float]]:
@@ -42,32 +43,28 @@ def _level_losses(run: Run) -> dict[int, list[float]]:
                      for entry in run.training] for number in numbers}
 
 
-def threshold_charts(runs: Sequence[Run]) -> Iterator[str]:
+def threshold_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     """Yield charts of precision over recall, and of F1 over the threshold."""
-    curves: list[Any] = []
-    for number, run in enumerate(runs):
-        if 'curve' in run.record:
-            curve = {name: np.asarray(values, float) for name, values in run.record['curve'].items()}
+    precisions = Chart('Precision over recall', 'recall, %', 'precision, %', xlim=(0, 101), ylim=(0, 101))
+    scores = Chart('F1 over the threshold', 'threshold', 'F1, %', xlim=(0, 1))
+    grid = np.linspace(0, 1, 201)
+    for number, evaluation in enumerate(evaluations):
+        if 'curve' in evaluation.record:
+            curve = {name: np.asarray(values, float) for name, values in evaluation.record['curve'].items()}
             found = curve['hits'] + curve['false_alarms']
             changed = np.maximum(curve['hits'] + curve['misses'], 1)
             shown = found > 0
-            precision = 100 * curve['hits'][shown] / found[shown]
+            # at the same recalls and thresholds for all, so that hovering compares them
+            recall, precision = (values[shown][::-1] for values in (100 * curve['hits'] / changed,
+                                                                    100 * curve['hits'] / np.maximum(found, 1)))
+            if len(recall):
+                places = 100 * grid[(100 * grid >= recall[0]) & (100 * grid <= recall[-1])]
+                precisions.line(f'{evaluation.name}, AP {evaluation.record["metrics"]["AP"]:.1f}', number, places,
+                                np.interp(places, recall, precision))
             f1 = 200 * curve['hits'] / np.maximum(found + changed, 1)
-            curves.append((run, 100 * (curve['hits'] / changed)[shown], precision, curve['thresholds'], f1,
-                           style_of(number)))
-    if not curves:
-        return
-    yield chart(
-        'Precision over recall', 'recall, %', 'precision, %',
-        [(f'{run.name}, AP {run.record["metrics"]["AP"]:.1f}', recall, precision, style)
-         for run, recall, precision, _, _, style in curves], xlim=(0, 101), ylim=(0, 101))
-    lines: list[Any] = [(run.name, thresholds, f1, style) for run, _, _, thresholds, f1, style in curves]
-    for run, _, _, thresholds, f1, style in curves:
-        chosen = run.record['metrics'].get('threshold@val')
-        if chosen is not None:
-            dot = style | dict(marker='o', markersize=6, linewidth=0)
-            lines.append(('', [chosen], [np.interp(chosen, thresholds, f1)], dot))
-    yield chart("F1 over the threshold (dots: validation's choice)", 'threshold', 'F1, %', lines, xlim=(0, 1))
+            scores.line(evaluation.name, number, grid[1:-1], np.interp(grid[1:-1], curve['thresholds'], f1))
+    if scores.lines:
+        yield from (precisions, scores)
 
 
 def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:

@@ -1,12 +1,65 @@
 """Logs and records of finished runs, read from their work dirs."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from ifn_plugin.analysis.logs import read_log
+
+
+@dataclass
+class Evaluation:
+    """Evaluation of one checkpoint.
+
+    Attributes:
+        run: Name of the run.
+        details: What distinguishes it from the other evaluations of the run: checkpoint, augmentation, protocol.
+        split: Split of the data set, ``test`` or ``val``.
+        folder: Log folder with the record, and the maps that a test keeps.
+        content: What ``EvaluationHook`` has written.
+        protocol: Name of the protocol; empty if there is only one.
+    """
+
+    run: str
+    details: list[str]
+    split: str
+    folder: Path
+    content: dict[str, Any]
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """Name on the page; without the run's if that is empty."""
+        return ', '.join(filter(None, [self.run, *self.details]))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Record of ``ChangeMetric``."""
+        record: dict[str, Any] = self.content['protocols'][self.protocol]
+        return record
+
+    @property
+    def checkpoint(self) -> str:
+        """File of the evaluated weights, or what is known about them."""
+        if self.content.get('checkpoint'):
+            return str(self.content['checkpoint'])
+        epoch, iteration = self.content.get('epoch'), self.content.get('iteration')
+        known = f'epoch {epoch}' if epoch is not None else f'iteration {iteration}' if iteration is not None else ''
+        return f'not from a file: {known} of the same process' if known else 'unknown'
+
+    @property
+    def config(self) -> Config | None:
+        """Configuration of the evaluation, if known; of the detector itself where a test augments."""
+        text = self.content.get('config')
+        if not text:
+            return None
+        cfg = Config.fromstring(text, '.py')
+        cfg.model = cfg.model.get('module') or cfg.model
+        return cfg
 
 
 @dataclass
@@ -18,46 +71,27 @@ class Run:
         folder: Work dir.
         training: Log entries of training, in order of the iterations.
         validations: Log entries of the validations.
-        split: Split that ``records`` belong to, ``test`` or ``val``.
-        records: Record of ``ChangeMetric`` for each protocol; a single protocol has an empty name.
-        iteration: Iteration of the evaluated weights, if known.
-        checkpoint: File with these weights, if found.
-        config: Text of their configuration, if known.
+        evaluations: The last test of each checkpoint, in each way and by each protocol; without tests, the last
+            validation.
     """
 
     name: str
     folder: Path
-    training: list[dict[str, Any]]
-    validations: list[dict[str, Any]]
-    split: str
-    records: dict[str, dict[str, Any]]
-    iteration: int | None
-    checkpoint: Path | None
-    config: str | None
-
-    @property
-    def protocol(self) -> str:
-        """Name of the protocol to show: ``whole`` if there is one of this name, or else the first."""
-        return 'whole' if 'whole' in self.records else next(iter(self.records), '')
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Record under :attr:`protocol`."""
-        return self.records.get(self.protocol, {})
-
-    @property
-    def pairs(self) -> list[dict[str, Any]]:
-        """Scores of each pair, the worst first, without pairs whose label has no change, for which F1 is undefined."""
-        pairs = [pair for pair in self.record.get('pairs', []) if pair['counts'][0] + pair['counts'][2]]
-        return sorted(pairs, key=lambda pair: pair['F1'])
+    training: list[dict[str, Any]] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
 
 
 def name_folders(folders: Sequence[Path]) -> list[str]:
     """Name work dirs by the shortest ends of their paths that differ."""
-    parts = [folder.resolve().parts for folder in folders]
-    for number in range(2, 2 + max(map(len, parts))):
-        names = ['/'.join(part[-number:]) for part in parts]
-        if len(set(names)) == len(names):
+    return _shortest([folder.resolve().parts for folder in folders], 2)
+
+
+def _shortest(paths: Sequence[Sequence[str]], least: int) -> list[str]:
+    names: list[str] = []
+    for number in range(least, 2 + max(map(len, paths), default=0)):
+        names = ['/'.join(path[-number:]) for path in paths]
+        if len(set(names)) == len(set(map(tuple, paths))):
             break
     return names
 
@@ -67,39 +101,63 @@ def read_run(folder: Path, name: str) -> Run:
 
     Raises:
         FileNotFoundError: If the folder has neither.
+        ValueError: If a record cannot be read; it is named.
     """
     entries = read_log(folder)
     training = {entry['iter']: entry for entry in entries if 'loss' in entry and 'iter' in entry}
     validations = {entry['step']: entry for entry in entries if 'F1' in entry and entry.get('step')}
-    found: dict[str, Any] = dict(protocols={})
-    configs = [*folder.glob('vis_data/config.py'), *sorted(folder.glob('*/vis_data/config.py'))]
-    split = 'test'
+    found: list[tuple[str, Path, dict[str, Any]]] = []
     for split in ('test', 'val'):
-        files = sorted(folder.glob(f'*/evaluation_{split}.json'))
-        if files:
-            found = json.loads(files[-1].read_text(encoding='utf-8'))
-            configs += files[-1].parent.glob('vis_data/config.py')
+        found = [(split, path.parent, content) for path, content in _read_records(folder, split)]
+        if found:
             break
-    if not training and not found['protocols']:
+    if not training and not found:
         raise FileNotFoundError(f'{folder} has neither a training log, */vis_data/scalars.json, nor a record of an '
                                 "evaluation, */evaluation_test.json. Fix: name a run's work dir.")
-    # the newest file may belong to another test, whose panels are in the same folder
-    config = found.get('config') or (configs[-1].read_text(encoding='utf-8') if configs else None)
     return Run(name, folder, [training[key] for key in sorted(training)],
-               [validations[key] for key in sorted(validations)], split, found['protocols'], found.get('iteration'),
-               _find_checkpoint(folder, found.get('checkpoint'), found.get('iteration'), found.get('epoch')),
-               config)
+               [validations[key] for key in sorted(validations)], list(_name_evaluations(name, folder, found)))
 
 
-def _find_checkpoint(folder: Path, name: str | None, iteration: int | None, epoch: int | None) -> Path | None:
-    """Find the weights of a record: the tested file, one of the same iteration, or else the best or the last."""
-    candidates = [Path(name), folder / Path(name).name] if name else []
-    if epoch is not None:
-        candidates += [*folder.glob(f'best_*epoch_{epoch}.pth'), folder / f'epoch_{epoch}.pth']
-    if iteration is not None:
-        candidates += [*folder.glob(f'best_*iter_{iteration}.pth'), folder / f'iter_{iteration}.pth']
-    elif not name and epoch is None:
-        candidates = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-        last = folder / 'last_checkpoint'
-        candidates += [Path(last.read_text().strip())] if last.is_file() else []
-    return next((path for path in candidates if path.is_file()), None)
+def _read_records(folder: Path, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the last record of each checkpoint that was evaluated in each way; of validations, the last one."""
+    records: dict[Any, tuple[Path, dict[str, Any]]] = {}
+    for path in sorted(folder.glob(f'*/evaluation_{split}.json')):
+        try:
+            content = json.loads(path.read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise ValueError(f'{path}: the record cannot be read ({error}). Fix: remove the file.') from error
+        configs = sorted(path.parent.glob('vis_data/config.py')) or sorted(folder.glob('vis_data/config.py'))
+        if 'config' not in content and configs:  # a record of a former version
+            content['config'] = configs[-1].read_text(encoding='utf-8')
+        way = (content.get('checkpoint'), content.get('iteration'), _way(content)) if split == 'test' else None
+        records.pop(way, None)
+        records[way] = path, content
+    yield from records.values()
+
+
+def _way(content: dict[str, Any]) -> str:
+    """Describe how weights were evaluated: by which model, on which data, and by which protocols."""
+    if not content.get('config'):
+        return str(content.get('tta'))
+    cfg = Config.fromstring(content['config'], '.py')
+    loader = cfg.get('test_dataloader') or {}
+    return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), sorted(content['protocols'])])
+
+
+def _name_evaluations(name: str, work_dir: Path,
+                      found: Sequence[tuple[str, Path, dict[str, Any]]]) -> Iterator[Evaluation]:
+    """Name evaluations after the run and what distinguishes them: checkpoint, augmentation, protocol, log folder."""
+    root = work_dir.resolve()
+    checkpoints = [Path(content['checkpoint']).resolve() if content.get('checkpoint') else root / 'weights in memory'
+                   for _, _, content in found]
+    paths = [(path.relative_to(root) if path.is_relative_to(root) else path).parts for path in checkpoints]
+    files = _shortest(paths, 1)
+    rows = [(split, folder, content, protocol, [
+        file if len(set(paths)) > 1 else '',
+        'TTA' if content.get('tta') else '',
+        protocol if len(content['protocols']) > 1 else '']) for (split, folder, content), file in zip(found, files)
+        for protocol in content['protocols']]
+    all_parts = [parts for *_, parts in rows]
+    for split, folder, content, protocol, parts in rows:
+        twice = [folder.name] if all_parts.count(parts) > 1 else []
+        yield Evaluation(name, [*filter(None, parts), *twice], split, folder, content, protocol)

@@ -2,23 +2,32 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import broadcast, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmseg.engine import SegVisualizationHook
 
 from ifn_plugin.datasets import check_views
 from ifn_plugin.engine.loops.protocols_loop import ProtocolsTestLoop
 from ifn_plugin.engine.utils import detector_of
-from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.evaluation import ChangeMetric, change_probability
+from ifn_plugin.evaluation.kept_maps import MAPS, map_name, write_map
 from ifn_plugin.evaluation.records import collect_records
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import HOOKS
+from ifn_plugin.utils.samples import list_files
+from ifn_plugin.version import __version__
 
 # Key of the threshold chosen in validation, in mmengine's message hub, which checkpoints include
 _CHOSEN = 'change_threshold'
@@ -30,20 +39,33 @@ def _hand_over_threshold(runner: Runner, evaluator: Evaluator) -> None:
             metric.threshold = getattr(getattr(detector_of(runner), 'decode_head', None), 'threshold', None)
 
 
+def _versions() -> dict[str, str]:
+    versions = dict(ifn_plugin=__version__, torch=torch.__version__)
+    for name in ('open-cd', 'onedl-mmsegmentation', 'mmsegmentation', 'mmengine'):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
 @HOOKS.register_module()
 class EvaluationHook(Hook):
     """Store the results of ``ChangeMetric``.
 
     The threshold chosen in validation is saved in the checkpoints of that iteration, the best one included, and tests
     of these checkpoints use it. The counts behind the metrics, for curves and for the best and worst pairs, are written
-    to files in the log folder, with the configuration and the iteration of the weights:
-    ``evaluation_val.json`` for the last validation, and ``evaluation_test.json``.
+    to files in the log folder, with the configuration, the iteration of the weights and what else tells what was
+    evaluated: ``evaluation_val.json`` for the last validation, and ``evaluation_test.json``. A test also keeps its
+    change maps, in the folder ``maps``: see :mod:`ifn_plugin.evaluation.kept_maps`.
+
+    Args:
+        keep_maps: Whether a test keeps its change maps, about as large as the labels, for the command ``report``.
     """
 
     # after mmengine's EMAHook, which swaps in the weights to validate, and before checkpoints are written
     priority = 'BELOW_NORMAL'
 
-    def __init__(self) -> None:
+    def __init__(self, keep_maps: bool = True) -> None:
+        self.keep_maps = keep_maps
         self._tested: dict[str, Any] = {}
         self._starts = False
         self._config: str | None = None
@@ -105,6 +127,22 @@ class EvaluationHook(Hook):
                               'current', logging.WARNING)
                     metric.choose_threshold = False
 
+    def after_test_iter(self,
+                        runner: Runner,
+                        batch_idx: int,
+                        data_batch: Any = None,
+                        outputs: Sequence[Any] | None = None) -> None:
+        """Keep the change maps of the batch."""
+        if not self.keep_maps or not any(isinstance(m, ChangeMetric) for m in runner.test_loop.evaluator.metrics):
+            return
+        folder = Path(runner.log_dir, MAPS, getattr(runner.test_loop, 'protocol', ''))
+        for sample in outputs or ():
+            files = [*list_files(sample.get('img_path')), sample.get('seg_map_path')]
+            if 'seg_logits' in sample and 'gt_sem_seg' in sample and len(files) > 1:
+                probability = change_probability(sample.seg_logits.data)
+                label = sample.gt_sem_seg.data.squeeze(0).to(probability.device)
+                write_map(folder / map_name(files), probability, label)
+
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the record of the test."""
         loop = runner.test_loop
@@ -126,5 +164,9 @@ class EvaluationHook(Hook):
         if records:
             if self._config is None:  # formatting is slow
                 self._config = runner.cfg.pretty_text
-            content = json.dumps(dict(about, config=self._config, protocols=records))
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            content = json.dumps(dict(
+                about, date=datetime.now().isoformat(' ', 'seconds'), seed=runner.seed, versions=_versions(),
+                tta=isinstance(model, BaseTTAModel), maps=split == 'test' and self.keep_maps, config=self._config,
+                protocols=records))
             write_atomic(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))

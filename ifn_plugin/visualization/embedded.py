@@ -1,0 +1,94 @@
+"""Pictures embedded in pages: as large as the limit of the page's size lets them be."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+# Bytes of all pictures of a page as text: a page of 15 MB passes most mail servers
+LIMIT = 14_000_000
+SIDES = (1024, 768, 640, 512, 384, 320, 256, 192)
+
+
+@dataclass
+class PairPictures:
+    """Pictures of a pair.
+
+    Attributes:
+        dates: Both dates, (H, W, 3), RGB, uint8; empty if they are unknown.
+        label: (H, W), 0, 1 and 255 (ignored), uint8; ``None`` if it is unknown.
+        maps: Of each model, the number of ``LEVELS`` below the probability, (H, W), uint8; ``None`` if it is unknown.
+    """
+
+    dates: Sequence[np.ndarray] = ()
+    label: np.ndarray | None = None
+    maps: Sequence[np.ndarray | None] = ()
+
+
+@dataclass
+class Embedded:
+    """Pictures as data URLs, in the order of the pairs; a pair without pictures has an empty dictionary."""
+
+    side: int
+    pairs: list[dict[str, object]] = field(default_factory=list)
+
+
+def embed_pairs(readers: Sequence[Callable[[], PairPictures]], limit: int = LIMIT) -> Embedded:
+    """Embed the pictures of pairs.
+
+    Args:
+        readers: Functions that read the pictures of each pair.
+        limit: Limit of the length of all data URLs. The pictures of all pairs are shrunk to the same side so as to stay
+            below; if the smallest side is too large, the last pairs stay without pictures.
+
+    Returns:
+        The pictures, and the side in pixels to which larger ones are shrunk.
+    """
+    samples = [readers[index]() for index in sorted({len(readers) * part // 4 for part in range(4)})] if readers else []
+    for side in SIDES:
+        expected = sum(map(_length, (_embed(sample, side) for sample in samples))) / max(1, len(samples))
+        if expected * len(readers) <= 0.9 * limit:
+            break
+    result, length = Embedded(side), 0
+    for reader in readers:
+        pictures = _embed(reader(), side) if length < limit else {}
+        length += _length(pictures)
+        result.pairs.append(pictures if length <= limit else {})
+    return result
+
+
+def _length(pictures: dict[str, object]) -> int:
+    return len(str(list(pictures.values())))
+
+
+def _embed(pair: PairPictures, side: int) -> dict[str, object]:
+    pictures: dict[str, object] = {}
+    if len(pair.dates):
+        pictures |= {f'date{number}': _encode(_shrink(date, side, Image.Resampling.LANCZOS), quality=72)
+                     for number, date in enumerate(pair.dates, 1)}
+    if pair.label is not None:
+        pictures['label'] = _embed_values(pair.label, side)
+    pictures['maps'] = [None if levels is None else _embed_values(levels, side) for levels in pair.maps]
+    return pictures
+
+
+def _embed_values(values: np.ndarray, side: int) -> str:
+    # values of the map itself, not means of neighbours
+    return _encode(_shrink(values, side, Image.Resampling.NEAREST), lossless=True, quality=50, method=2)
+
+
+def _shrink(array: np.ndarray, side: int, resampling: Image.Resampling) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(array))
+    scale = side / max(image.size)
+    if scale < 1:
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resampling)
+    return image.convert('RGB')
+
+
+def _encode(image: Image.Image, **settings: object) -> str:
+    stream = io.BytesIO()
+    image.save(stream, 'WEBP', **settings)
+    return f'data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}'

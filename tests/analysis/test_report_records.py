@@ -1,0 +1,141 @@
+"""Which records a report shows, and what it says about them."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from evaluations import write_evaluation
+from PIL import Image
+
+from ifn_plugin.analysis.report import read_run, write_report
+from ifn_plugin.analysis.report.maps import read_maps
+from ifn_plugin.evaluation.bootstrap import interval, resample_f1
+from ifn_plugin.evaluation.kept_maps import MAPS
+from ifn_plugin.evaluation.objects import ObjectCounts, count_objects
+from ifn_plugin.visualization.embedded import PairPictures, embed_pairs
+
+
+@pytest.fixture
+def data(levir_like):
+    return levir_like / 'test'
+
+
+def config(**changes):
+    settings = dict(model=dict(type='EncoderDecoder'), optim_wrapper=dict(optimizer=dict(lr=0.1))) | changes
+    return '\n'.join(f'{key} = {value!r}' for key, value in settings.items())
+
+
+def test_each_tested_checkpoint_has_its_row(data, tmp_path):
+    """A test of other weights, or in another way, replaces no row; a repeated test replaces its own."""
+    run = tmp_path / 'run'
+    write_evaluation(run / '1', data, str(run / 'iter_1.pth'))
+    write_evaluation(run / '2', data, '/other/iter_1.pth', seed=1)
+    write_evaluation(run / '3', data, str(run / 'iter_1.pth'), seed=2, tta=True, config=config(tta=1))
+    write_evaluation(run / '4', data, str(run / 'iter_1.pth'), seed=3)
+    assert [(one.name, one.folder.name) for one in read_run(run, 'run').evaluations] == [
+        ('run, other/iter_1.pth', '2'), ('run, iter_1.pth, TTA', '3'), ('run, iter_1.pth', '4')]
+    markdown = write_report([read_run(run, 'run')], tmp_path / 'page.html', 0)
+    assert str(run / 'iter_1.pth') in markdown and '/other/iter_1.pth' in markdown and 'iter_1.pth, TTA' in markdown
+
+
+def test_protocols_and_other_settings_tell_rows_apart(data, tmp_path):
+    for folder, crop in (('1', 32), ('2', 64)):
+        write_evaluation(tmp_path / folder, data, config=config(model=dict(test_cfg=dict(crop_size=crop))))
+    names = [one.name for one in read_run(tmp_path, 'run').evaluations]
+    assert names == ['run, 1', 'run, 2']
+
+
+def test_settings_that_differ_are_listed(data, tmp_path):
+    for name, lr in (('a', 0.1), ('b', 0.2)):
+        write_evaluation(tmp_path / name / '1', data, seed=int(10 * lr), config=config(
+            work_dir=name, optim_wrapper=dict(optimizer=dict(lr=lr))))
+    write_report([read_run(tmp_path / name, name) for name in 'ab'], tmp_path / 'page.html', 0)
+    page = (tmp_path / 'page.html').read_text()
+    assert re.search('<td>optim_wrapper.optimizer.lr</td><td>0.1</td><td>0.2</td>', page)
+    assert '1 settings in which' in page.replace('\n', ' ') and 'work_dir' not in page
+
+
+def test_maps_that_are_not_those_of_the_record_are_left_out(data, tmp_path):
+    write_evaluation(tmp_path / '1', data)
+    first, second = sorted((tmp_path / '1' / MAPS).iterdir())
+    with Image.open(first) as image:
+        levels, label = image.split()
+    Image.merge('LA', (levels.point(lambda level: 255 - level), label)).save(first)
+    maps, note = read_maps(read_run(tmp_path, 'run').evaluations[0])
+    assert maps[0] is None and maps[1] is not None and '1 maps in' in note and 'not those of the record' in note
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:50])
+    maps, note = read_maps(read_run(tmp_path, 'run').evaluations[0])
+    assert maps == [None, None] and '2 of 2 maps are missing' in note
+
+
+@pytest.mark.parametrize('change, reason', [
+    (dict(maps=False), 'The test kept no maps. Fix: test again'),
+    (dict(curve=False), 'The change maps do not follow from probabilities'),
+])
+def test_records_without_maps_say_so(data, tmp_path, change, reason):
+    write_evaluation(tmp_path / '1', data)
+    path = tmp_path / '1' / 'evaluation_test.json'
+    content = json.loads(path.read_text())
+    if 'curve' in change:
+        del content['protocols']['']['curve']
+    path.write_text(json.dumps(content | change))
+    write_report([read_run(tmp_path, 'run')], tmp_path / 'page.html', 0)
+    assert reason in (tmp_path / 'page.html').read_text()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / '1').mkdir()
+    (tmp_path / '1' / 'evaluation_test.json').write_text('{"protocols"')
+    with pytest.raises(ValueError, match=r'1/evaluation_test.json: the record cannot be read'):
+        read_run(tmp_path, 'run')
+
+
+def test_the_verdict_ranks_evaluations_of_the_same_pairs(levir_like, tmp_path):
+    for name, split, noise in (('good', 'test', 0.5), ('bad', 'test', 2.), ('elsewhere', 'val', 1.)):
+        write_evaluation(tmp_path / name / '1', levir_like / split, noise=noise)
+    runs = [read_run(tmp_path / name, name) for name in ('bad', 'good', 'elsewhere')]
+    first, second, third, *_ = write_report(runs, tmp_path / 'page.html', 0).split('\n\n')
+    f1 = {run.name: run.evaluations[0].record['metrics']['F1'] for run in runs}
+    assert first.startswith(f'good has the highest F1, {f1["good"]:.1f} (95 % interval over 2 pairs: ')
+    assert second.startswith(f'It is {f1["good"] - f1["bad"]:.2f} above bad (') and 'more than' in second
+    assert third == 'Not ranked, since they are of other pairs: elsewhere.'
+
+
+def test_the_interval_is_that_of_resampled_pairs():
+    counts = np.array([[90, 10, 10], [10, 0, 0], [0, 50, 50]])
+    samples = resample_f1([counts, counts], 4000)
+    assert np.array_equal(samples[0], samples[1])  # the same pairs for all
+    low, high = interval(samples[0])
+    assert low < 200 * 100 / (200 + 60 + 60) < high and low >= 0 and high <= 100
+    assert interval(resample_f1([np.repeat(counts[:1], 5, 0)])[0]) == (90, 90)
+
+
+def test_objects_are_hit_missed_and_false():
+    label, changed = np.zeros((20, 20), np.uint8), np.zeros((20, 20), bool)
+    label[2:6, 2:6] = label[2:6, 10:14] = 1
+    changed[2:4, 2:6] = True  # exactly half
+    changed[2, 10:14] = True  # a quarter: missed, although what was found is right
+    changed[10:12, 10:12] = True
+    label[18:] = 255
+    changed[18:] = True  # ignored
+    assert count_objects(changed, label) == ObjectCounts(hit=1, missed=1, right=2, false=1)
+    assert count_objects(changed & False, label * 0) == ObjectCounts()
+    label[6, 6] = 1  # touches at a corner
+    assert count_objects(changed, label).hit == 0
+
+
+def test_pictures_fit_into_the_limit():
+    """All are shrunk alike; where that is not enough, the last pairs stay without."""
+    rng = np.random.default_rng(0)
+    date = cv2.resize(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), (1024, 1024))
+    levels = cv2.resize(rng.integers(0, 255, (32, 32), dtype=np.uint8), (1024, 1024))
+    pair = PairPictures([date, date], levels // 200, [levels, None])
+    for limit, number in ((2_000_000, 4), (60_000, 1)):
+        embedded = embed_pairs([lambda: pair] * 4, limit)
+        assert len(str([list(pictures.values()) for pictures in embedded.pairs])) <= limit + 100
+        assert sum(bool(pictures) for pictures in embedded.pairs) >= number
+    assert embedded.side == 192 and embed_pairs([lambda: pair], 14_000_000).side == 1024
+    assert embed_pairs([]).pairs == []
