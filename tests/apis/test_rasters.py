@@ -359,6 +359,29 @@ def test_no_data_in_the_bands_that_are_read(tmp_path):
     assert np.array_equal(valid, expected)
 
 
+@pytest.mark.parametrize('dtype, value', [('uint8', 0), ('uint16', 65535), ('float32', -9999)])
+@pytest.mark.parametrize('align', [False, True])
+def test_collars_that_no_file_declares_are_named(tmp_path, dtype, value, align):
+    """By ``nodata``; a pixel with this value in some bands only has data. Nor does a collar count for the stretch."""
+    images = np.random.default_rng(0).integers(100, 200, (2, 60, 50, 3)).astype(dtype)
+    inner = images[:, 10:50, 10:40].astype(np.float32)
+    collar = np.ones((60, 50), bool)
+    collar[10:50, 10:40] = False
+    images[:, collar] = value
+    images[:, 20, 20, 0] = value
+    inner[:, 10, 10, 0] = value
+    paths = [write(tmp_path / name, image) for name, image in zip(('a.tif', 'b.tif'), images)]
+    if align:
+        paths[1] = write(tmp_path / 'c.tif', images[1][5:], transform=from_origin(600000, 3399997.5, 0.5, 0.5))
+    with RasterPair(*paths, align=align, nodata=value, dtype='float32') as pair:
+        dates, valid = pair.read(None)
+    assert np.array_equal(valid, ~collar) and (dates[:, collar] == 0).all()
+    if dtype == 'uint8':
+        np.testing.assert_allclose(dates[:, 10:50, 10:40], inner, atol=1)
+    else:
+        assert dates[:, 10:50, 10:40].std() > 50  # stretched by the data's own values
+
+
 def test_other_coordinate_system(tmp_path):
     image = np.zeros((40, 40, 3), np.uint8)
     a = write(tmp_path / 'a.tif', image)

@@ -9,6 +9,9 @@ from rasterio.windows import Window
 from ifn_plugin.apis.inferencer import ChangeDetector, read_ahead
 from ifn_plugin.apis.rasters.pair import RasterPair
 
+# rasterio's window of a block; its probabilities, (h, w), float32; whether both dates have data there, (h, w), bool
+Block = tuple[Any, np.ndarray, np.ndarray]
+
 
 class WindowAxis:
     """Windows along one axis: their positions, the parts that are used, and the blending weights.
@@ -58,8 +61,46 @@ class WindowAxis:
         return weights
 
 
+class Grid:
+    """Overlapping windows that cover a raster.
+
+    Args:
+        height: Height of the raster in pixels.
+        width: Its width.
+        window: Height and width of the windows in pixels.
+        overlap: Overlap of neighbouring windows in pixels, less than half of ``window``.
+
+    Raises:
+        ValueError: If ``overlap`` is negative, or not less than half of ``window``.
+    """
+
+    def __init__(self, height: int, width: int, window: int, overlap: int) -> None:
+        if not 0 <= 2 * overlap < window:
+            raise ValueError(f'overlap={overlap}: it has to be from 0 to less than half of window={window}.')
+        self.overlap = overlap
+        self.width = width
+        self.rows, self.columns = (WindowAxis(length, window, overlap) for length in (height, width))
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return self.rows.number * self.columns.number
+
+    def strip(self) -> np.ndarray:
+        """Return an empty strip for what a row of windows adds to the row below it, (overlap, width), float32."""
+        return np.zeros((self.overlap, self.width), np.float32)
+
+    def to_read(self, row: int, column: int) -> Any:
+        """Return rasterio's window to read."""
+        return Window(self.columns.read_from(column), self.rows.read_from(row), self.columns.window, self.rows.window)
+
+    def block(self, row: int, column: int) -> Any:
+        """Return rasterio's window of the part that no later window overlaps."""
+        top, left = self.rows.start(row), self.columns.start(column)
+        return Window(left, top, self.columns.final(column) - left, self.rows.final(row) - top)
+
+
 def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 1024,
-                   overlap: int = 256) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+                   overlap: int = 256) -> Iterator[Block]:
     """Predict the probabilities of "changed" in overlapping windows and blend them, block by block from the upper left.
 
     Args:
@@ -75,25 +116,40 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
     Raises:
         ValueError: If ``overlap`` is negative, or not less than half of ``window``.
     """
-    if not 0 <= 2 * overlap < window:
-        raise ValueError(f'overlap={overlap}: it has to be from 0 to less than half of window={window}.')
-    rows, columns = (WindowAxis(length, window, overlap) for length in (pair.height, pair.width))
-    places = [(row, column) for row in range(rows.number) for column in range(columns.number)]
+    grid = Grid(pair.height, pair.width, window, overlap)
+    yield from blend_rows(detector, pair, grid, range(grid.rows.number), grid.strip())
+
+
+def blend_rows(detector: ChangeDetector, pair: RasterPair, grid: Grid, rows: range,
+               below: np.ndarray) -> Iterator[Block]:
+    """Predict and blend some rows of windows.
+
+    Args:
+        detector: The detector.
+        pair: The rasters.
+        grid: Their windows.
+        rows: The rows of windows.
+        below: What the rows above add to the first one, (overlap, width), float32; in the end, what the last row adds
+            to the one below it.
+
+    Yields:
+        As :func:`blended_blocks`.
+    """
+    places = [(row, column) for row in rows for column in range(grid.columns.number)]
 
     def read(place: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray | None, np.ndarray]:
-        row, column = place
-        window = Window(columns.read_from(column), rows.read_from(row), columns.window, rows.window)
+        window = grid.to_read(*place)
         inside = True if pair.interest is None else pair.interest.mask(window)
-        if not np.any(inside):
-            return place, None, np.broadcast_to(False, (rows.window, columns.window))
-        images, valid = pair.read(window)
-        valid = valid & inside  # what lies outside is seen nevertheless, as context
+        if np.any(inside):
+            images, valid = pair.read(window)
+            valid &= inside  # what lies outside is seen nevertheless, as context
+            if valid.any():
+                return place, images, valid
         # without data, there is nothing to compute, and no images to keep in memory
-        return (place, images, valid) if valid.any() else (place, None, np.broadcast_to(False, valid.shape))
+        return place, None, np.broadcast_to(False, (window.height, window.width))
 
-    below = np.zeros((overlap, pair.width), np.float32)  # weighted overlap of the row of windows above
     right = np.zeros((0, 0), np.float32)  # weighted overlap of the window on the left
-    nothing = np.broadcast_to(np.float32(0), (rows.window, columns.window))
+    nothing = np.broadcast_to(np.float32(0), (grid.rows.window, grid.columns.window))
     full = False
     for batch in _batches(read_ahead(read, places, detector.batch_size), detector.batch_size):
         wanted = [images for _, images, _ in batch if images is not None]
@@ -101,19 +157,18 @@ def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 102
         full = full or len(wanted) == detector.batch_size
         for (row, column), images, valid in batch:
             probability = nothing if images is None else next(found)
-            top, left = rows.start(row), columns.start(column)
-            inside = (slice(top - rows.read_from(row), None), slice(left - columns.read_from(column), None))
-            part = probability[inside] * rows.weights(row)[:, None] * columns.weights(column)
+            place, window = grid.block(row, column), grid.to_read(row, column)
+            inside = (slice(place.row_off - window.row_off, None), slice(place.col_off - window.col_off, None))
+            part = probability[inside] * grid.rows.weights(row)[:, None] * grid.columns.weights(column)
             if column > 0:
-                part[:, :overlap] += right
-            height, width = rows.final(row) - top, columns.final(column) - left
-            block, right = part[:, :width], part[:, width:]
+                part[:, :grid.overlap] += right
+            block, right = part[:, :place.width], part[:, place.width:]
+            columns = slice(place.col_off, place.col_off + place.width)
             if row > 0:
-                block[:overlap] += below[:, left:left + width]
-            if row < rows.number - 1:
-                below[:, left:left + width] = block[height:]
-            yield (Window(left, top, width, height),
-                   block[:height], valid[inside][:height, :width])
+                block[:grid.overlap] += below[:, columns]
+            if row < grid.rows.number - 1:
+                below[:, columns] = block[place.height:]
+            yield place, block[:place.height], valid[inside][:place.height, :place.width]
 
 
 def _batches(windows: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -1,5 +1,6 @@
 """Opening of rasters in any form that rasterio supports, and the colours of their bands."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ def open_raster(name: str) -> Any:
         raise ValueError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as {" or ".join(parts[:3])}; '
                          'gdalbuildvrt -separate combines several into one.')
     return dataset
+
+
+def reading(name: str, read: Callable[[], Any]) -> Any:
+    """Read from a raster.
+
+    Raises:
+        ValueError: If the raster is damaged, or a connection breaks; it is named.
+    """
+    try:
+        return read()
+    except rasterio.errors.RasterioError as error:
+        reason = ' '.join(str(error.__cause__ or error).split())
+        if Path(name).exists():
+            raise ValueError(f'{name} cannot be read, it seems damaged: {reason}. Fix: replace it.') from error
+        raise ValueError(f'{name} cannot be read any more: {reason}. Fix: check the connection and repeat the command; '
+                         'GDAL_HTTP_MAX_RETRY and GDAL_HTTP_TIMEOUT in the environment say how patient GDAL is.'
+                         ) from error
 
 
 def find_colours(dataset: Any, name: str) -> tuple[list[int], str]:

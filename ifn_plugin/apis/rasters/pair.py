@@ -2,21 +2,22 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from mmengine.logging import print_log
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
-from ifn_plugin.apis.rasters.opening import find_colours, open_raster
-from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_alpha, read_bands, refuse_complex, scale_bands
+from ifn_plugin.apis.rasters.opening import find_colours, open_raster, reading
+from ifn_plugin.apis.rasters.stretch import find_limits
+from ifn_plugin.datasets.transforms.bands import Scale, read_bands, refuse_complex, scale_bands
 
 
 class RasterPair:
@@ -32,6 +33,7 @@ class RasterPair:
         align: Whether to warp the second raster to the grid of the first while reading, if the grids differ.
         dtype: ``'uint8'``, rounded, or ``'float32'``.
         scale2: Scale of the later raster, if it differs from that of the earlier.
+        nodata: Value of all bands where a raster has no data, for files that do not declare one.
 
     Attributes:
         bands: Bands that are read from each date.
@@ -50,15 +52,17 @@ class RasterPair:
                  scale: Scale | None = None,
                  align: bool = False,
                  dtype: str = 'uint8',
-                 scale2: Scale | None = None) -> None:
+                 scale2: Scale | None = None,
+                 nodata: float | None = None) -> None:
         self.paths = str(date1), str(date2)
         self.dtype = dtype
+        self.nodata = nodata
         self.interest: AreaOfInterest | None = None
         with ExitStack() as self._stack:
             first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
             self.bands = [self._choose_bands(*source, bands) for source in zip((first, second), self.paths)]
             self._set_up(first, second, align)
-            self._limits = self._find_limits(scale, scale2)
+            self._limits = find_limits([self], scale, scale2)
             self._stack = self._stack.pop_all()  # without an error, the files stay open until close()
 
     @staticmethod
@@ -97,7 +101,7 @@ class RasterPair:
                                  'or leave out --align for images that are already co-registered.')
         try:
             warped = WarpedVRT(second, crs=first.crs, transform=first.transform, width=first.width,
-                               height=first.height, resampling=Resampling.bilinear, **_outside(second))
+                               height=first.height, resampling=Resampling.bilinear, **_outside(second, self.nodata))
         except Exception as error:  # rasterio has no public class for GDAL's errors; the cause is kept
             raise ValueError(f'{self.paths[1]} ({second.crs}) cannot be aligned with {self.paths[0]} ({first.crs}): '
                              f'{error}. Fix: assign coordinate systems that can be transformed into each other by '
@@ -120,49 +124,6 @@ class RasterPair:
                         f'{values[1]}. Fix: align the second with --align, or resample both to the same grid.')
         return ''
 
-    def _find_limits(self, scale: Scale | None, scale2: Scale | None) -> list[np.ndarray | None]:
-        """Find the values of each band that become 0 and 255, (2, C), for each date; ``None`` for 8-bit rasters."""
-        number = len(self.bands[0])
-        if scale is not None:
-            limits = as_limits(scale, number)
-            return [limits, limits if scale2 is None else as_limits(scale2, number)]
-        if scale2 is not None:
-            raise ValueError(f'scale2={scale2} without scale. Fix: set scale for the earlier raster, too.')
-        kinds = [[(dataset.dtypes[band - 1], dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands]
-                 for dataset, bands in zip(self.datasets, self.bands)]
-        if kinds[0] != kinds[1]:
-            shown = ['{} (factor {:g}, offset {:g})'.format(*kind)
-                     for kind in next(band for band in zip(*kinds) if band[0] != band[1])]
-            raise ValueError(self._tell_scales_differ('type of values', *shown))
-        if {dtype for dtype, *_ in kinds[0]} == {'uint8'}:
-            return [None, None]
-        values = [_read(path, partial(self._sample, dataset, bands))
-                  for path, dataset, bands in zip(self.paths, self.datasets, self.bands)]
-        both = [np.concatenate(bands) for bands in zip(*values)]
-        if not all(map(len, both)):
-            raise ValueError(f'{" and ".join(self.paths)} have no pixel with data.')
-        if all(len(band) for sample in values for band in sample):
-            dates = [[np.percentile(band, (2, 50, 98)) for band in sample] for sample in values]
-            # a real change may shift some bands; a different unit shifts all
-            if all(map(_have_other_units, *dates)):
-                shown = [f'{bands[0][0]:g} to {bands[0][2]:g}' for bands in dates]
-                raise ValueError(self._tell_scales_differ('range (percentiles 2 and 98 of the first band)', *shown))
-        low, high = np.transpose([np.percentile(band, (2, 98)) for band in both])
-        return [np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])] * 2
-
-    def _sample(self, dataset: Any, bands: list[int]) -> list[np.ndarray]:
-        """Sample the valid values of each band."""
-        shape = min(self.height, 1000), min(self.width, 1000)
-        valid = np.broadcast_to(read_alpha(dataset, shape=shape), shape)
-        values = [band[valid].compressed()
-                  for band in dataset.read(bands, out_shape=(len(bands), *shape), masked=True)]
-        return [band[np.isfinite(band)] for band in values]  # radar in decibels has -inf
-
-    def _tell_scales_differ(self, what: str, value1: str, value2: str) -> str:
-        return (f'The rasters differ in {what}: {self.paths[0]} has {value1}, {self.paths[1]} has {value2}. Fix: name '
-                'the values that become 0 and 255, by --scale LOW HIGH if they are the same for both, or by --scale '
-                'LOW1 HIGH1 LOW2 HIGH2 for each (scale and scale2 in Python).')
-
     def read(self, window: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Read a window.
 
@@ -179,7 +140,7 @@ class RasterPair:
         images: list[np.ndarray] = []
         valid: Any = True
         for path, dataset, bands, limits in zip(self.paths, self.datasets, self.bands, self._limits):
-            image, has_data = _read(path, partial(read_bands, dataset, bands, window, shape))
+            image, has_data = reading(path, partial(read_bands, dataset, bands, window, shape, self.nodata))
             valid = valid & has_data
             if limits is not None:
                 image = scale_bands(image, limits)
@@ -207,19 +168,10 @@ class RasterPair:
         self.close()
 
 
-def _have_other_units(first: np.ndarray, second: np.ndarray) -> bool:
-    """Check whether two dates seem to have different units, by their percentiles 2, 50 and 98.
-
-    Their ranges are disjoint, or one is much wider and has its median outside the other.
-    """
-    narrow, wide = sorted((first, second), key=lambda values: values[2] - values[0])
-    apart = narrow[0] > wide[2] or narrow[2] < wide[0]
-    wider = wide[2] - wide[0] > 4 * (narrow[2] - narrow[0])
-    return bool(apart or (wider and not narrow[0] <= wide[1] <= narrow[2]))
-
-
-def _outside(dataset: Any) -> dict[str, Any]:
+def _outside(dataset: Any, nodata: float | None) -> dict[str, Any]:
     """Return settings by which ``WarpedVRT`` marks pixels outside a raster, unless it has nodata or an alpha band."""
+    if nodata is not None and in_dtype_range(nodata, dataset.dtypes[0]):
+        return dict(src_nodata=nodata, nodata=nodata)
     if dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp:
         return {}
     dtype = np.dtype(dataset.dtypes[0])
@@ -232,14 +184,6 @@ def _outside(dataset: Any) -> dict[str, Any]:
 
 def _places(dataset: Any) -> list[tuple[float, ...]]:
     return [(point.row, point.col, point.x, point.y) for point in dataset.gcps[0]]
-
-
-def _read(path: str, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except rasterio.errors.RasterioError as error:
-        raise ValueError(f'{path} cannot be read, it seems damaged: {" ".join(str(error.__cause__ or error).split())}. '
-                         'Fix: replace it.') from error
 
 
 def shrunk(height: int, width: int, side: int) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def read_alpha(dataset: Any, window: Any = None, shape: tuple[int, int] | None =
 
 
 def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
-               shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+               shape: tuple[int, int] | None = None, nodata: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read bands of a raster.
 
     Args:
@@ -79,6 +79,7 @@ def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
         bands: Numbers of the bands, from 1.
         window: rasterio's window; the entire raster if ``None``.
         shape: Height and width to resample to while reading.
+        nodata: Value of all these bands where there are no data, besides what the file itself declares.
 
     Returns:
         The values, (H, W, C), and the mask of valid data, (H, W), bool.
@@ -90,6 +91,8 @@ def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
     valid &= (dataset.dataset_mask(window=window, out_shape=shape) > 0) & read_alpha(dataset, window, shape)
     if image.dtype.kind == 'f':
         valid &= np.isfinite(image).all(axis=0)
+    if nodata is not None:
+        valid &= (image != nodata).any(axis=0)
     return image.transpose(1, 2, 0), valid
 
 
