@@ -1,11 +1,27 @@
 """Opening of rasters in any form that rasterio supports, and the colours of their bands."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.enums import ColorInterp
+
+
+# A connection that breaks is retried; the environment's own settings take precedence
+RETRIES = dict(GDAL_HTTP_MAX_RETRY='5', GDAL_HTTP_RETRY_DELAY='1', GDAL_HTTP_CONNECTTIMEOUT='30')
+
+
+class SeveralRastersError(ValueError):
+    """Raised for a file or folder that holds several rasters."""
+
+
+def reading_environment() -> Any:
+    """Return the settings of GDAL for reading window by window, a context manager."""
+    # a small cache is enough: pixels are read at most a few times, shortly after each other
+    return rasterio.Env(GDAL_CACHEMAX=64 * 2**20,
+                        **{name: value for name, value in RETRIES.items() if name not in os.environ})
 
 
 def open_raster(name: str) -> Any:
@@ -20,7 +36,8 @@ def open_raster(name: str) -> Any:
 
     Raises:
         FileNotFoundError: If nothing of this name exists, or it cannot be reached.
-        ValueError: If it is not a raster, or holds several.
+        SeveralRastersError: If it holds several.
+        ValueError: If it is not a raster.
     """
     try:
         dataset = rasterio.open(name)
@@ -31,9 +48,14 @@ def open_raster(name: str) -> Any:
     if not dataset.count:
         parts = dataset.subdatasets
         dataset.close()
-        raise ValueError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as {" or ".join(parts[:3])}; '
-                         'gdalbuildvrt -separate combines several into one.')
+        raise SeveralRastersError(f'{name} holds {len(parts)} rasters. Fix: name one of them, such as '
+                                  f'{" or ".join(parts[:3])}; gdalbuildvrt -separate combines several into one.')
     return dataset
+
+
+def has_coordinates(dataset: Any) -> bool:
+    """Check whether a raster, opened by rasterio, has a coordinate system, control points or a grid of its own."""
+    return bool(dataset.crs or dataset.gcps[0] or not dataset.transform.is_identity)
 
 
 def reading(name: str, read: Callable[[], Any]) -> Any:

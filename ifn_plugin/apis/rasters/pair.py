@@ -34,6 +34,8 @@ class RasterPair:
         dtype: ``'uint8'``, rounded, or ``'float32'``.
         scale2: Scale of the later raster, if it differs from that of the earlier.
         nodata: Value of all bands where a raster has no data, for files that do not declare one.
+        crop: Whether to take from the second raster what lies under the first, if their pixels coincide.
+        report: Whether to log which bands were chosen.
 
     Attributes:
         bands: Bands that are read from each date.
@@ -53,23 +55,25 @@ class RasterPair:
                  align: bool = False,
                  dtype: str = 'uint8',
                  scale2: Scale | None = None,
-                 nodata: float | None = None) -> None:
+                 nodata: float | None = None,
+                 crop: bool = False,
+                 report: bool = True) -> None:
         self.paths = str(date1), str(date2)
         self.dtype = dtype
         self.nodata = nodata
         self.interest: AreaOfInterest | None = None
         with ExitStack() as self._stack:
             first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
-            self.bands = [self._choose_bands(*source, bands) for source in zip((first, second), self.paths)]
-            self._set_up(first, second, align)
+            self.bands = [self._choose_bands(*source, bands, report) for source in zip((first, second), self.paths)]
+            self._set_up(first, second, align, crop)
             self._limits = find_limits([self], scale, scale2)
             self._stack = self._stack.pop_all()  # without an error, the files stay open until close()
 
     @staticmethod
-    def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None) -> list[int]:
+    def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None, report: bool) -> list[int]:
         if bands is None:
             chosen, how = find_colours(dataset, path)
-            if chosen != list(range(1, dataset.count + 1)):
+            if report and chosen != list(range(1, dataset.count + 1)):
                 print_log(f'{path}: red, green and blue are bands {" ".join(map(str, chosen))} of {dataset.count}, '
                           f'{how}. Others: bands (--bands).', 'current', logging.INFO)
         else:
@@ -80,8 +84,8 @@ class RasterPair:
             refuse_complex(dataset.dtypes[band - 1], path)
         return chosen
 
-    def _set_up(self, first: Any, second: Any, align: bool) -> None:
-        if align and self._find_difference(first, second):
+    def _set_up(self, first: Any, second: Any, align: bool, crop: bool) -> None:
+        if (align or (crop and _coincide(first, second))) and self._find_difference(first, second):
             second = self._warp(first, second)
         difference = self._find_difference(first, second)
         if difference:
@@ -166,6 +170,14 @@ class RasterPair:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _coincide(first: Any, second: Any) -> bool:
+    """Check whether the pixels of two rasters coincide, wherever they lie."""
+    if first.crs is None or first.crs != second.crs or first.gcps[0] or second.gcps[0]:
+        return False
+    places = ~first.transform * second.transform
+    return places.almost_equals(places.translation(round(places.c), round(places.f)), precision=1e-3)
 
 
 def _outside(dataset: Any, nodata: float | None) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """Prediction of change maps for pairs of rasters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rich.progress import Progress
+from rich.progress import track
 
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.apis.rasters.blending import blended_blocks
+from ifn_plugin.apis.rasters.blending import Block, Grid, blended_blocks
+from ifn_plugin.apis.rasters.opening import reading_environment
 from ifn_plugin.apis.rasters.pair import RasterPair, shrunk
 from ifn_plugin.apis.rasters.writing import FULL, NODATA, PROFILE, UnfinishedRaster
+
+
+NO_DATA = 'have no pixel with data in both dates. Fix: compare their extents and nodata values (gdalinfo).'
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,42 @@ def predict_raster(detector: ChangeDetector,
     """
     if window < 64 or window % 64:
         raise ValueError(f'window={window}: a multiple of 64 is needed.')
-    overlap = window // 4
+    blocks = blended_blocks(detector, pair, window, window // 4)
+    number = len(Grid(pair.height, pair.width, window, window // 4))
+    with reading_environment():
+        return write_maps(track(blocks, 'Predicting', number), pair, detector.threshold, map_path, probability_path,
+                          window, tags)
+
+
+def write_maps(blocks: Iterable[Block],
+               pair: RasterPair,
+               threshold: float,
+               map_path: Path | None,
+               probability_path: Path | None,
+               window: int,
+               tags: Mapping[str, str] | None = None,
+               may_be_empty: bool = False) -> RasterSummary:
+    """Write blocks of probabilities as maps and probabilities.
+
+    Args:
+        blocks: The blocks, as from :func:`ifn_plugin.apis.rasters.blended_blocks`.
+        pair: The rasters.
+        threshold: Probability above which a pixel is "changed".
+        map_path: As for :func:`predict_raster`.
+        probability_path: As for :func:`predict_raster`.
+        window: As for :func:`predict_raster`.
+        tags: As for :func:`predict_raster`.
+        may_be_empty: Whether files are written even if no pixel has data.
+
+    Returns:
+        Summary of the changes.
+
+    Raises:
+        OSError: As for :func:`predict_raster`.
+        ValueError: As for :func:`predict_raster`.
+    """
     # each block covers entire tiles, so that every tile is written once
-    tile = math.gcd(window - overlap, 256)
+    tile = math.gcd(window - window // 4, 256)
     profile = dict(PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform,
                    blockxsize=tile, blockysize=tile)
     points, system = pair.gcps
@@ -71,14 +108,12 @@ def predict_raster(detector: ChangeDetector,
         profile.update(gcps=points, crs=system)
         del profile['transform']
     changed = valid_pixels = 0
-    # a small cache is enough: pixels are read at most a few times, shortly after each other
-    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack, Progress() as progress:
-        task = progress.add_task('Predicting', total=pair.height * pair.width)
+    with ExitStack() as stack:
         map_file, probability_file = (
             stack.enter_context(UnfinishedRaster(path, profile, kind, tags)) if path else None
             for kind, path in dict(map=map_path, probability=probability_path).items())
-        for place, probability, valid in blended_blocks(detector, pair, window, overlap):
-            found = (probability > detector.threshold) & valid
+        for place, probability, valid in blocks:
+            found = (probability > threshold) & valid
             changed += int(found.sum())
             valid_pixels += int(valid.sum())
             if map_file is not None:
@@ -86,10 +121,8 @@ def predict_raster(detector: ChangeDetector,
             if probability_file is not None:
                 steps = (probability.clip(0, 1) * FULL).round()
                 probability_file.write(np.where(valid, steps, NODATA).astype(np.uint8), place)
-            progress.advance(task, probability.size)
-        if not valid_pixels:  # raised inside the context, so that the unfinished files are removed
-            raise ValueError(f'{" and ".join(pair.paths)} have no pixel with data in both dates. Fix: compare their '
-                             'extents and nodata values (gdalinfo).')
+        if not valid_pixels and not may_be_empty:  # inside the context, so that the unfinished files are removed
+            raise ValueError(f'{" and ".join(pair.paths)} {NO_DATA}')
     return RasterSummary(changed, valid_pixels, pair.height * pair.width)
 
 

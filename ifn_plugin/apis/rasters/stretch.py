@@ -34,7 +34,7 @@ def find_limits(pairs: Sequence[Any], scale: Scale | None, scale2: Scale | None)
         return [limits, limits if scale2 is None else as_limits(scale2, number)]
     if scale2 is not None:
         raise ValueError(f'scale2={scale2} without scale. Fix: set scale for the earlier raster, too.')
-    if _common_type(pairs) == 'uint8':
+    if compare_types([kind for pair in pairs for kind in value_types(pair)]) == 'uint8':
         return [None, None]
     side = max(32, round(1000 / len(pairs)**0.5))
     samples = [_sample(pair, side) for pair in pairs]
@@ -53,10 +53,18 @@ def find_limits(pairs: Sequence[Any], scale: Scale | None, scale2: Scale | None)
     return [np.stack([low, np.maximum(high, low + np.maximum(1e-6, 1e-5 * np.abs(low)))])] * 2
 
 
-def _common_type(pairs: Sequence[Any]) -> str:
-    """Return the type of all values, or an empty string if the bands differ among each other."""
-    kinds = [(path, [(dataset.dtypes[band - 1], dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands])
-             for pair in pairs for path, dataset, bands in zip(pair.paths, pair.datasets, pair.bands)]
+def value_types(pair: Any) -> list[tuple[str, list[tuple[str, float, float]]]]:
+    """Return each raster of a pair with the type, factor and offset of its bands."""
+    return [(path, [(dataset.dtypes[band - 1], dataset.scales[band - 1], dataset.offsets[band - 1]) for band in bands])
+            for path, dataset, bands in zip(pair.paths, pair.datasets, pair.bands)]
+
+
+def compare_types(kinds: Sequence[tuple[str, list[tuple[str, float, float]]]]) -> str:
+    """Return the type of the values of all rasters, an empty string if bands differ among each other.
+
+    Raises:
+        ValueError: If two rasters differ; they are named.
+    """
     for path, found in kinds:
         differing = next((both for both in zip(kinds[0][1], found) if both[0] != both[1]), None)
         if differing:

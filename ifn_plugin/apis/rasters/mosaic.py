@@ -1,0 +1,143 @@
+"""Virtual rasters (VRT) over the tiles of a folder."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from rasterio.enums import ColorInterp
+
+from ifn_plugin.apis.rasters.opening import open_raster
+from ifn_plugin.fileio import write_atomic
+
+# GDAL's names of numpy's types
+TYPES = dict(uint8='Byte', int8='Int8', uint16='UInt16', int16='Int16', uint32='UInt32', int32='Int32', uint64='UInt64',
+             int64='Int64', float32='Float32', float64='Float64')
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a virtual raster needs to know of a tile."""
+
+    name: str
+    crs: Any
+    transform: Any
+    height: int
+    width: int
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    rotated: bool
+
+
+def describe_tile(name: str) -> Tile:
+    """Read the description of a tile."""
+    with open_raster(name) as dataset:
+        transform = dataset.transform
+        return Tile(name, dataset.crs, transform, *dataset.shape, tuple(dataset.dtypes), dataset.nodatavals,
+                    bool(dataset.gcps[0] or transform.b or transform.d))
+
+
+def find_fault(tiles: Sequence[Tile]) -> str:
+    """Say why there can be no virtual raster over tiles; return an empty string if there can."""
+    first = tiles[0]
+    for tile in tiles:
+        if tile.rotated:
+            return f'{tile.name} is rotated or has only ground control points. Fix: warp it by gdalwarp'
+        size, other = ((each.transform.a, each.transform.e) for each in (first, tile))
+        for what, values in (('coordinate system', (first.crs, tile.crs)), ('bands', (first.dtypes, tile.dtypes)),
+                             ('size of pixels', (size, size if np.allclose(size, other, rtol=1e-6, atol=0) else other))):
+            if values[0] != values[1]:
+                return (f'{first.name} and {tile.name} differ in {what}: {values[0]} and {values[1]}. Fix: bring them '
+                        'into one by gdalwarp, or predict one folder for each')
+    return ''
+
+
+def write_vrt(names: Iterable[str], out: Path, tags: Mapping[str, str] | None = None) -> None:
+    """Write a virtual raster over tiles, which keeps their bands, colours, descriptions and nodata.
+
+    Args:
+        names: The tiles, anything that rasterio opens, in one coordinate system with pixels of one size.
+        out: The file, ``.vrt``; paths of files in it are relative to it.
+        tags: Its tags.
+
+    Raises:
+        OSError: If the file cannot be written.
+        ValueError: If the tiles do not fit into one raster; two are named.
+    """
+    tiles = [describe_tile(name) for name in names]
+    fault = find_fault(tiles)
+    if fault:
+        raise ValueError(f'{fault}.')
+    first = tiles[0].transform
+    left, top = min(tile.transform.c for tile in tiles), _outermost(tiles, first.e)
+    places = [((tile.transform.c - left) / first.a, (tile.transform.f - top) / first.e) for tile in tiles]
+    width, height = (round(max(place[axis] + (tile.width, tile.height)[axis] for place, tile in zip(places, tiles)))
+                     for axis in (0, 1))
+    root = ElementTree.Element('VRTDataset', rasterXSize=str(width), rasterYSize=str(height))
+    if tiles[0].crs is not None:
+        _add(root, 'SRS', tiles[0].crs.to_wkt())
+    if tags:
+        metadata = _add(root, 'Metadata')
+        for key, value in tags.items():
+            _add(metadata, 'MDI', value, key=key)
+    _add(root, 'GeoTransform', ', '.join(map(repr, (left, first.a, 0., top, 0., first.e))))
+    with open_raster(tiles[0].name) as dataset:
+        alpha = ColorInterp.alpha in dataset.colorinterp
+        for number, dtype in enumerate(dataset.dtypes, 1):
+            band = _add_band(root, dataset, number)
+            for tile, place in zip(tiles, places):
+                _add_source(band, tile, place, number, dtype, out)
+    if tiles[0].nodata[0] is None and not alpha:
+        mask = ElementTree.SubElement(_add(root, 'MaskBand'), 'VRTRasterBand', dataType='Byte')
+        for tile, place in zip(tiles, places):
+            _add_source(mask, tile, place, 'mask,1', 'uint8', out)
+    write_atomic(ElementTree.tostring(root), out)
+
+
+def _outermost(tiles: Sequence[Tile], step: float) -> float:
+    return float((max if step < 0 else min)(tile.transform.f for tile in tiles))
+
+
+def _add_band(root: Any, dataset: Any, number: int) -> Any:
+    """Add a band that is described as that of the first tile."""
+    band = ElementTree.SubElement(root, 'VRTRasterBand', dataType=TYPES[dataset.dtypes[number - 1]], band=str(number))
+    if dataset.descriptions[number - 1]:
+        _add(band, 'Description', dataset.descriptions[number - 1])
+    if dataset.nodatavals[number - 1] is not None:
+        _add(band, 'NoDataValue', repr(dataset.nodatavals[number - 1]))
+    kind = dataset.colorinterp[number - 1]
+    _add(band, 'ColorInterp', kind.name.capitalize())
+    if kind == ColorInterp.palette:
+        table = _add(band, 'ColorTable')
+        entries = dataset.colormap(number)
+        for entry in range(max(entries) + 1):
+            colour = zip(('c1', 'c2', 'c3', 'c4'), map(str, entries.get(entry, (0, 0, 0, 255))))
+            ElementTree.SubElement(table, 'Entry', dict(colour))
+    _add(band, 'Offset', repr(dataset.offsets[number - 1]))
+    _add(band, 'Scale', repr(dataset.scales[number - 1]))
+    return band
+
+
+def _add_source(band: Any, tile: Tile, place: tuple[float, float], number: int | str, dtype: str, out: Path) -> None:
+    nodata = tile.nodata[number - 1] if isinstance(number, int) else None
+    source = _add(band, 'SimpleSource' if nodata is None else 'ComplexSource')
+    local = Path(tile.name).exists()
+    _add(source, 'SourceFilename', os.path.relpath(tile.name, out.parent) if local else tile.name,
+         relativeToVRT=str(int(local)))
+    _add(source, 'SourceBand', str(number))
+    size = dict(xSize=str(tile.width), ySize=str(tile.height))
+    # lets GDAL open a tile when it is read first
+    _add(source, 'SourceProperties', RasterXSize=size['xSize'], RasterYSize=size['ySize'], DataType=TYPES[dtype])
+    _add(source, 'SrcRect', xOff='0', yOff='0', **size)
+    _add(source, 'DstRect', xOff=repr(round(place[0], 6)), yOff=repr(round(place[1], 6)), **size)
+    if nodata is not None:
+        _add(source, 'NODATA', repr(nodata))
+
+
+def _add(parent: Any, tag: str, text: str | None = None, **attributes: str) -> Any:
+    element = ElementTree.SubElement(parent, tag, attributes)
+    element.text = text
+    return element

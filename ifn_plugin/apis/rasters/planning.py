@@ -1,0 +1,132 @@
+"""Plans for predicting any number of pairs of rasters."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+
+from ifn_plugin.apis.pairs import Sources
+from ifn_plugin.apis.rasters.blending import Grid
+from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
+from ifn_plugin.apis.rasters.pair import RasterPair
+from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
+from ifn_plugin.datasets import LoadBands, LoadPair
+from ifn_plugin.datasets.transforms.bands import Scale
+
+# Number of pairs whose values give the stretch of all
+SAMPLED = 64
+
+
+@dataclass(frozen=True)
+class RasterPlan:
+    """All that is known of pairs of rasters before a network is built.
+
+    Attributes:
+        sources: The pairs.
+        settings: Arguments of :class:`ifn_plugin.apis.rasters.RasterPair` for all of them.
+        shapes: Height and width of each pair, by its name.
+        window: Height and width of the windows in pixels.
+        fault: Why there cannot be a virtual raster over all; an empty string if there can.
+        area: Gives the part of a pair where changes are wanted; ``None`` for everywhere.
+    """
+
+    sources: Sources
+    settings: dict[str, Any]
+    shapes: dict[str, tuple[int, int]]
+    window: int
+    fault: str = ''
+    area: Callable[[RasterPair], Any] | None = None
+
+    @property
+    def windows(self) -> int:
+        """The number of windows."""
+        return sum(len(self.grid(name)) for name in self.shapes)
+
+    def grid(self, name: str) -> Grid:
+        """Return the windows of a pair."""
+        return Grid(*self.shapes[name], self.window, self.window // 4)
+
+    def open(self, name: str) -> RasterPair:
+        """Open a pair."""
+        pair = RasterPair(*self.sources.pairs[name], report=False, **self.settings)
+        if self.area is not None:
+            pair.area = self.area(pair)
+        return pair
+
+
+def find_settings(sources: Sources,
+                  loader: LoadPair,
+                  bands: Sequence[int] | None = None,
+                  scale: Scale | None = None,
+                  align: bool = False,
+                  scale2: Scale | None = None,
+                  nodata: float | None = None) -> dict[str, Any]:
+    """Return the arguments of :class:`ifn_plugin.apis.rasters.RasterPair` for a detector.
+
+    Args:
+        sources: The pairs.
+        loader: The transform that loads the detector's images; it provides the default of bands and scale.
+        bands: See ``RasterPair``.
+        scale: See ``RasterPair``.
+        align: See ``RasterPair``.
+        scale2: See ``RasterPair``.
+        nodata: See ``RasterPair``.
+
+    Raises:
+        ValueError: If the detector takes another number of bands.
+    """
+    if bands is not None and len(bands) != loader.in_channels:
+        raise ValueError(f'{" and ".join(sources.dates)} with --bands {" ".join(map(str, bands))}: the detector takes '
+                         f'{loader.in_channels} bands.')
+    dtype = 'uint8'
+    if isinstance(loader, LoadBands):
+        bands, scale, dtype = bands or loader.bands, scale or loader.scale, 'float32'
+    return dict(bands=bands, scale=scale, align=align, dtype=dtype, scale2=scale2, nodata=nodata, crop=sources.crop)
+
+
+def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
+                 area: Callable[[RasterPair], Any] | None = None) -> RasterPlan:
+    """Open all pairs once, and plan their prediction.
+
+    Args:
+        sources: The pairs.
+        settings: Arguments of ``RasterPair``. Without ``scale``, all pairs get the same.
+        window: Height and width of the windows in pixels, a multiple of 64; they overlap by a quarter.
+        area: See :class:`RasterPlan`.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: As for ``RasterPair``, also if rasters of different pairs differ in the type of their values.
+    """
+    if window < 64 or window % 64:
+        raise ValueError(f'window={window}: a multiple of 64 is needed.')
+    shapes, kinds = {}, []
+    for name, paths in sources.pairs.items():
+        known = settings if settings['scale'] is not None or settings['scale2'] is not None else settings | dict(
+            scale=(0, 1))
+        with RasterPair(*paths, report=not shapes, **known) as pair:
+            shapes[name] = pair.height, pair.width
+            kinds += value_types(pair)
+            if area is not None:
+                area(pair)
+    if settings['scale'] is None and compare_types(kinds) != 'uint8':
+        settings = settings | _common_scale(sources, settings)
+    fault = '' if sources.title is None else find_fault([describe_tile(date1) for date1, _ in sources.pairs.values()])
+    return RasterPlan(sources, settings, shapes, window, fault, area)
+
+
+def _common_scale(sources: Sources, settings: dict[str, Any]) -> dict[str, Any]:
+    """Find the scale of all pairs by the values of some."""
+    names = list(sources.pairs)
+    with ExitStack() as stack:
+        places = np.linspace(0, len(names) - 1, min(len(names), SAMPLED)).round().astype(int)
+        pairs = [stack.enter_context(RasterPair(*sources.pairs[names[place]], report=False,
+                                                **settings | dict(scale=(0, 1)))) for place in places]
+        limits = find_limits(pairs, None, None)
+    scales = [date.T.tolist() for date in limits if date is not None]
+    shown = ', '.join('{:g} to {:g}'.format(*band) for band in scales[0])
+    print_log(f'Percentiles 2 and 98 of the bands, {shown}, become 0 and 255. Others: --scale.', 'current')
+    return dict(scale=scales[0], scale2=scales[1])

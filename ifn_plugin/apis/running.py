@@ -1,0 +1,108 @@
+"""Runs that several processes share, and that continue after an interruption."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmengine import dist
+
+from ifn_plugin.fileio import write_atomic
+from ifn_plugin.utils import abbreviate
+
+T = TypeVar('T')
+
+
+def on_first(function: Callable[[], T]) -> T:
+    """Call a function in the first process; in all processes, return what it returns or raise what it raises."""
+    outcome: list[Any] = [None, None]
+    if dist.is_main_process():
+        try:
+            outcome[0] = function()
+        except Exception as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
+
+
+class Run:
+    """A run over pairs of images or rasters, whose results are written into one folder.
+
+    What is finished is recorded in ``unfinished-predict`` in this folder, until the whole run is.
+
+    Args:
+        out: The folder of the results.
+        settings: Whatever the results depend on, as JSON has it. A run continues only with the same settings.
+        results: Files that the run writes in the end.
+        overwrite: Whether to write over existing results, and to drop an unfinished run of other settings.
+
+    Attributes:
+        folder: Folder for what the run needs until it is finished.
+        started: Time at which the run was started first, in seconds since 1970.
+
+    Raises:
+        FileExistsError: If a result exists, or an unfinished run of other settings, unless ``overwrite`` is set.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], results: Iterable[Path] = (),
+                 overwrite: bool = False) -> None:
+        self.folder = out / 'unfinished-predict'
+        self._record = self.folder / 'settings.json'
+        self.started: float = on_first(lambda: self._start(settings, results, overwrite))
+
+    def _start(self, settings: dict[str, Any], results: Iterable[Path], overwrite: bool) -> float:
+        settings = json.loads(json.dumps(settings))
+        if self._record.exists():
+            record = json.loads(self._record.read_bytes())
+            former: dict[str, Any] = record['settings']
+            differing = [name for name in {**former, **settings} if former.get(name) != settings.get(name)]
+            if not differing:
+                return float(record['started'])
+            if not overwrite:
+                shown = ', '.join(f'{name} was {former.get(name)} and is {settings.get(name)}' for name in differing)
+                raise FileExistsError(f'{self.folder} holds a run that was broken off, with other settings: {shown}. '
+                                      'Fix: repeat it with its own settings to finish it, or add --overwrite to drop '
+                                      'it.')
+        found = [str(path) for path in results if path.exists()]
+        if found and not overwrite:
+            raise FileExistsError(f'There are results already: {abbreviate(found, 3)}. Fix: add --overwrite to write '
+                                  'over them, or name another folder.')
+        self._remove()
+        record = dict(started=time.time(), settings=settings)
+        write_atomic(json.dumps(record, indent=1, ensure_ascii=False).encode(), self._record)
+        return float(record['started'])
+
+    def recorded(self, name: str) -> dict[str, Any] | None:
+        """Return what was recorded when something was finished; ``None`` if it was not."""
+        path = self._finished(name)
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def finish(self, name: str, summary: dict[str, Any]) -> None:
+        """Record that something is finished, once its results are on disk."""
+        write_atomic(json.dumps(summary).encode(), self._finished(name))
+
+    def _finished(self, name: str) -> Path:
+        return self.folder / 'finished' / f'{name}.json'
+
+    def unfinished(self, names: Iterable[str]) -> list[str]:
+        """Return those of the names that are not finished, the same list in all processes."""
+        return on_first(lambda: [name for name in names if not self._finished(name).exists()])
+
+    def close(self) -> None:
+        """Remove what was needed for continuing: all is finished."""
+        on_first(self._remove)
+
+    def _remove(self) -> None:
+        self._record.unlink(missing_ok=True)  # first, so that what is left is never taken for a run
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Return this process's share of items that all processes have."""
+    rank, number = dist.get_dist_info()
+    return items[rank::number]
