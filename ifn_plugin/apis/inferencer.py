@@ -71,10 +71,10 @@ class ChangeDetector:
                  batch_size: int = 4,
                  acceleration: dict[str, Any] | None = None) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(resolve_config(config))
-        self.device = _find_device(device)
+        self.device = find_device(device)
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
-        self.config, self.checkpoint = cfg.filename or '', str(checkpoint)
+        self.cfg, self.config, self.checkpoint = cfg, cfg.filename or '', str(checkpoint)
         with DefaultScope.overwrite_default_scope(self.scope):
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
         load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
@@ -217,7 +217,12 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
 
 
-def _find_device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> torch.device:
+    """Return the device of a name, or a GPU if there is one.
+
+    Raises:
+        ValueError: If torch cannot compute there.
+    """
     try:
         device = torch.device(name or get_device())
         torch.empty(0, device=device)

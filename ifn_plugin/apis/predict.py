@@ -1,216 +1,245 @@
-"""Inference from files to files: two images, two folders of images, or two rasters of any size."""
+"""Prediction from files to files: pairs of images or of rasters of any size, folders and lists of them."""
 
-import re
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-from rich.progress import track
+from PIL import Image
 
-from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap, find_pairs
-from ifn_plugin.datasets import LoadBands, LoadPair
+from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.apis.pictures import predict_images
+from ifn_plugin.apis.running import Run, on_first, refuse_existing
+from ifn_plugin.apis.sources import find_sources
+from ifn_plugin.datasets import LoadPair
 from ifn_plugin.datasets.transforms.bands import Scale
-from ifn_plugin.fileio import write_atomic
-from ifn_plugin.visualization import draw_panel
+from ifn_plugin.fileio import find_checksum
+from ifn_plugin.version import __version__
 
 if TYPE_CHECKING:
-    from ifn_plugin.apis.rasters import RasterPair, RasterSummary
+    from ifn_plugin.apis.rasters import RasterSummary
 
 OUTPUTS = ('map', 'probability', 'panel')
-# Formats of pictures, by rasterio's and Pillow's names
-PICTURES = ('PNG', 'JPEG', 'MPO', 'BMP', 'WEBP', 'GIF', 'PNM', 'PPM')
 
 
-def are_rasters(date1: str, date2: str) -> bool:
-    """Check whether a pair is to be processed as rasters: if either is more than an 8-bit picture without coordinates.
+@dataclass(frozen=True)
+class Options:
+    """Options of a prediction; those from ``bands`` on are for rasters.
 
-    Args:
-        date1: The earlier image, a folder of images, or anything else that rasterio opens.
-        date2: The later one, likewise.
-
-    Raises:
-        FileNotFoundError: If one is missing; it is named.
-        ValueError: If one can be opened neither as an image nor as a raster, or only one is a folder.
-    """
-    folders = [Path(date).is_dir() for date in (date1, date2)]
-    if folders[0] != folders[1]:
-        missing = (date1, date2)[folders[0]]
-        if not Path(missing).exists():
-            raise FileNotFoundError(f'{missing}: no such folder.')
-        raise ValueError(f'{date1} and {date2}: one is a folder and one is not. Fix: name two images or two folders.')
-    return not any(folders) and any(_is_raster(date) for date in (date1, date2))
-
-
-def _is_raster(name: str) -> bool:
-    try:
-        from rasterio.errors import NotGeoreferencedWarning
-
-        from ifn_plugin.apis.rasters.opening import open_raster
-    except ImportError:
-        return not _is_picture(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        try:
-            dataset = open_raster(name)
-        except ValueError:
-            if cv2.haveImageReader(name):  # OpenCV reads formats that GDAL may not, such as AVIF
-                return False
-            raise
-        with dataset:
-            located = dataset.crs or dataset.gcps[0] or not dataset.transform.is_identity
-            return bool(dataset.driver not in PICTURES or located or set(dataset.dtypes) != {'uint8'})
-
-
-def _is_picture(name: str) -> bool:
-    """Check whether a file is a picture, as far as Pillow can tell without rasterio."""
-    try:
-        with Image.open(name) as image:
-            return image.format in PICTURES
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{name}: no such file or folder. URLs and files in archives need rasterio. Fix: '
-                                'pip install "ifn_plugin[geo]".') from error
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        return False
-
-
-def list_pairs(date1: str, date2: str) -> dict[str, tuple[Path, Path]]:
-    """List both files of each pair, of two folders or of two images, by the name of its results."""
-    paths = Path(date1), Path(date2)
-    return find_pairs(*paths) if paths[0].is_dir() else {paths[1].stem: paths}
-
-
-def predict_images(detector: ChangeDetector, pairs: dict[str, tuple[Path, Path]], out: Path,
-                   outputs: Sequence[str]) -> float:
-    """Predict the changes in pairs of images and write them as PNG files.
-
-    Args:
-        detector: The detector.
-        pairs: Both files of each pair, by the name of its results.
-        out: Output folder; earlier results are overwritten.
+    Attributes:
         outputs: Any of ``map``, ``probability`` and ``panel``.
-
-    Returns:
-        The fraction of changed pixels.
+        overwrite: Whether to write over existing results.
+        by_place: Whether rasters of folders are paired by place, and not by name.
+        bands: See :class:`ifn_plugin.apis.rasters.RasterPair`.
+        scale: See ``RasterPair``.
+        scale2: See ``RasterPair``.
+        align: See ``RasterPair``.
+        nodata: See ``RasterPair``.
+        window: Height and width of the windows in pixels, a multiple of 64. Defaults to 1024.
+        polygons: File for the changed areas, see :func:`ifn_plugin.apis.rasters.write_polygons`.
+        min_area: See ``write_polygons``.
+        simplify: See ``write_polygons``.
+        aoi: Vector file of the area of interest, see :class:`ifn_plugin.apis.rasters.AreaOfInterest`.
+        bbox: Left, bottom, right and top of the area of interest, likewise.
     """
-    changed = pixels = 0
-    maps = detector.predict_all(pairs.values())
-    for change, (name, pair) in zip(track(maps, total=len(pairs), description='Predicting'), pairs.items()):
-        changed += int(change.changed.sum())
-        pixels += change.changed.size
-        for kind, picture in _draw(change, pair, outputs, detector.loader):
-            write_picture(picture, out / kind / f'{name}.png')
-    return changed / pixels
+
+    outputs: Sequence[str] = ('map', )
+    overwrite: bool = False
+    by_place: bool = False
+    bands: Sequence[int] | None = None
+    scale: Scale | None = None
+    scale2: Scale | None = None
+    align: bool = False
+    nodata: float | None = None
+    window: int | None = None
+    polygons: Path | None = None
+    min_area: float | None = None
+    simplify: float | None = None
+    aoi: str | None = None
+    bbox: Sequence[float] | None = None
+
+    def for_rasters(self) -> list[str]:
+        """List the options for rasters that are set."""
+        names = [field.name for field in fields(self)]
+        return [name for name in names[names.index('bands'):] if getattr(self, name) not in (None, False)]
 
 
-def _draw(change: ChangeMap, pair: tuple[Path, Path], outputs: Sequence[str],
-          loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the kind and the picture, BGR or grey, of each output for a pair."""
-    if 'map' in outputs:
-        yield 'map', change.changed.astype(np.uint8) * 255
-    if 'probability' in outputs:
-        yield 'probability', (change.probability * 255).round().astype(np.uint8)
-    if 'panel' in outputs:
-        date1, date2 = map(loader.picture, loader.transform(dict(img_path=[str(path) for path in pair]))['img'])
-        yield 'panel', draw_panel(date1, date2, change.changed)[..., ::-1]
-
-
-def write_picture(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, BGR or grey, uint8, as PNG."""
-    write_atomic(cv2.imencode('.png', picture)[1].tobytes(), path)
-
-
-def open_pair(date1: str,
-              date2: str,
-              loader: LoadPair,
-              bands: Sequence[int] | None = None,
-              scale: Scale | None = None,
-              align: bool = False,
-              scale2: Scale | None = None) -> 'RasterPair':
-    """Open two rasters as a detector needs them.
+class Prediction:
+    """Prediction that is planned, with all files opened once, before the network is built.
 
     Args:
-        date1: The earlier raster.
-        date2: The later one.
-        loader: The transform that loads the detector's images; it provides the default of bands and scale.
-        bands: See :class:`ifn_plugin.apis.rasters.pair.RasterPair`.
-        scale: See ``RasterPair``.
-        align: See ``RasterPair``.
-        scale2: See ``RasterPair``.
+        date1: The earlier date: an image, anything that rasterio opens, or a folder; or a CSV file whose two columns
+            name both dates.
+        date2: The later date, likewise; ``None`` for a CSV file.
+        out: Output folder.
+        loader: The transform that loads the detector's images.
+        options: Options.
+
+    Attributes:
+        sources: The pairs.
 
     Raises:
-        FileNotFoundError: If a file is missing.
-        ImportError: If rasterio is missing.
-        ValueError: If a raster does not fit the detector, or the two do not fit each other.
+        FileExistsError: If a result exists, unless ``options.overwrite`` is set.
+        FileNotFoundError: If a file is missing; it is named.
+        ImportError: If rasterio is missing, for rasters.
+        ValueError: If a file is neither an image nor a raster or does not fit the detector, two files do not fit each
+            other, or options have no effect.
     """
-    from ifn_plugin.apis.rasters import RasterPair
 
-    if bands is not None and len(bands) != loader.in_channels:
-        raise ValueError(f'{date1} and {date2} with --bands {" ".join(map(str, bands))}: the detector takes '
-                         f'{loader.in_channels} bands.')
-    dtype = 'uint8'
-    if isinstance(loader, LoadBands):
-        bands, scale, dtype = bands or loader.bands, scale or loader.scale, 'float32'
-    return RasterPair(date1, date2, bands, scale, align, dtype, scale2)
+    def __init__(self, date1: str, date2: str | None, out: Path, loader: LoadPair,
+                 options: Options = Options()) -> None:
+        self.out, self.options = out, options
+        for name in ('min_area', 'simplify'):
+            if options.polygons is None and getattr(options, name) is not None:
+                raise ValueError(f'--{name.replace("_", "-")} would have no effect for {date1} and {date2} without '
+                                 '--polygons FILE.')
+        self.plan: Any = None
+        self.sources, self.plan = on_first(lambda: self._plan(date1, date2, loader))
+        on_first(lambda: refuse_existing(out, self._results(), options.overwrite))
+
+    def _plan(self, date1: str, date2: str | None, loader: LoadPair) -> tuple[Any, Any]:
+        sources = find_sources(date1, date2, self.out, self.options.by_place)
+        if not sources.rasters:
+            self._refuse_options(sources.dates)
+            return sources, None
+        from ifn_plugin.apis.rasters import AreaOfInterest, find_driver
+        from ifn_plugin.apis.rasters.opening import reading_environment
+        from ifn_plugin.apis.rasters.planning import find_settings, plan_rasters
+
+        options, interest = self.options, None
+        if options.polygons is not None:
+            find_driver(options.polygons)
+        if options.aoi is not None:
+            interest = partial(AreaOfInterest.read, options.aoi)
+        elif options.bbox is not None:
+            interest = partial(AreaOfInterest.box, options.bbox)
+        settings = find_settings(sources, loader, options.bands, options.scale, options.align, options.scale2,
+                                 options.nodata)
+        with reading_environment():
+            plan = plan_rasters(sources, settings, options.window or 1024, interest)
+        if plan.fault and options.polygons is not None:
+            raise ValueError(f'There cannot be one file of polygons: {plan.fault}.')
+        return plan.sources, plan
+
+    def _refuse_options(self, dates: tuple[str, str]) -> None:
+        names = [f'--{name.replace("_", "-")}' for name in self.options.for_rasters()]
+        if names:
+            raise ValueError(
+                f'{" ".join(names)} would have no effect: it is for rasters, but {dates[0]} and {dates[1]} are treated '
+                'as images, since they have no coordinates. Fix: name the rasters themselves, one pair at a time. '
+                'Images are cut into windows by --cfg-options model.test_cfg.mode=slide "model.test_cfg.crop_size=(512,512)" '
+                '"model.test_cfg.stride=(384,384)".')
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels that the network sees at once of a pair: those of a window, or of the first image."""
+        if self.plan is None:
+            with Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
+                return int(image.width * image.height)
+        grid = self.plan.grid(next(iter(self.plan.shapes)))
+        return int(grid.rows.window * grid.columns.window)
+
+    @property
+    def steps(self) -> int:
+        """Number of windows or images to come."""
+        return len(self.sources.pairs) if self.plan is None else int(self.plan.windows)
+
+    def execute(self, detector: ChangeDetector) -> 'float | RasterSummary':
+        """Predict the changes and write them, or go on where the same prediction was broken off.
+
+        Args:
+            detector: The detector.
+
+        Returns:
+            Summary of the changes in rasters, or the fraction of changed pixels in images.
+
+        Raises:
+            FileExistsError: If a result exists, or an unfinished run with other settings, unless ``overwrite`` is set.
+            OSError: If a file cannot be written; an existing one is kept.
+            ValueError: If a file is damaged, or no pixel has data in both dates.
+        """
+        with Run(self.out, self._settings(detector), self._results(), self.options.overwrite) as run:
+            if self.plan is None:
+                return predict_images(detector, self.sources.pairs, run, self.out, self.options.outputs)
+            return self._predict_rasters(detector, run)
+
+    def _predict_rasters(self, detector: ChangeDetector, run: Run) -> 'RasterSummary':
+        from ifn_plugin.apis.rasters import describe_run, write_polygons
+        from ifn_plugin.apis.rasters.opening import reading_environment
+        from ifn_plugin.apis.rasters.tasks import join_results, predict_plan
+
+        options, files = self.options, self._files(run.folder)
+        tags = describe_run(detector, self.sources.dates, run.started)
+
+        def join() -> 'RasterSummary':
+            summary = join_results(self.plan, run, files, tags)
+            if options.polygons is None:
+                return summary
+            title = self.sources.title
+            changes, probabilities = (files.raster(kind, title or next(iter(self.plan.shapes)),
+                                                   '.vrt' if title else '.tif') for kind in ('map', 'probability'))
+            number = write_polygons(changes, probabilities, options.polygons, options.min_area or 0.,
+                                    options.simplify or 0., tags)
+            return replace(summary, areas=number)
+
+        with reading_environment():
+            predict_plan(detector, self.plan, run, files, tags)
+            return on_first(join)
+
+    def _files(self, unfinished: Path) -> Any:
+        from ifn_plugin.apis.rasters.tasks import RasterFiles
+        return RasterFiles(self.out, tuple(self.options.outputs), unfinished, self.options.polygons)
+
+    def _results(self) -> list[Path]:
+        """List the files that are written in the end."""
+        if self.plan is None:
+            return [self.out / kind / f'{name}.png' for name in self.sources.pairs for kind in self.options.outputs]
+        from ifn_plugin.apis.rasters.layers import holds_layer
+        polygons = self.options.polygons
+        results: list[Path] = self._files(self.out).results(self.plan)
+        return results + ([polygons] if polygons is not None and holds_layer(polygons) else [])
+
+    def _settings(self, detector: ChangeDetector) -> dict[str, Any]:
+        """Return what the results depend on."""
+        options = self.options
+        settings = dict(
+            version=__version__, dates=self.sources.dates, pairs=_digest(self.sources.pairs),
+            configuration=_digest(detector.cfg.to_dict()), checkpoint=find_checksum(detector.checkpoint)[:16],
+            threshold=detector.threshold, precision=str(detector.dtype), compiled=detector.compiled,
+            batch_size=detector.batch_size, outputs=sorted(options.outputs), polygons=options.polygons is not None)
+        if self.plan is not None:
+            settings |= self.plan.settings | dict(window=self.plan.window, aoi=options.aoi, bbox=options.bbox)
+        return settings
 
 
-def name_results(source: str) -> str:
-    """Return the name of a raster's results: its file name without suffix, or that of the last part of a URL."""
-    if Path(source).exists():
-        return Path(source).stem
-    last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
-    return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))
-
-
-def predict_rasters(detector: ChangeDetector,
-                    pair: 'RasterPair',
-                    out: Path,
-                    outputs: Sequence[str],
-                    window: int = 1024,
-                    polygons: Path | None = None,
-                    min_area: float = 0.,
-                    simplify: float = 0.) -> 'RasterSummary':
-    """Predict the changes between two rasters and write them as GeoTIFF files.
+def predict_rasters(detector: ChangeDetector, date1: str | Path, date2: str | Path | None, out: str | Path,
+                    **options: Any) -> 'RasterSummary':
+    """Predict the changes between two rasters, or in all pairs of folders or a list, and write them with coordinates.
 
     Args:
         detector: The detector.
-        pair: The rasters.
-        out: Output folder; earlier results are overwritten.
-        outputs: Any of ``map``, ``probability`` and ``panel`` (a PNG).
-        window: Height and width of the windows in pixels, a multiple of 64.
-        polygons: Output file for the changed areas.
-        min_area: See :func:`ifn_plugin.apis.rasters.write_polygons`.
-        simplify: See ``write_polygons``.
+        date1: The earlier date, see :class:`Prediction`.
+        date2: The later date.
+        out: Output folder.
+        options: See :class:`Options`.
 
     Returns:
         Summary of the changes.
 
     Raises:
-        OSError: If a file cannot be written; an existing one is kept.
-        ValueError: If ``window`` is not a multiple of 64, the suffix of ``polygons`` is not supported, or no pixel has
-            data in both dates.
+        FileExistsError: As for ``Prediction``, which see for other errors.
+        ValueError: If the pairs have no coordinates and are treated as images.
     """
-    from ifn_plugin.apis.rasters import describe_run, predict_raster, preview_map, write_polygons
-
-    name = name_results(pair.paths[1])
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as temporary:
-        # polygons and panels are made from these files, even if they are not among the outputs
-        changes, probabilities = ((out if kind in outputs else Path(temporary)) / kind / f'{name}.tif'
-                                  for kind in ('map', 'probability'))
-        summary = predict_raster(detector, pair, changes, probabilities, window,
-                                 describe_run(detector, pair.paths))
-        if polygons is not None:
-            summary = replace(summary, areas=write_polygons(
-                changes, probabilities, polygons, min_area, simplify))
-        if 'panel' in outputs:
-            date1, date2 = pair.preview()
-            if not detector.loader.bgr:
-                date1, date2 = map(detector.loader.picture, (date1, date2))
-            write_picture(draw_panel(date1, date2, preview_map(changes))[..., ::-1], out / 'panel' / f'{name}.png')
+    prediction = Prediction(str(date1), None if date2 is None else str(date2), Path(out), detector.loader,
+                            Options(**options))
+    if prediction.plan is None:
+        raise ValueError(f'{date1} and {date2} are images without coordinates. Fix: use ChangeDetector.predict_all.')
+    summary: Any = prediction.execute(detector)
     return summary
+
+
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,18 +1,43 @@
 """Runs that several processes share, and that continue after an interruption."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from mmengine import dist
 
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import abbreviate
 
 T = TypeVar('T')
+# How long processes wait for each other; one that has ended is noticed at once
+WAIT = timedelta(days=7)
+UNFINISHED = 'unfinished-predict'
+RECORD = 'settings.json'
+
+
+def start_processes(launcher: str, local_rank: int = 0) -> None:
+    """Join the other processes that a launcher has started.
+
+    Args:
+        launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
+        local_rank: Number of this process on its machine, where the launcher does not tell by ``LOCAL_RANK``.
+    """
+    if launcher == 'none':
+        return
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    # only a few lines of text are exchanged, and the first process may join rasters for hours
+    if torch.cuda.is_available() or launcher != 'pytorch':
+        dist.init_dist(launcher, 'gloo', timeout=WAIT.total_seconds())
+    else:  # mmengine's needs a GPU
+        torch.distributed.init_process_group('gloo', timeout=WAIT)
 
 
 def on_first(function: Callable[[], T]) -> T:
@@ -28,6 +53,27 @@ def on_first(function: Callable[[], T]) -> T:
         raise outcome[1]
     result: T = outcome[0]
     return result
+
+
+def refuse_existing(out: Path, results: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to write over results, unless an unfinished run has left them.
+
+    Raises:
+        FileExistsError: If a result exists, there is no record of an unfinished run, and ``overwrite`` is not set.
+    """
+    if overwrite or read_settings(out):
+        return
+    found = [str(path) for path in results if path.exists()]
+    if found:
+        raise FileExistsError(f'There are results already: {abbreviate(found, 3)}. Fix: add --overwrite to write over '
+                              'them, or name another folder.')
+
+
+def read_settings(out: Path) -> dict[str, Any]:
+    """Return the settings of an unfinished run; empty if there is none."""
+    record = out / UNFINISHED / RECORD
+    settings: dict[str, Any] = json.loads(record.read_bytes())['settings'] if record.exists() else {}
+    return settings
 
 
 class Run:
@@ -51,8 +97,8 @@ class Run:
 
     def __init__(self, out: Path, settings: dict[str, Any], results: Iterable[Path] = (),
                  overwrite: bool = False) -> None:
-        self.folder = out / 'unfinished-predict'
-        self._record = self.folder / 'settings.json'
+        self.folder = out / UNFINISHED
+        self._record = self.folder / RECORD
         self.started: float = on_first(lambda: self._start(settings, results, overwrite))
 
     def _start(self, settings: dict[str, Any], results: Iterable[Path], overwrite: bool) -> float:
@@ -68,10 +114,7 @@ class Run:
                 raise FileExistsError(f'{self.folder} holds a run that was broken off, with other settings: {shown}. '
                                       'Fix: repeat it with its own settings to finish it, or add --overwrite to drop '
                                       'it.')
-        found = [str(path) for path in results if path.exists()]
-        if found and not overwrite:
-            raise FileExistsError(f'There are results already: {abbreviate(found, 3)}. Fix: add --overwrite to write '
-                                  'over them, or name another folder.')
+        refuse_existing(self.folder.parent, results, overwrite)
         self._remove()
         record = dict(started=time.time(), settings=settings)
         write_atomic(json.dumps(record, indent=1, ensure_ascii=False).encode(), self._record)
@@ -93,9 +136,18 @@ class Run:
         """Return those of the names that are not finished, the same list in all processes."""
         return on_first(lambda: [name for name in names if not self._finished(name).exists()])
 
-    def close(self) -> None:
-        """Remove what was needed for continuing: all is finished."""
-        on_first(self._remove)
+    def __enter__(self) -> 'Run':
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Remove what is needed for continuing, if all is finished, or nothing is."""
+        if kind is None:
+            dist.barrier()
+            on_first(self._remove)
+        elif dist.is_main_process() and [path.name for path in self.folder.iterdir()] == [RECORD]:
+            self._remove()
+            with suppress(OSError):  # the folder of the results is kept unless it is empty
+                self.folder.parent.rmdir()
 
     def _remove(self) -> None:
         self._record.unlink(missing_ok=True)  # first, so that what is left is never taken for a run

@@ -1,8 +1,6 @@
 """What a prediction reads: pairs of images or of rasters, from files, folders, lists, archives and URLs."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -65,15 +63,19 @@ def are_rasters(date1: str, date2: str) -> bool:
         FileNotFoundError: If one is missing; it is named.
         ValueError: If one can be opened neither as an image nor as a raster.
     """
-    return any([_is_raster(date) for date in (date1, date2)])
+    found = [_is_raster(date) for date in (date1, date2)]  # of both, so that the later one is missed, too
+    return any(found)
 
 
 def _is_raster(name: str) -> bool:
     try:
+        from rasterio.errors import NotGeoreferencedWarning
+
         from ifn_plugin.apis.rasters.opening import has_coordinates, open_raster
     except ImportError:
         return not _is_picture(name)
-    with _without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
         try:
             dataset = open_raster(name)
         except ValueError:
@@ -119,21 +121,16 @@ def _exists(name: str) -> bool:
 def _holds_coordinates(folder: str) -> bool:
     """Check whether a folder holds rasters with coordinates."""
     try:
+        from rasterio.errors import NotGeoreferencedWarning
+
         from ifn_plugin.apis.rasters.folders import list_rasters
         from ifn_plugin.apis.rasters.opening import has_coordinates, open_raster
     except ImportError:
         return False
-    with _without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
         for path in list_rasters(folder).values():
             with open_raster(path) as dataset:
                 if has_coordinates(dataset):
                     return True
     return False
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    from rasterio.errors import NotGeoreferencedWarning
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        yield

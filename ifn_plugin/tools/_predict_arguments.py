@@ -10,19 +10,29 @@ from ifn_plugin.tools._common import add_acceleration_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Detect changes between two images, folders of images, or rasters')
+    parser = argparse.ArgumentParser(description='Detect changes between two images or rasters, or folders of them')
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('date1', help='earlier image or raster, or a folder of images')
-    parser.add_argument('date2', help='later image or raster, or a folder of images')
+    parser.add_argument('date1', help='earlier image or raster, or a folder of them; alone: a CSV file whose two '
+                        'columns name the earlier and the later image or raster of each pair')
+    parser.add_argument('date2', nargs='?', help='later image or raster, or a folder of them')
     parser.add_argument('out', type=Path, help='folder to write into')
     parser.add_argument('--output', nargs='+', choices=OUTPUTS, default=['map'], help='what to write; default: map')
+    parser.add_argument('--overwrite', action='store_true', help='write over results that exist')
     parser.add_argument('--threshold', type=float, help="a pixel above this is changed; default: configuration's")
     parser.add_argument('--device', help='device, such as cpu or cuda:1; default: a GPU where there is one')
-    parser.add_argument('--batch-size', type=int, default=4, help='pairs of one size in a batch; default: 4')
+    parser.add_argument('--batch-size', type=int,
+                        help='pairs of one size in a batch; default: 1 on a CPU, as many as fit on a GPU, 8 at most '
+                        'of 1024×1024')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch's launchers pass one or the other spelling
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     add_acceleration_arguments(parser)
+    parser.add_argument('--no-accelerate', action='store_true',
+                        help='float32, uncompiled; default: the precision that suits the device, and compiled where '
+                        'there is more to compute than the compiler takes')
     add_raster_arguments(parser)
     add_result_arguments(parser)
     args = parser.parse_args(argv)
@@ -39,6 +49,10 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--scale', type=float, nargs='+', metavar='VALUE',
                        help='LOW HIGH, the values that become 0 and 255, or LOW1 HIGH1 LOW2 HIGH2, for each date; '
                        "default: the configuration's, or else no scaling of 8 bits and percentiles 2 and 98 of others")
+    group.add_argument('--nodata', type=float, metavar='VALUE',
+                       help='value of all bands where there are no data, for files that do not say so')
+    group.add_argument('--pair-by', choices=['name', 'place'], default='name',
+                       help="how the rasters of folders are paired; by place where the dates' tiles differ")
     group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
     group.add_argument('--window', type=int, help='side of the windows in pixels; default: 1024')
 
@@ -61,9 +75,13 @@ def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     """Check the arguments' values, and end the process with a line on the first wrong one."""
     if args.threshold is not None and not 0 <= args.threshold < 1:
         parser.error(f'--threshold {args.threshold}: use a probability from 0 to below 1.')
-    if args.batch_size < 1:
+    if args.batch_size is not None and args.batch_size < 1:
         parser.error(f'--batch-size {args.batch_size}: use at least 1.')
     if args.scale is not None and len(args.scale) not in (2, 4):
         parser.error('--scale: give two values, or two for each date.')
     if args.window is not None and (args.window < 64 or args.window % 64):
         parser.error(f'--window {args.window}: use a multiple of 64.')
+    if args.date2 is None and args.pair_by == 'place':
+        parser.error('--pair-by place: name both dates.')
+    if args.no_accelerate and args.accelerate:
+        parser.error('--accelerate and --no-accelerate contradict each other.')

@@ -108,7 +108,7 @@ def test_the_command_with_an_area_and_simplified_polygons(paths, tmp_path, check
         main([*arguments, '--simplify'])
     main([*arguments, '--window', '64', '--bbox', *map(str, BOX), '--polygons', str(tmp_path / 'out' / 'a.fgb'),
           '--simplify', '--min-area', '5'])
-    with rasterio.open(tmp_path / 'out' / 'map' / 'b.tif') as dataset:
+    with rasterio.open(tmp_path / 'out' / 'map' / 'a_b.tif') as dataset:
         assert np.array_equal(dataset.read(1) != 255, INSIDE)
     frame = geopandas.read_file(tmp_path / 'out' / 'a.fgb')
     assert frame.is_valid.all() and (frame.area_m2 >= 5).all() and set(frame.date1) == {str(paths[0])}

@@ -582,14 +582,14 @@ def test_the_command(files, checkpoint, tmp_path, capsys):
     paths, images = files(60, 50)
     out = tmp_path / 'out'
     main([str(CONFIG), str(checkpoint), *map(str, paths), str(out), '--output', 'map', 'panel', '--window', '64',
-          '--device', 'cpu', '--polygons', str(out / 'changes.gpkg')])
+          '--device', 'cpu', '--no-accelerate', '--polygons', str(out / 'changes.gpkg')])
     expected = ChangeDetector(CONFIG, checkpoint, device='cpu').predict(*images)
-    found, profile, _ = read(out / 'map' / 'b.tif')
+    found, profile, _ = read(out / 'map' / 'a_b.tif')
     assert np.array_equal(found == 1, expected.changed) and profile['crs'] == GRID['crs']
     areas = geopandas.read_file(out / 'changes.gpkg')
     assert areas.area_m2.sum() == pytest.approx(expected.changed.sum() / 4, rel=1e-3)
     assert sorted(path.name for path in out.iterdir()) == ['changes.gpkg', 'map', 'panel']
-    assert (out / 'panel' / 'b.png').is_file()
+    assert (out / 'panel' / 'a_b.png').is_file()
     said = capsys.readouterr().out
     assert f'{len(areas)} changed areas' in said and '100.00% with data' in said
 
@@ -604,15 +604,8 @@ def test_a_scale_for_each_date_by_the_command(files, checkpoint, tmp_path):
         main([str(CONFIG), str(checkpoint), str(paths[0]), str(deep), str(tmp_path / 'out'), *arguments])
     main([str(CONFIG), str(checkpoint), str(paths[0]), str(deep), str(tmp_path / 'out'), *arguments,
           '--scale', '0', '255', '0', '2550'])
-    found = [read(tmp_path / 'out' / 'probability' / name)[0] for name in ('b.tif', 'deep.tif')]
+    found = [read(tmp_path / 'out' / 'probability' / name)[0] for name in ('a_b.tif', 'a_deep.tif')]
     assert np.array_equal(*found)
-
-
-def test_a_smallest_area_without_polygons_is_refused(files, tmp_path):
-    paths, _ = files()
-    message = r'--min-area would have no effect for \S+a\.tif and \S+b\.tif without --polygons'
-    with pytest.raises(SystemExit, match=message):
-        main([str(CONFIG), 'none.pth', *map(str, paths), str(tmp_path / 'out'), '--min-area', '20'])
 
 
 @pytest.mark.parametrize('arguments, message', [

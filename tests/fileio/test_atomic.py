@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifn_plugin.apis.predict import write_picture
+from ifn_plugin.apis.pictures import write_picture
 from ifn_plugin.fileio import atomic_path, unfinished_path, write_atomic
 
 LONGEST = ['变' * 83 + '.zip', 'a' * 251 + '.png', 'a' * 150 + '.' + 'b' * 104, 'a']

@@ -42,9 +42,30 @@ def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (20, 30, 3), np.uint8))
     for threshold, expected in (('0', 255), ('0.99', 0)):
         files = [str(tmp_path / name) for name in ('1999.png', '2020.png', 'out')]
-        main([str(CONFIG), str(checkpoint), *files, '--threshold', threshold, '--device', 'cpu'])
-        assert (cv2.imread(str(tmp_path / 'out' / 'map' / '2020.png')) == expected).all()
+        main([str(CONFIG), str(checkpoint), *files, '--threshold', threshold, '--device', 'cpu', '--overwrite'])
+        assert (cv2.imread(str(tmp_path / 'out' / 'map' / '1999_2020.png')) == expected).all()
     assert '0.00% of the pixels changed' in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']
+    with pytest.raises(SystemExit, match=r'results already: \S+1999_2020\.png\. Fix: add --overwrite'):
+        main([str(CONFIG), 'none.pth', *files])  # before the network is built
+
+
+def test_a_list_of_pairs(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ('1999/a.png', '2020/a.png', 'b.png', 'c.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (20, 30, 3), np.uint8))
+    table = tmp_path / 'pairs.csv'
+    table.write_text('date1,date2\n1999/a.png,2020/a.png\nb.png,c.png\n')
+    main([str(CONFIG), str(checkpoint), str(table), str(tmp_path / 'out'), '--device', 'cpu'])
+    assert sorted(path.name for path in (tmp_path / 'out' / 'map').iterdir()) == ['1999_2020_a.png', 'b_c.png']
+    for text, message in (('b.png\n', r'line 1: .b\.png. are not two columns'), ('', 'names no pairs'),
+                          ('b.png,c.png\n' * 2, r'line 2: .* would both be named b_c')):
+        table.write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            main([str(CONFIG), 'none.pth', str(table), str(tmp_path / 'out2')])
+    with pytest.raises(SystemExit, match=r'other\.csv: no such file\. Fix: name both dates, or a CSV'):
+        main([str(CONFIG), 'none.pth', str(tmp_path / 'other.csv'), str(tmp_path / 'out2')])
 
 
 @pytest.mark.parametrize('date1, date2, message', [
@@ -81,8 +102,16 @@ def test_what_is_for_rasters_is_refused_for_images(checkpoint, levir_like, tmp_p
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('name', ['min-area', 'simplify'])
+def test_what_is_for_polygons_is_refused_without_them(levir_like, tmp_path, name):
+    folders = [str(levir_like / 'test' / kind) for kind in 'AB']
+    with pytest.raises(SystemExit, match=rf'^--{name} would have no effect for \S+A and \S+B without --polygons'):
+        main([str(CONFIG), 'none.pth', *folders, str(tmp_path / 'out'), f'--{name}', '20'])
+
+
 @pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to below 1'),
-                                                (['--batch-size', '0'], 'at least 1')])
+                                                (['--batch-size', '0'], 'at least 1'),
+                                                (['--accelerate', '--no-accelerate'], 'contradict')])
 def test_wrong_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit):
         main(['config', 'checkpoint', 'date1', 'date2', 'out', *arguments])

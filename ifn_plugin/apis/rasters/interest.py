@@ -11,6 +11,10 @@ import shapely
 from rasterio.windows import transform as window_transform
 
 
+class OutsideError(ValueError):
+    """Raised if a raster lies outside the area of interest."""
+
+
 class AreaOfInterest:
     """Part of a raster: the pixels whose centre lies in given shapes.
 
@@ -20,8 +24,8 @@ class AreaOfInterest:
         name: Name of the shapes in error messages.
 
     Raises:
-        ValueError: If no pixel of the raster lies in the shapes, or the raster has no coordinate system to which they
-            could be transformed.
+        OutsideError: If no pixel of the raster lies in the shapes.
+        ValueError: If the raster has no coordinate system to which they could be transformed.
     """
 
     def __init__(self, shapes: geopandas.GeoSeries, grid: Any, name: str = 'The area of interest') -> None:
@@ -41,8 +45,9 @@ class AreaOfInterest:
         if not len(self._tree.query(shapely.Polygon(corners), predicate='intersects')):
             bounds = [f'{value:.10g}' for value in np.ravel([np.min(corners, axis=0), np.max(corners, axis=0)])]
             own = [f'{value:.10g}' for value in shapes.total_bounds]
-            raise ValueError(f'{name} ({", ".join(own)} in the system of the raster: left, bottom, right, top) does '
-                             f'not meet the raster ({", ".join(bounds)}). Fix: check its coordinates and their system.')
+            raise OutsideError(f'{name} ({", ".join(own)} in the system of the raster: left, bottom, right, top) does '
+                               f'not meet the raster ({", ".join(bounds)}). Fix: check its coordinates and their '
+                               'system.')
 
     @classmethod
     def read(cls, path: str | Path, grid: Any) -> 'AreaOfInterest':

@@ -84,3 +84,10 @@ def _add_style(path: Path, layer: str, geometry: str) -> None:
                         styleName, styleQML, styleSLD, useAsDefault, description, owner)
                         VALUES ('', '', ?, ?, 'changes', ?, '', 1, 'Changed areas', '')""", (layer, geometry, style))
     file.close()
+
+
+def holds_layer(path: Path) -> bool:
+    """Check whether a layer would be written over: a file exists, and has the layer if it can hold several."""
+    if not path.exists() or path.suffix.lower() != '.gpkg':
+        return path.exists()
+    return path.stem in pyogrio.list_layers(path)[:, 0]

@@ -36,8 +36,8 @@ def describe_tile(name: str) -> Tile:
     """Read the description of a tile."""
     with open_raster(name) as dataset:
         transform = dataset.transform
-        return Tile(name, dataset.crs, transform, *dataset.shape, tuple(dataset.dtypes), dataset.nodatavals,
-                    bool(dataset.gcps[0] or transform.b or transform.d))
+        return Tile(name, dataset.crs, transform, dataset.height, dataset.width, tuple(dataset.dtypes),
+                    tuple(dataset.nodatavals), bool(dataset.gcps[0] or transform.b or transform.d))
 
 
 def find_fault(tiles: Sequence[Tile]) -> str:
@@ -46,10 +46,13 @@ def find_fault(tiles: Sequence[Tile]) -> str:
     for tile in tiles:
         if tile.rotated:
             return f'{tile.name} is rotated or has only ground control points. Fix: warp it by gdalwarp'
-        size, other = ((each.transform.a, each.transform.e) for each in (first, tile))
-        for what, values in (('coordinate system', (first.crs, tile.crs)), ('bands', (first.dtypes, tile.dtypes)),
-                             ('size of pixels', (size, size if np.allclose(size, other, rtol=1e-6, atol=0) else other))):
-            if values[0] != values[1]:
+        sizes = [(each.transform.a, each.transform.e) for each in (first, tile)]
+        for what, same, values in (
+            ('coordinate system', first.crs == tile.crs, (first.crs, tile.crs)),
+            ('bands', first.dtypes == tile.dtypes, (first.dtypes, tile.dtypes)),
+            ('size of pixels', np.allclose(sizes[0], sizes[1], rtol=1e-6, atol=0), sizes),
+        ):
+            if not same:
                 return (f'{first.name} and {tile.name} differ in {what}: {values[0]} and {values[1]}. Fix: bring them '
                         'into one by gdalwarp, or predict one folder for each')
     return ''

@@ -8,7 +8,6 @@ from typing import Any
 import rasterio
 from rasterio.enums import ColorInterp
 
-
 # A connection that breaks is retried; the environment's own settings take precedence
 RETRIES = dict(GDAL_HTTP_MAX_RETRY='5', GDAL_HTTP_RETRY_DELAY='1', GDAL_HTTP_CONNECTTIMEOUT='30')
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from ifn_plugin.apis.pairs import Sources
 from ifn_plugin.apis.rasters.blending import Grid
+from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
 from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
@@ -30,7 +31,7 @@ class RasterPlan:
         shapes: Height and width of each pair, by its name.
         window: Height and width of the windows in pixels.
         fault: Why there cannot be a virtual raster over all; an empty string if there can.
-        area: Gives the part of a pair where changes are wanted; ``None`` for everywhere.
+        interest: Gives the area of interest of a pair; ``None`` for everywhere.
     """
 
     sources: Sources
@@ -38,7 +39,7 @@ class RasterPlan:
     shapes: dict[str, tuple[int, int]]
     window: int
     fault: str = ''
-    area: Callable[[RasterPair], Any] | None = None
+    interest: Callable[[RasterPair], AreaOfInterest] | None = None
 
     @property
     def windows(self) -> int:
@@ -52,8 +53,8 @@ class RasterPlan:
     def open(self, name: str) -> RasterPair:
         """Open a pair."""
         pair = RasterPair(*self.sources.pairs[name], report=False, **self.settings)
-        if self.area is not None:
-            pair.area = self.area(pair)
+        if self.interest is not None:
+            pair.interest = self.interest(pair)
         return pair
 
 
@@ -88,34 +89,41 @@ def find_settings(sources: Sources,
 
 
 def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
-                 area: Callable[[RasterPair], Any] | None = None) -> RasterPlan:
+                 interest: Callable[[RasterPair], AreaOfInterest] | None = None) -> RasterPlan:
     """Open all pairs once, and plan their prediction.
 
     Args:
         sources: The pairs.
         settings: Arguments of ``RasterPair``. Without ``scale``, all pairs get the same.
         window: Height and width of the windows in pixels, a multiple of 64; they overlap by a quarter.
-        area: See :class:`RasterPlan`.
+        interest: See :class:`RasterPlan`. Pairs outside are left out.
 
     Raises:
         FileNotFoundError: If a file is missing.
+        OutsideError: If all pairs lie outside the area of interest.
         ValueError: As for ``RasterPair``, also if rasters of different pairs differ in the type of their values.
     """
     if window < 64 or window % 64:
         raise ValueError(f'window={window}: a multiple of 64 is needed.')
-    shapes, kinds = {}, []
-    for name, paths in sources.pairs.items():
-        known = settings if settings['scale'] is not None or settings['scale2'] is not None else settings | dict(
-            scale=(0, 1))
-        with RasterPair(*paths, report=not shapes, **known) as pair:
-            shapes[name] = pair.height, pair.width
+    shapes: dict[str, tuple[int, int]] = {}
+    kinds, outside = [], None
+    # without a scale, the values of all pairs are looked at later
+    known = settings if settings['scale'] or settings['scale2'] else settings | dict(scale=(0, 1))
+    for number, (name, paths) in enumerate(sources.pairs.items()):
+        with RasterPair(*paths, report=number == 0, **known) as pair:
             kinds += value_types(pair)
-            if area is not None:
-                area(pair)
+            try:
+                pair.interest = None if interest is None else interest(pair)
+                shapes[name] = pair.height, pair.width
+            except OutsideError as error:
+                outside = error
+    if not shapes and outside is not None:
+        raise outside
+    sources = replace(sources, pairs={name: sources.pairs[name] for name in shapes})
     if settings['scale'] is None and compare_types(kinds) != 'uint8':
         settings = settings | _common_scale(sources, settings)
     fault = '' if sources.title is None else find_fault([describe_tile(date1) for date1, _ in sources.pairs.values()])
-    return RasterPlan(sources, settings, shapes, window, fault, area)
+    return RasterPlan(sources, settings, shapes, window, fault, interest)
 
 
 def _common_scale(sources: Sources, settings: dict[str, Any]) -> dict[str, Any]:

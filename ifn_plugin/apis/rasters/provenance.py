@@ -9,22 +9,24 @@ from ifn_plugin.fileio import find_checksum
 from ifn_plugin.version import __version__
 
 
-def describe_run(detector: ChangeDetector, sources: Sequence[str]) -> dict[str, str]:
+def describe_run(detector: ChangeDetector, sources: Sequence[str], time: float | None = None) -> dict[str, str]:
     """Describe how results are made, as tags of GDAL.
 
     Args:
         detector: The detector.
         sources: The earlier and the later raster, or folders of them. Keys in URLs are left out.
+        time: Time of the run, in seconds since 1970; now if ``None``.
 
     Returns:
         The sources, configuration, checkpoint and its SHA-256, threshold, precision, version and time (UTC).
     """
     date1, date2 = map(strip_secrets, map(str, sources))
+    moment = datetime.now(timezone.utc) if time is None else datetime.fromtimestamp(time, timezone.utc)
     return dict(
         DATE1=date1, DATE2=date2, CONFIGURATION=detector.config, CHECKPOINT=strip_secrets(detector.checkpoint),
         CHECKPOINT_SHA256=find_checksum(detector.checkpoint), THRESHOLD=f'{detector.threshold:g}',
         PRECISION=str(detector.dtype).removeprefix('torch.'), TIFFTAG_SOFTWARE=f'ifn_plugin {__version__}',
-        TIFFTAG_DATETIME=datetime.now(timezone.utc).strftime('%Y:%m:%d %H:%M:%S'))
+        TIFFTAG_DATETIME=moment.strftime('%Y:%m:%d %H:%M:%S'))
 
 
 def strip_secrets(source: str) -> str:

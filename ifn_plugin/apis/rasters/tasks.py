@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from rich.progress import Progress
 
 from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.apis.pictures import write_picture
 from ifn_plugin.apis.rasters.blending import Block
 from ifn_plugin.apis.rasters.mosaic import write_vrt
 from ifn_plugin.apis.rasters.pair import RasterPair
@@ -20,7 +21,6 @@ from ifn_plugin.apis.rasters.prediction import NO_DATA, RasterSummary, preview_m
 from ifn_plugin.apis.rasters.provenance import strip_secrets
 from ifn_plugin.apis.rasters.writing import STYLES
 from ifn_plugin.apis.running import Run, share
-from ifn_plugin.apis.pictures import write_picture
 from ifn_plugin.visualization import draw_panel
 
 # With fewer pairs for each process, rasters are shared out in parts, to keep all processes busy to the end
@@ -92,8 +92,8 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
                 progress.advance(task)
 
         if processes > 1 and len(names) < PAIRS_EACH * processes:
-            for name, number in share([(name, number) for name in names if len(parts[name]) > 1
-                                       for number in range(len(parts[name]))]):
+            tasks = [(name, number) for name in names if len(parts[name]) > 1 for number in range(len(parts[name]))]
+            for name, number in share(tasks):
                 with plan.open(name) as pair:
                     store_part(detector, pair, plan.grid(name), parts[name][number],
                                part_path(_parts(run, name), number))

@@ -1,0 +1,66 @@
+"""Prediction of changes in images without coordinates, written as PNG."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine import dist
+from rich.progress import track
+
+from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap
+from ifn_plugin.apis.pairs import Pairs
+from ifn_plugin.apis.running import Run, share
+from ifn_plugin.datasets import LoadPair
+from ifn_plugin.fileio import write_atomic
+from ifn_plugin.visualization import draw_panel
+
+# Pairs that are predicted and recorded together: so many batches
+BATCHES = 8
+
+
+def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, outputs: Sequence[str]) -> float:
+    """Predict the changes in pairs of images and write them as PNG files; several processes share the pairs.
+
+    Args:
+        detector: The detector, with the same batch size in all processes.
+        pairs: Both files of each pair, by the name of its results.
+        run: The run, which knows what is finished.
+        out: Output folder.
+        outputs: Any of ``map``, ``probability`` and ``panel``.
+
+    Returns:
+        The fraction of changed pixels.
+    """
+    names = list(pairs)
+    number = BATCHES * detector.batch_size
+    # batches are the same in any number of processes, since the last bits of a result depend on them
+    groups = {str(first): names[first:first + number] for first in range(0, len(names), number)}
+    for group in track(share(run.unfinished(groups)), 'Predicting', disable=not dist.is_main_process()):
+        changed = pixels = 0
+        for change, name in zip(detector.predict_all(pairs[name] for name in groups[group]), groups[group]):
+            changed += int(change.changed.sum())
+            pixels += change.changed.size
+            for kind, picture in _draw(change, pairs[name], outputs, detector.loader):
+                write_picture(picture, out / kind / f'{name}.png')
+        run.finish(group, dict(changed=changed, pixels=pixels))
+    dist.barrier()
+    summaries = [run.recorded(group) or {} for group in groups]
+    return sum(each['changed'] for each in summaries) / sum(each['pixels'] for each in summaries)
+
+
+def _draw(change: ChangeMap, pair: tuple[str, str], outputs: Sequence[str],
+          loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the kind and the picture, BGR or grey, of each output for a pair."""
+    if 'map' in outputs:
+        yield 'map', change.changed.astype(np.uint8) * 255
+    if 'probability' in outputs:
+        yield 'probability', (change.probability * 255).round().astype(np.uint8)
+    if 'panel' in outputs:
+        date1, date2 = map(loader.picture, loader.transform(dict(img_path=list(pair)))['img'])
+        yield 'panel', draw_panel(date1, date2, change.changed)[..., ::-1]
+
+
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write a picture, BGR or grey, uint8, as PNG."""
+    write_atomic(cv2.imencode('.png', picture)[1].tobytes(), path)
