@@ -130,8 +130,8 @@ class Prediction:
             raise ValueError(
                 f'{" ".join(names)} would have no effect: it is for rasters, but {dates[0]} and {dates[1]} are treated '
                 'as images, since they have no coordinates. Fix: name the rasters themselves, one pair at a time. '
-                'Images are cut into windows by --cfg-options model.test_cfg.mode=slide "model.test_cfg.crop_size=(512,512)" '
-                '"model.test_cfg.stride=(384,384)".')
+                'Images are cut into windows by --cfg-options model.test_cfg.mode=slide '
+                '"model.test_cfg.crop_size=(512,512)" "model.test_cfg.stride=(384,384)".')
 
     @property
     def pixels(self) -> int:

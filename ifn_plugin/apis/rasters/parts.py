@@ -49,7 +49,7 @@ def joined_blocks(detector: ChangeDetector, pair: RasterPair, grid: Grid, folder
         else:
             blocks = _predict(detector, pair, grid, rows, below, path)
         for place, probability, valid in blocks:
-            if place.row_off == grid.rows.start(rows.start):
+            if number > 0 and place.row_off == grid.rows.start(rows.start):
                 probability[:grid.overlap] += above[:, place.col_off:place.col_off + place.width]
             yield place, probability, valid
         above = below
