@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -137,8 +138,9 @@ class Prediction:
     def pixels(self) -> int:
         """Number of pixels that the network sees at once of a pair: those of a window, or of the first image."""
         if self.plan is None:
-            with Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
+            with suppress(OSError), Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
                 return int(image.width * image.height)
+            return 2**20  # an image that Pillow does not read
         grid = self.plan.grid(next(iter(self.plan.shapes)))
         return int(grid.rows.window * grid.columns.window)
 

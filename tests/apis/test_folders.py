@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,8 @@ def read(path):
 
 def cut(folder, image, rows, columns, **profile):
     """Cut an image into tiles."""
-    for row, (top, bottom) in enumerate(zip(rows, rows[1:])):
-        for column, (left, right) in enumerate(zip(columns, columns[1:])):
+    for row, (top, bottom) in enumerate(pairwise(rows)):
+        for column, (left, right) in enumerate(pairwise(columns)):
             write(folder / f'{row}' / f'tile{row}{column}.tif', image[top:bottom, left:right], left, top, **profile)
     return str(folder)
 
@@ -215,8 +216,7 @@ def test_tiles_without_data_do_not_stop_the_others(images, detector, tmp_path):
     predict_rasters(detector, *folders, tmp_path / 'out', window=64)
     found = read(tmp_path / 'out' / 'map' / 'a_b.vrt')
     assert (found[:SIDE] == 255).all() and (found[SIDE:] != 255).mean() > 0.9
-    for row in range(1, TILES):
-        cut(tmp_path / 'a', np.zeros_like(blank), edges, edges, nodata=0)
+    cut(tmp_path / 'a', np.zeros_like(blank), edges, edges, nodata=0)
     with pytest.raises(ValueError, match=r'a and \S+b have no pixel with data in both dates'):
         predict_rasters(detector, *folders, tmp_path / 'none', window=64)
 
@@ -280,7 +280,8 @@ def test_virtual_rasters_know_where_there_are_no_data(tmp_path, kind):
 def test_parts_are_joined_to_the_bit(tmp_path, detector, side, window):
     """In whatever order they are predicted, and wherever a run was broken off."""
     rng = np.random.default_rng(0)
-    paths = [write(tmp_path / name, rng.integers(0, 256, (side, side + 50, 3), np.uint8)) for name in ('a.tif', 'b.tif')]
+    paths = [write(tmp_path / name, rng.integers(0, 256, (side, side + 50, 3), np.uint8))
+             for name in ('a.tif', 'b.tif')]
     detector.batch_size = 1
     with RasterPair(*paths) as pair:
         grid = Grid(pair.height, pair.width, window, window // 4)
@@ -327,7 +328,7 @@ def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatc
         former = {name: getattr(detector, name) for name in change}
         vars(detector).update(change)
         name, = change
-        with pytest.raises(FileExistsError, match=rf'broken off, with other settings: {name} was {former[name]} and is'):
+        with pytest.raises(FileExistsError, match=rf'broken off, with other settings: {name} was {former[name]} and'):
             predict_rasters(detector, *dates, out, window=64)
         vars(detector).update(former)
     predict_rasters(detector, *dates, out, window=64)

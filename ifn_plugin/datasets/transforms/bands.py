@@ -156,25 +156,38 @@ class LoadBands(LoadPair):
             from rasterio.errors import NotGeoreferencedWarning, RasterioError
         except ImportError as error:
             raise ImportError(f'LoadBands needs rasterio ({error}): pip install "ifn_plugin[geo]".') from error
-        if not fileio.exists(path, backend_args=self.backend_args):
+        backend = self._find_backend(path)
+        if backend is not None and not backend.exists(path):
             raise FileNotFoundError(f'{path}: no such file.')
         fault = 'is not a raster that rasterio can open'
         try:
             with warnings.catch_warnings(), ExitStack() as stack:
                 warnings.simplefilter('ignore', NotGeoreferencedWarning)  # training needs no coordinates
-                # by path, since a file on disk may have its mask in a sidecar file
-                file = path if Path(path).is_file() else stack.enter_context(
-                    rasterio.MemoryFile(fileio.get(path, backend_args=self.backend_args)))
+                # by name, since a file on disk may have its mask in a sidecar file
+                file = path if backend is None else stack.enter_context(rasterio.MemoryFile(backend.get(path)))
                 dataset = stack.enter_context(rasterio.open(file))
                 fault = 'is damaged'
                 if max(self.bands) > dataset.count:
                     raise ValueError(f'{path} has {dataset.count} bands, but LoadBands needs bands={self.bands}.')
                 image, valid = read_bands(dataset, self.bands)
         except RasterioError as error:
+            if backend is None and not Path(path).exists():
+                raise FileNotFoundError(f'{path}: no such file, or it cannot be reached '
+                                        f'({" ".join(str(error).split())}).') from error
             raise ValueError(f'{path} {fault} ({" ".join(str(error).split())}). {REPLACE}') from error
         if np.shape(results['valid']) in ((), valid.shape):  # other sizes are rejected once both dates are read
             results['valid'] = results['valid'] & valid
         return self.to_grey_levels(image, path, valid)
+
+    def _find_backend(self, path: str) -> Any:
+        """Return mmengine's file backend for a file; ``None`` for what GDAL reads itself: disks, archives, URLs."""
+        try:
+            backend = fileio.get_file_backend(path, backend_args=self.backend_args)
+        except (ImportError, KeyError):
+            if self.backend_args is not None:
+                raise
+            return None  # no backend of this name, or one that lacks its library, such as of s3://
+        return None if isinstance(backend, (fileio.LocalBackend, fileio.HTTPBackend)) else backend
 
     def to_grey_levels(self, image: np.ndarray, name: str, valid: np.ndarray | None = None) -> np.ndarray:
         """Scale the values of a file to grey levels.

@@ -307,11 +307,11 @@ def test_commands_predict_and_check_bands(four_bands, tmp_path, capsys):
     config, weights, data = four_bands
     paths = [sorted((data / 'test' / kind).iterdir())[0] for kind in 'AB']
     common = [str(config), str(weights), *map(str, paths), str(tmp_path / 'out'), '--device', 'cpu']
-    predict([*common, '--output', 'map', 'panel', 'probability'])
+    predict([*common, '--output', 'map', 'panel', 'probability', '--no-accelerate'])
     expected = ChangeDetector(config, weights, 'cpu').predict(*paths).probability
-    with rasterio.open(tmp_path / 'out' / 'probability' / paths[1].name) as written:
+    with rasterio.open(tmp_path / 'out' / 'probability' / f'A_B_{paths[1].name}') as written:
         np.testing.assert_allclose(written.read(1) / 254, expected, atol=0.002 + 1 / 254)
-    assert (tmp_path / 'out' / 'panel' / f'{paths[1].stem}.png').exists()
+    assert (tmp_path / 'out' / 'panel' / f'A_B_{paths[1].stem}.png').exists()
     with pytest.raises(SystemExit, match='--bands 1 2 3: the detector takes 4 bands'):
         predict([*common, '--bands', '1', '2', '3'])
     predict([*common[:2], str(data / 'test' / 'A'), str(data / 'test' / 'B'), *common[4:], '--output', 'panel'])
