@@ -57,6 +57,7 @@ setup(
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5',
                   'prettytable>=3.12'],
         'geo': ['rasterio', 'geopandas'],
+        'xarray': ['rasterio', 'geopandas', 'rioxarray'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
         'completion': ['shtab>=1.13'],

@@ -6,6 +6,7 @@ try:
 except ImportError as error:
     raise ImportError(f'Rasters need rasterio and geopandas ({error}). Fix: pip install "ifn_plugin[geo]".') from error
 
+from ifn_plugin.apis.rasters.arrays import predict_xarray
 from ifn_plugin.apis.rasters.blending import blended_blocks
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
 from ifn_plugin.apis.rasters.opening import find_colours, open_raster
@@ -16,5 +17,5 @@ from ifn_plugin.apis.rasters.provenance import describe_run
 from ifn_plugin.apis.rasters.writing import FULL, NODATA, write_cog
 
 __all__ = ['AreaOfInterest', 'DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks',
-           'describe_run', 'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'preview_map', 'write_cog',
-           'write_polygons']
+           'describe_run', 'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'predict_xarray',
+           'preview_map', 'write_cog', 'write_polygons']

@@ -1,0 +1,56 @@
+"""xarray in, xarray out."""
+
+import numpy as np
+import pytest
+
+from ifn_plugin.datasets import LoadPair
+
+rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
+pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
+rioxarray = pytest.importorskip('rioxarray', reason='rioxarray is not installed: pip install ifn_plugin[xarray]')
+
+from rasterio.transform import from_origin  # noqa: E402
+
+from ifn_plugin.apis.rasters import predict_xarray  # noqa: E402
+
+
+class Difference:
+    """A detector that sees one pixel at a time: the mean difference of the dates."""
+
+    threshold, batch_size, loader = 0.5, 2, LoadPair()
+
+    def probabilities(self, pairs, fill_up=False):
+        return np.abs(pairs[:, 1].astype(np.float32) - pairs[:, 0]).mean(axis=-1) / 255
+
+
+@pytest.fixture
+def dates(tmp_path):
+    images = np.random.default_rng(0).integers(1, 256, (2, 3, 100, 150), np.uint8)
+    images[0, :, :20] = 0
+    for name, image in zip('ab', images):
+        with rasterio.open(tmp_path / f'{name}.tif', 'w', driver='GTiff', height=100, width=150, count=3, dtype='uint8',
+                           nodata=0, crs='EPSG:32614', transform=from_origin(600000, 3400000, 0.5, 0.5)) as dataset:
+            dataset.write(image)
+    return images, [rioxarray.open_rasterio(tmp_path / f'{name}.tif') for name in 'ab']
+
+
+def test_arrays_keep_their_coordinates(dates, tmp_path):
+    images, (date1, date2) = dates
+    found = predict_xarray(Difference(), date1, date2, window=64)
+    expected = Difference().probabilities(images.transpose(0, 2, 3, 1)[None])[0]
+    expected[:20] = np.nan
+    assert found.probability.dims == ('y', 'x') and found.rio.crs == 'EPSG:32614'
+    assert np.array_equal(found.x, date1.x) and np.array_equal(found.y, date1.y)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-6)
+    assert np.array_equal(found.changed, np.where(np.isnan(expected), 255, expected > 0.5))
+    found.changed.rio.to_raster(tmp_path / 'map.tif')
+    with rasterio.open(tmp_path / 'map.tif') as dataset:
+        assert dataset.nodata == 255 and dataset.transform == from_origin(600000, 3400000, 0.5, 0.5)
+
+
+def test_arrays_of_other_grids_are_aligned(dates):
+    _, (date1, date2) = dates
+    with pytest.raises(ValueError, match=r'differ in size.*--align'):
+        predict_xarray(Difference(), date1, date2[:, 10:], window=64)
+    found = predict_xarray(Difference(), date1, date2[:, 10:], window=64, align=True, scale=(0, 255))
+    assert (found.changed[:20] == 255).all() and (found.changed[20:] < 255).all()
