@@ -38,8 +38,9 @@ def test_each_command_is_that_of_its_module(name, monkeypatch, capsys):
 
 
 def test_only_the_chosen_command_is_imported(python):
-    code = ("import re, sys; from ifn_plugin.__main__ import main; sys.argv = ['', 'pack_dataset', '--help']\n"
-            "try: main()\nexcept SystemExit: print(sorted(m for m in sys.modules if re.search(r'ifn_plugin\.tools\.[a-z]', m)))")
+    code = ("import sys; from ifn_plugin.__main__ import main; sys.argv = ['', 'pack_dataset', '--help']\n"
+            "try: main()\nexcept SystemExit: print(sorted(m for m in sys.modules if m.startswith('ifn_plugin.tools.')\n"
+            "                                              and '._' not in m))")
     assert python('-c', code).splitlines()[-1] == "['ifn_plugin.tools.pack_dataset']"
 
 

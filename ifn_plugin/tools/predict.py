@@ -23,7 +23,8 @@ from ifn_plugin.apis.inferencer import ChangeDetector, find_device
 from ifn_plugin.apis.predict import Options, Prediction
 from ifn_plugin.apis.running import on_first, read_settings, start_processes
 from ifn_plugin.datasets import find_loaders
-from ifn_plugin.tools._common import chosen_acceleration, leave_processes, read_config, resolve_config
+from ifn_plugin.engine.processes import leave_processes
+from ifn_plugin.tools._common import chosen_acceleration, read_config, resolve_config
 from ifn_plugin.tools._predict_arguments import parse_args
 
 
