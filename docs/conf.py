@@ -1,5 +1,6 @@
 """The site's settings for Sphinx: ``make docs``. It loads nothing from the network."""
 
+import pkgutil
 from importlib.metadata import version as installed
 
 project = 'ifn_plugin'
@@ -27,3 +28,21 @@ napoleon_use_ivar = True
 # references within the package have to lead somewhere
 nitpicky = True
 nitpick_ignore_regex = [('py:.*', r'(?!ifn_plugin).*|.*\._\w+')]
+
+
+def resolve_import(app, env, node, contnode):
+    """Lead a reference to an object by the package that imports it, as users do, to where it is defined."""
+    target = node.get('reftarget', '')
+    if node.get('refdomain') != 'py' or not target.startswith('ifn_plugin.'):
+        return None
+    try:
+        found = pkgutil.resolve_name(target)
+    except (AttributeError, ImportError):
+        return None
+    defined = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", "")}'
+    return env.get_domain('py').resolve_xref(
+        env, node['refdoc'], app.builder, node['reftype'], defined, node, contnode)
+
+
+def setup(app):
+    app.connect('missing-reference', resolve_import)

@@ -203,14 +203,10 @@ def pack(src: Path | Config,
         for folder in split.dataset.data_prefix.values():
             _check_apart(dst, Path(folder))
     todo, strays = _plan(splits, dst)
-    need = sum(_packed_size(files[0]) for _, files, _ in todo)
-    dst.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(dst).free
     for path in strays:
         print(f'{path} no longer has a source, but will still be read. Fix: remove it if it is not wanted.')
-    print(f'{len(todo)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
-    if need > free:
-        raise OSError(f'{dst} has {free / GIB:.2f} GiB free, but {need / GIB:.2f} GiB are needed.')
+    dst.mkdir(parents=True, exist_ok=True)
+    _check_room(dst, [files for _, files, _ in todo])
     labels = {dst / split.name: split.labels for split, _, _ in todo}
     for folder in labels:
         folder.mkdir(parents=True, exist_ok=True)
@@ -229,6 +225,13 @@ def pack(src: Path | Config,
     for folder in labels:
         _tidy_sums(folder, labels[folder])
     return len(todo)
+
+
+def _check_room(dst: Path, pairs: Sequence[list[Path]]) -> None:
+    need, free = sum(_packed_size(files[0]) for files in pairs), shutil.disk_usage(dst).free
+    print(f'{len(pairs)} pairs to pack: {need / GIB:.2f} GiB, {free / GIB:.2f} GiB free in {dst}', flush=True)
+    if need > free:
+        raise OSError(f'{dst} has {free / GIB:.2f} GiB free, but {need / GIB:.2f} GiB are needed.')
 
 
 def _check_apart(dst: Path, src: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ifn_plugin.datasets.packing import FOLDERS, check, pack
-from ifn_plugin.tools._common import read_config, resolve_config
+from ifn_plugin.tools._common import read_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='instead, for labels in a lossy format: values above this are changed')
     args = parser.parse_args(argv)
     if not args.check and args.dst is None:
-        raise SystemExit('DST is missing. Fix: name the folder to write, pack_dataset CONFIG|SRC DST.')
+        raise SystemExit('DST is missing. Fix: name the folder to write, pack_dataset SRC DST.')
     return args
 
 
@@ -43,7 +43,7 @@ def find_source(args: argparse.Namespace) -> Path | Config:
     """
     if args.check or Path(args.src).is_dir():
         return Path(args.src)
-    cfg = read_config(resolve_config(args.src))
+    cfg = read_config(args.src)
     given = [f'--{name}' for name in ('folders', 'suffixes', 'changed', 'threshold') if getattr(args, name) is not None]
     if given:
         raise SystemExit(f'{" ".join(given)} would have no effect, since {args.src} is a configuration. Fix: set it '

@@ -31,7 +31,7 @@ def test_command_packs_and_checks(levir_root, tmp_path, capsys):
     (lambda root: (root / 'train' / 'B' / '0001.png').unlink(), ['{root}', '{root}-packed'], r'B/0001\.\*'),
     (lambda root: None, ['{root}', '{root}/packed'], 'choose a folder outside'),
     (lambda root: None, ['{root}', '--check'], 'nothing was packed here'),
-    (lambda root: None, ['{root}'], 'DST is missing'),
+    (lambda root: None, ['{root}'], 'SRC DST'),
     (lambda root: None, ['{root}/train', '{root}'], 'contains .*choose a folder outside'),
     (lambda root: None, ['ifn_256x256_40k_levirdc.py', '{root}'], 'Did you mean ifn_256x256_40k_levircd.py'),
     (lambda root: None, ['ifn_256x256_40k_4bands.py', '{root}'], 'loaded by LoadBands, but only images of 8 bits'),
