@@ -61,10 +61,10 @@ setup(
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
         'completion': ['shtab>=1.13'],
-        'docs': ['sphinx>=8', 'furo', 'myst-parser>=4', 'sphinx-copybutton'],
+        'docs': ['sphinx>=8.2', 'furo', 'myst-parser>=4', 'sphinx-copybutton'],
         'dev': ['setuptools', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil', 'scikit-learn', 'nbclient', 'ipykernel',
-                'markdown-it-py', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit', 'build',
-                'nox'],
+                'markdown-it-py', 'playwright', 'pyarrow', 'rio-cogeo', 'ruff', 'mypy', 'import-linter', 'pre-commit',
+                'build', 'nox'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',
