@@ -1,5 +1,6 @@
 """Changed areas of rasters as polygons: traced in blocks, simplified, and written in any format."""
 
+import gc
 import resource
 import sqlite3
 
@@ -16,7 +17,7 @@ from rasterio.features import rasterize  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
 from ifn_plugin.apis.rasters import write_polygons  # noqa: E402
-from ifn_plugin.apis.rasters.areas import find_areas  # noqa: E402
+from ifn_plugin.apis.rasters.areas import Area, find_areas  # noqa: E402
 
 TAGS = dict(DATE1='/data/1999.tif', DATE2='/data/2020.tif', THRESHOLD='0.5')
 FORMATS = ['.gpkg', '.geojson', '.fgb', '.shp', '.parquet']
@@ -100,6 +101,17 @@ def test_simplified_areas_are_valid_and_apart(rasters, side, tolerance, pattern)
     assert len(exact) == len(simple) and all(outline.is_valid for outline in simple)
     assert shapely.union_all(simple).area == pytest.approx(sum(outline.area for outline in simple))  # no overlap
     assert shapely.get_num_coordinates(simple).sum() < 0.8 * shapely.get_num_coordinates(exact).sum()
+
+
+def test_areas_in_memory_do_not_grow_with_the_raster(rasters):
+    most = []
+    for height in (300, 1500):
+        *paths, _ = rasters(np.random.default_rng(0).random((height, 200)) < 0.1)
+        with rasterio.open(paths[0]) as changes, rasterio.open(paths[1]) as probabilities:
+            alive = [sum(isinstance(thing, Area) for thing in gc.get_objects()) for number, _ in enumerate(
+                find_areas(changes, probabilities, side=50)) if number % 500 == 0]
+        most.append(max(alive))
+    assert most[1] < 1.3 * most[0]
 
 
 def test_a_staircase_becomes_a_straight_line(rasters):

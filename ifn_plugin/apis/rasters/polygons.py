@@ -15,7 +15,7 @@ import shapely
 
 from ifn_plugin.apis.rasters.areas import Area, find_areas
 from ifn_plugin.apis.rasters.layers import write_layer
-from ifn_plugin.apis.rasters.writing import FULL, unfinished_folder, writing
+from ifn_plugin.apis.rasters.writing import FULL, limited_cache, unfinished_folder, writing
 
 DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON', '.fgb': 'FlatGeobuf', '.shp': 'ESRI Shapefile',
            '.parquet': 'Parquet'}
@@ -74,7 +74,7 @@ def write_polygons(map_path: Path | str,
         ValueError: As in :func:`find_driver`.
     """
     driver = find_driver(out)
-    with rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
+    with limited_cache(), rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         tags = dict(changes.tags() if tags is None else tags)
         frames = _frames(changes, find_areas(changes, probabilities, simplify), min_area, tags, driver == 'GeoJSON')
         with writing(out), unfinished_folder(out) as folder:

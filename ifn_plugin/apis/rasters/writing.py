@@ -95,8 +95,13 @@ def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, st
     Raises:
         OSError: If the file cannot be written; an existing one is kept.
     """
-    with writing(target), unfinished_folder(target) as folder:
+    with limited_cache(), writing(target), unfinished_folder(target) as folder:
         _write_cog(source, target, folder, kind, tags)
+
+
+def limited_cache() -> rasterio.Env:
+    """Return a context in which GDAL caches 64 MiB rather than a share of the memory: pixels are read a few times."""
+    return rasterio.Env(GDAL_CACHEMAX=64 * 2**20)
 
 
 @contextmanager
