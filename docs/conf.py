@@ -27,7 +27,8 @@ autodoc_member_order = 'bysource'
 napoleon_use_ivar = True
 # references within the package have to lead somewhere
 nitpicky = True
-nitpick_ignore_regex = [('py:.*', r'(?!ifn_plugin).*|.*\._\w+')]
+# but not those to private names and type variables
+nitpick_ignore_regex = [('py:.*', r'(?!ifn_plugin).*|.*\.(_\w+|T)')]
 
 
 def resolve_import(app, env, node, contnode):
