@@ -19,7 +19,8 @@ def test_maps_have_the_figures_of_testing(python, options, checkpoint, levir_lik
     tested = python('-m', 'ifn_plugin.tools.test', CONFIG, checkpoint, '--work-dir', tmp_path, '--cfg-options',
                     *options)
     predicted = python('-m', 'ifn_plugin.tools.predict', CONFIG, checkpoint, levir_like / 'test' / 'A',
-                       levir_like / 'test' / 'B', tmp_path / 'out', '--output', 'map', 'probability', 'panel', '--no-accelerate')
+                       levir_like / 'test' / 'B', tmp_path / 'out', '--output', 'map', 'probability', 'panel',
+                       '--no-accelerate')
     counts = np.zeros(3)
     names = sorted(path.name for path in (levir_like / 'test' / 'label').iterdir())
     for name in names:
