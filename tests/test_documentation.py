@@ -83,6 +83,8 @@ GIVEN = {
     'date': ('work_dirs/demo/data/test/A', 'work_dirs/demo/data/test/B'),
     'stock': ('SRC',),
     'image': ('DATE1', 'DATE2'),
+    'tiles': ('TILES1999', 'TILES2020'),
+    'list': ('pairs.csv',),
     'raster': ('1999.tif', '2020.tif', 'a/site.tif', 'b/site.tif', 'label/site.tif'),
 }
 REPLACED = {'DATE1': 'DATE1.png', 'DATE2': 'DATE2.png', 'RANK': '0', 'ADDRESS': 'localhost'}
@@ -216,15 +218,23 @@ class Workspace:
             torch.save(dict(state_dict=convert_to_opencd(weights)), path)
         elif kind == 'image':
             shutil.copy(self.levir_like / 'test' / ('A' if word == 'DATE1' else 'B') / '0000.png', path)
+        elif kind == 'tiles':
+            path.mkdir()
+            for number in range(2):
+                _write_raster(path / f'{number}.tif', word, bands, number * 640)
+        elif kind == 'list':
+            path.write_text('date1,date2\n1999.tif,2020.tif\n')
+            for name in ('1999.tif', '2020.tif'):
+                self.give(name, bands=bands)
         else:
             _write_raster(path, word, bands)
 
 
-def _write_raster(path, word, bands):
+def _write_raster(path, word, bands, shift=0):
     rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
     values = np.random.default_rng([*word.encode()]).integers(1, 3000, (bands, 64, 64), np.uint16)
     with rasterio.open(path, 'w', driver='GTiff', height=64, width=64, count=bands, dtype='uint16', crs='EPSG:32631',
-                       transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)) as dataset:
+                       transform=rasterio.Affine(10, 0, 500_000 + shift, 0, -10, 5_000_000)) as dataset:
         dataset.write(values)
 
 
