@@ -138,7 +138,7 @@ def test_memory_is_flat_and_time_linear(mosaic, trained, tmp_path):
         begin = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, '-m', 'ifn_plugin.tools.predict', *trained, *rasters, tmp_path / str(side),
-             '--output', 'map', 'probability', '--batch-size', '1', '--accelerate'],
+             '--output', 'map', 'probability'],
             env=dict(os.environ, PYTHONPATH=str(REPOSITORY)), stdout=subprocess.DEVNULL)
         status, usage = os.wait4(process.pid, 0)[1:]
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -147,6 +147,33 @@ def test_memory_is_flat_and_time_linear(mosaic, trained, tmp_path):
         print(f'\n{side}×{side}: {results[-1][0]:.1f} s, {results[-1][1] / 2**20:.3f} GiB at most')
     (_, small), (_, large) = results
     assert large < 1.1 * small
+
+
+def test_memory_is_flat_for_a_folder_of_tiles(mosaic, trained, tmp_path):
+    """Against a folder of 4 tiles; with 20000 pixels and tiles of 1000, 400."""
+    peaks = []
+    for side in (2000, SIDE):
+        folders = [tmp_path / f'{side}-{date}' for date in 'AB']
+        for raster, folder in zip(mosaic(side), folders):
+            folder.mkdir()
+            with rasterio.open(raster) as dataset:
+                for top, left in np.ndindex(side // 1000, side // 1000):
+                    window = Window(1000 * left, 1000 * top, 1000, 1000)
+                    profile = dict(dataset.profile, width=1000, height=1000,
+                                   transform=dataset.window_transform(window))
+                    with rasterio.open(folder / f'{top}-{left}.tif', 'w', **profile) as tile:
+                        tile.write(dataset.read(window=window))
+            Path(raster).unlink()
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'ifn_plugin.tools.predict', *trained, *folders, tmp_path / f'out-{side}',
+             '--polygons', tmp_path / f'{side}.gpkg'],
+            env=dict(os.environ, PYTHONPATH=str(REPOSITORY)), stdout=subprocess.DEVNULL)
+        status, usage = os.wait4(process.pid, 0)[1:]
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peaks.append(usage.ru_maxrss)
+        print(f'\n{(side // 1000) ** 2} tiles: {peaks[-1] / 2**20:.3f} GiB at most')
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_time_is_linear_and_close_to_plain_batches(mosaic, trained, tmp_path):
