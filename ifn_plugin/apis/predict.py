@@ -187,7 +187,7 @@ class Prediction:
                                     options.simplify or 0., tags)
             return replace(summary, areas=number)
 
-        with reading_environment():
+        with reading_environment(self.plan.cache):
             predict_plan(detector, self.plan, run, files, tags)
             return on_first(join)
 

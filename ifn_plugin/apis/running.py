@@ -29,8 +29,14 @@ def start_processes(launcher: str, local_rank: int = 0) -> None:
     Args:
         launcher: ``'none'``, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
         local_rank: Number of this process on its machine, where the launcher does not tell by ``LOCAL_RANK``.
+
+    Raises:
+        ValueError: If torchrun started several processes, but ``launcher`` is ``'none'``.
     """
     if launcher == 'none':
+        if int(os.environ.get('WORLD_SIZE', '1')) > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
+            raise ValueError('torchrun started several processes, which would all do the same. Fix: add --launcher '
+                             'pytorch.')
         return
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     # only a few lines of text are exchanged, and the first process may join rasters for hours

@@ -71,8 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     cfg = read_config(resolve_config(args.config))
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    start_processes(args.launcher, args.local_rank)
     try:
+        start_processes(args.launcher, args.local_rank)
         summary = predict(args, cfg)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error

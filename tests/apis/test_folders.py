@@ -396,6 +396,14 @@ def test_processes_and_kills_change_nothing(dates, images, checkpoint, tmp_path,
     assert not [path for out in outs for path in out.rglob('unfinished*')]
 
 
+def test_processes_without_a_launcher_are_refused(monkeypatch, tmp_path):
+    """They would all write the same files."""
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    with pytest.raises(SystemExit, match=r'several processes.* Fix: add --launcher pytorch'):
+        main([str(CONFIG), 'none.pth', str(tmp_path), str(tmp_path), str(tmp_path / 'out')])
+
+
 def test_the_command_on_folders(dates, checkpoint, tmp_path, capsys):
     folders = [str(Path(date) / '0') for date in dates]
     main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--device', 'cpu', '--window', '64'])

@@ -16,10 +16,13 @@ class SeveralRastersError(ValueError):
     """Raised for a file or folder that holds several rasters."""
 
 
-def reading_environment() -> Any:
-    """Return the settings of GDAL for reading window by window, a context manager."""
-    # a small cache is enough: pixels are read at most a few times, shortly after each other
-    return rasterio.Env(GDAL_CACHEMAX=64 * 2**20,
+# A small cache is enough: pixels are read at most a few times, shortly after each other
+CACHE = 64 * 2**20
+
+
+def reading_environment(cache: int = CACHE) -> Any:
+    """Return the settings of GDAL for reading window by window, with a cache of so many bytes, a context manager."""
+    return rasterio.Env(GDAL_CACHEMAX=cache,
                         **{name: value for name, value in RETRIES.items() if name not in os.environ})
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ifn_plugin.apis.pairs import Sources
 from ifn_plugin.apis.rasters.blending import Grid
 from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
 from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
+from ifn_plugin.apis.rasters.opening import CACHE
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
 from ifn_plugin.datasets import LoadBands, LoadPair
@@ -19,6 +21,7 @@ from ifn_plugin.datasets.transforms.bands import Scale
 
 # Number of pairs whose values give the stretch of all
 SAMPLED = 64
+LARGEST_CACHE = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,16 @@ class RasterPlan:
     def windows(self) -> int:
         """The number of windows."""
         return sum(len(self.grid(name)) for name in self.shapes)
+
+    @property
+    def cache(self) -> int:
+        """GDAL's cache in bytes: of rasters on servers, it holds a row of windows, whose lower part is needed again."""
+        if all(Path(path).exists() for pair in self.sources.pairs.values() for path in pair):
+            return CACHE
+        # both dates, in 16 bits
+        pixel = 4 * len(self.settings['bands'] or range(3))
+        row = pixel * (self.window + 512) * max(width for _, width in self.shapes.values())
+        return min(max(CACHE, row), LARGEST_CACHE)
 
     def grid(self, name: str) -> Grid:
         """Return the windows of a pair."""
