@@ -58,11 +58,12 @@ def predict(args: argparse.Namespace, cfg: Config) -> str:
     start = time.perf_counter()
     found = prediction.execute(detector)
     seconds = time.perf_counter() - start
-    pairs = f'{len(prediction.sources.pairs)} pairs in {seconds:.1f} s, '
+    number = len(prediction.sources.pairs)
     if isinstance(found, float):
-        return f'{pairs}{found:.2%} of the pixels changed'
+        return f'{number} pairs in {seconds:.1f} s, {found:.2%} of the pixels changed'
+    pairs = '' if prediction.sources.title is None else f'{number} pairs, '
     areas = '' if found.areas is None else f'{found.areas} changed areas: {args.polygons}\n'
-    return (f'{areas}{pairs if prediction.sources.title else ""}{found.total / 1e6:.1f} megapixels in {seconds:.1f} s, '
+    return (f'{areas}{pairs}{found.total / 1e6:.1f} megapixels in {seconds:.1f} s, '
             f'{found.changed / found.valid:.2%} of the {found.valid / found.total:.2%} with data changed')
 
 

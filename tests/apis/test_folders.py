@@ -276,6 +276,20 @@ def test_virtual_rasters_know_where_there_are_no_data(tmp_path, kind):
     assert np.array_equal(valid, expected)
 
 
+@pytest.mark.parametrize('crs, pixel', [('EPSG:4326', 1e-5), ('EPSG:27572', 2.), ('EPSG:3067', 0.5), (None, 1.)])
+def test_virtual_rasters_keep_the_coordinate_system(tmp_path, crs, pixel):
+    """Whatever the order of its axes."""
+    image = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
+    grid = from_origin(10, 50, pixel, pixel)
+    write(tmp_path / 'whole.tif', image, crs=crs, transform=grid)
+    paths = [write(tmp_path / f'{left}.tif', image[:, left:left + 20], crs=crs,
+                   transform=from_origin(10 + left * pixel, 50, pixel, pixel)) for left in (40, 0, 20)]
+    write_vrt(paths, tmp_path / 'all.vrt')
+    with rasterio.open(tmp_path / 'all.vrt') as dataset:
+        assert dataset.crs == (None if crs is None else rasterio.crs.CRS.from_user_input(crs))
+        assert dataset.transform.almost_equals(grid, 1e-9) and np.array_equal(dataset.read(), image.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize('side, window', [(64, 64), (200, 64), (333, 128)])
 def test_parts_are_joined_to_the_bit(tmp_path, detector, side, window):
     """In whatever order they are predicted, and wherever a run was broken off."""
@@ -408,4 +422,4 @@ def test_the_command_on_folders(dates, checkpoint, tmp_path, capsys):
     folders = [str(Path(date) / '0') for date in dates]
     main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--device', 'cpu', '--window', '64'])
     said = capsys.readouterr().out
-    assert f'{TILES} pairs in ' in said and 'with data changed' in said
+    assert f'{TILES} pairs, ' in said and 'with data changed' in said

@@ -7,6 +7,7 @@ import hostile
 import numpy as np
 import pytest
 
+from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.tools.predict import main
 from ifn_plugin.utils.configurations import find_config
 
@@ -49,6 +50,32 @@ def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']
     with pytest.raises(SystemExit, match=r'results already: \S+1999_2020\.png\. Fix: add --overwrite'):
         main([str(CONFIG), 'none.pth', *files])  # before the network is built
+
+
+def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, monkeypatch):
+    """In groups of pairs, each of which is done by one process."""
+    rng = np.random.default_rng(0)
+    for name in (f'{date}/{number:02}.png' for date in 'ab' for number in range(10)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (16, 16, 3), np.uint8))
+    arguments = [str(CONFIG), str(checkpoint), *(str(tmp_path / name) for name in ('a', 'b', 'out')), '--device', 'cpu']
+    own, seen = ChangeDetector.predict_all, []
+
+    def predict_all(self, pairs):
+        for pair in pairs:
+            if len(seen) == 9:
+                raise OSError('power cut')
+            seen.append(pair)
+            yield from own(self, [pair])
+
+    monkeypatch.setattr(ChangeDetector, 'predict_all', predict_all)
+    with pytest.raises(SystemExit, match='power cut'):
+        main(arguments)
+    seen.clear()
+    main(arguments)
+    assert len(seen) == 2  # of the second group
+    assert len(list((tmp_path / 'out' / 'map').iterdir())) == 10
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']
 
 
 def test_a_list_of_pairs(checkpoint, tmp_path):
