@@ -56,7 +56,8 @@ def test_predict_with_a_model_of_open_cd(levir_like, tmp_path, name):
                       f'model = dict(pretrained=None, backbone=dict({MODELS_OF_OPEN_CD[name]}))\n')
     write_weights(config, weights)
     predict.main([str(config), str(weights), str(levir_like / 'test' / 'A'), str(levir_like / 'test' / 'B'),
-                  str(tmp_path / 'out'), '--device', 'cpu', '--output', 'map', 'probability'])
+                  str(tmp_path / 'out'), '--device', 'cpu', '--output', 'map', 'probability', '--batch-size', '2',
+                  '--no-accelerate'])
     found = changed_maps(tmp_path / 'out' / 'probability')
     detector = ChangeDetector(config, weights, device='cpu')
     assert len(found) == 2
