@@ -72,7 +72,8 @@ def write_completion(path: Path, commands: dict[str, str]) -> None:
     names = ' '.join(path.name for path in list_configs())
     files_or_names = f'_ifn_plugin_arguments() {{ compgen -f -W "{names}" -- "$1"; }}'
     complete = dict(bash='_ifn_plugin_arguments', preamble=dict(bash=files_or_names))
-    setattr(arguments, 'complete', complete)  # noqa: B010 - an attribute of shtab's
+    # shtab reads this attribute, which argparse's actions do not declare
+    arguments.complete = complete  # type: ignore[attr-defined]
     path.write_text(shtab.complete(parser, 'bash'), encoding='utf-8')
 
 

@@ -17,6 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 
+from ifn_plugin.apis.pairs import list_unmatched
 from ifn_plugin.datasets import LoadBands, find_loaders
 from ifn_plugin.datasets.levircd import list_images
 from ifn_plugin.datasets.settings import dataset_settings
@@ -209,8 +210,7 @@ def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path
     date1, date2 = (list_images(folder) for folder in folders)
     if not date1 and not date2:
         raise FileNotFoundError(f'{folders[0]} and {folders[1]} hold no images.')
-    lacking = [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
-               for name in sorted(others.keys() - files.keys())]
+    lacking = list_unmatched(folders, date1, date2)
     if lacking:
         raise FileNotFoundError(f'Images without a counterpart. Missing: {abbreviate(lacking, 5)}. Fix: add these '
                                 'files, or remove their counterparts.')

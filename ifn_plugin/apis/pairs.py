@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def name_source(source: str) -> str:
         return Path(source).resolve().stem
     last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
     return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))
+
+
+def list_unmatched(folders: Sequence[str | Path], date1: Collection[str], date2: Collection[str]) -> list[str]:
+    """List the files that are missing in either of two folders whose files are paired by name, as ``folder/name.*``."""
+    return [f'{folder}/{name}.*' for folder, files, others in zip(folders, (date1, date2), (date2, date1))
+            for name in sorted(set(others) - set(files))]
 
 
 def read_table(path: str) -> Pairs:

@@ -52,7 +52,7 @@ def on_first(function: Callable[[], T]) -> T:
     if dist.is_main_process():
         try:
             outcome[0] = function()
-        except Exception as error:
+        except Exception as error:  # raised below, in all processes: otherwise the others would wait for ever
             outcome[1] = error
     dist.broadcast_object_list(outcome)
     if outcome[1] is not None:

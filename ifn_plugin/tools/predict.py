@@ -15,7 +15,7 @@ import argparse
 import time
 from typing import Any
 
-import torch
+from mmengine import dist
 from mmengine.config import Config
 
 from ifn_plugin.apis.defaults import choose_acceleration, choose_batch_size
@@ -24,7 +24,7 @@ from ifn_plugin.apis.predict import Options, Prediction
 from ifn_plugin.apis.running import on_first, read_settings, start_processes
 from ifn_plugin.datasets import find_loaders
 from ifn_plugin.engine.processes import leave_processes
-from ifn_plugin.tools._common import chosen_acceleration, read_config, resolve_config
+from ifn_plugin.tools._common import chosen_acceleration, read_config
 from ifn_plugin.tools._predict_arguments import parse_args
 
 
@@ -69,7 +69,7 @@ def predict(args: argparse.Namespace, cfg: Config) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = read_config(resolve_config(args.config))
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     try:
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         summary = predict(args, cfg)
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+    if dist.is_main_process():
         print(f'{summary}: ' + ', '.join(str(args.out / kind) for kind in args.output))
     leave_processes()
 

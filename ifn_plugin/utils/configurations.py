@@ -27,6 +27,10 @@ def list_configs() -> list[Path]:
     return next((paths for paths in found if paths), [])
 
 
+def _own_configs() -> dict[str, Path]:
+    return {path.name: path for path in list_configs()}
+
+
 def find_config(name: str) -> Path:
     """Find one of the plugin's configurations by its file name, in an installed package or in a source checkout.
 
@@ -39,7 +43,7 @@ def find_config(name: str) -> Path:
     Raises:
         FileNotFoundError: If there is none of that name; the message suggests similar names.
     """
-    paths = {path.name: path for path in list_configs()}
+    paths = _own_configs()
     if name in paths:
         return paths[name]
     where = ' or '.join(str(folder) for folder in _config_folders())
@@ -55,7 +59,7 @@ def resolve_config(config: str | Path) -> Path:
     path = Path(config)
     if path.is_file():
         return path
-    own = {file.name: file for file in list_configs()}
+    own = _own_configs()
     if str(config) in own:
         return own[str(config)]
     beside = [str(file) for file in path.parent.glob('*.py')]

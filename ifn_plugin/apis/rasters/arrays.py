@@ -33,7 +33,7 @@ def predict_xarray(detector: ChangeDetector, date1: Any, date2: Any, window: int
         ValueError: If the dates do not fit the detector or each other, as for ``RasterPair``.
     """
     try:
-        import rioxarray  # noqa: F401
+        import rioxarray  # noqa: F401 - gives arrays their attribute `rio`
         import xarray
     except ImportError as error:
         raise ImportError(f'xarray needs rioxarray ({error}). Fix: pip install "ifn_plugin[xarray]".') from error

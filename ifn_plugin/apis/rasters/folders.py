@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ifn_plugin.apis.pairs import Pairs, name_source
+from ifn_plugin.apis.pairs import Pairs, list_unmatched, name_source
 from ifn_plugin.apis.rasters.mosaic import write_vrt
 from ifn_plugin.apis.rasters.opening import SeveralRastersError, open_raster
 from ifn_plugin.datasets.levircd import IMAGE_SUFFIXES
@@ -78,8 +78,7 @@ def pair_by_name(folder1: str, folder2: str) -> Pairs:
     date1, date2 = list_rasters(folder1), list_rasters(folder2)
     if not date1 and not date2:
         raise FileNotFoundError(f'{folder1} and {folder2} hold no images or rasters.')
-    lacking = [f'{folder}/{name}.*' for folder, files, others in ((folder1, date1, date2), (folder2, date2, date1))
-               for name in sorted(others.keys() - files.keys())]
+    lacking = list_unmatched((folder1, folder2), date1, date2)
     if lacking:
         raise FileNotFoundError(f'Rasters without a partner. Missing: {abbreviate(lacking, 5)}. Fix: add these files, '
                                 'remove their partners, or, if the tiles of the dates differ, pair them by --pair-by '

@@ -15,7 +15,8 @@ import shapely
 
 from ifn_plugin.apis.rasters.areas import Area, find_areas
 from ifn_plugin.apis.rasters.layers import write_layer
-from ifn_plugin.apis.rasters.writing import FULL, limited_cache, unfinished_folder, writing
+from ifn_plugin.apis.rasters.opening import reading_environment
+from ifn_plugin.apis.rasters.writing import FULL, unfinished_folder, writing
 
 DRIVERS = {'.gpkg': 'GPKG', '.geojson': 'GeoJSON', '.fgb': 'FlatGeobuf', '.shp': 'ESRI Shapefile',
            '.parquet': 'Parquet'}
@@ -36,7 +37,7 @@ def find_driver(out: Path) -> str:
         raise ValueError(f'{out}: name a file that ends in {", ".join(others)} or {last}.')
     if suffix == '.parquet':
         try:
-            import pyarrow  # noqa: F401
+            import pyarrow  # noqa: F401 - geopandas would import it only after the prediction
         except ImportError as error:
             raise ImportError(f'{out}: GeoParquet needs pyarrow ({error}). Fix: pip install pyarrow.') from error
     return DRIVERS[suffix]
@@ -74,7 +75,7 @@ def write_polygons(map_path: Path | str,
         ValueError: As in :func:`find_driver`.
     """
     driver = find_driver(out)
-    with limited_cache(), rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
+    with reading_environment(), rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         tags = dict(changes.tags() if tags is None else tags)
         frames = _frames(changes, find_areas(changes, probabilities, simplify), min_area, tags, driver == 'GeoJSON')
         with writing(out), unfinished_folder(out) as folder:

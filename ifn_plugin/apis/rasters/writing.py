@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
+from ifn_plugin.apis.rasters.opening import reading_environment
 from ifn_plugin.fileio import unfinished_path
 
 # Nodata value of the written rasters: no data in at least one of the dates
@@ -95,13 +96,8 @@ def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, st
     Raises:
         OSError: If the file cannot be written; an existing one is kept.
     """
-    with limited_cache(), writing(target), unfinished_folder(target) as folder:
+    with reading_environment(), writing(target), unfinished_folder(target) as folder:
         _write_cog(source, target, folder, kind, tags)
-
-
-def limited_cache() -> rasterio.Env:
-    """Return a context in which GDAL caches 64 MiB rather than a share of the memory: pixels are read a few times."""
-    return rasterio.Env(GDAL_CACHEMAX=64 * 2**20)
 
 
 @contextmanager
