@@ -305,12 +305,13 @@ class RowHere:
         pass
 
 
+@contextlib.contextmanager
 def run_here(arguments, stdout, **_):
     """What ``compare`` starts in a process, in this one: tests/analysis/test_comparison.py has processes."""
     name, words = tool_of(arguments)
     with contextlib.redirect_stdout(stdout):
         importlib.import_module(f'ifn_plugin.tools.{name}').main(words)
-    return types.SimpleNamespace(returncode=0)
+    yield types.SimpleNamespace(wait=lambda timeout: 0)
 
 
 def small(name, words, monkeypatch):
@@ -327,7 +328,7 @@ def small(name, words, monkeypatch):
         return [*words, '--max-iters', '2']
     if name == 'compare':
         monkeypatch.setattr('ifn_plugin.analysis.comparison.runs.subprocess', types.SimpleNamespace(
-            run=run_here, STDOUT=subprocess.STDOUT))
+            Popen=run_here, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired))
         words = [*without(without(words, '--seeds'), '--cost'), '--seeds', '0', '--cost', '64x1', '--from-scratch']
         light = ['train_cfg.max_iters=2', 'default_hooks.checkpoint.save_optimizer=False']
         words = with_settings(words, [*SCHEDULE, *light])
