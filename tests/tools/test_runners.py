@@ -143,8 +143,11 @@ def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_pa
     both = tested(
         CONFIG.with_name('ifn_256x256_40k_levircd-whole-and-tiles.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
         'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
-    assert {path.name for path in (tmp_path / 'test').rglob('*.png')} == {
+    kept = set((tmp_path / 'test').glob('*/maps/*/*.png'))
+    assert {path.name for path in set((tmp_path / 'test').rglob('*.png')) - kept} == {
         f'{name}_{protocol}_0.png' for name in ('0000', '0001') for protocol in ('whole', 'tiles')}
+    assert sorted((path.parent.name, path.name[:4]) for path in kept) == [
+        (protocol, name) for protocol in ('tiles', 'whole') for name in ('0000', '0001')]
     expected = dict(whole=tested(CONFIG), tiles=tested(CONFIG, f'test_dataloader.dataset.data_root={tmp_path / "cut"}'))
     for protocol, alone in expected.items():
         for name in ('F1', 'IoU', 'OA', 'Kappa', 'F1@0.5', 'F1@val', 'threshold@val', 'AP'):
