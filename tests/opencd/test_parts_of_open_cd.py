@@ -138,7 +138,7 @@ def test_predict_in_windows_of_a_raster_with_the_documented_configuration(shown,
             raster.write(image)
     predict.main([str(shown), str(weights), str(tmp_path / '1.tif'), str(tmp_path / '2.tif'), str(tmp_path / 'out'),
                   '--device', 'cpu', '--window', '64'])
-    with rasterio.open(tmp_path / 'out' / 'map' / '2.tif') as raster:
+    with rasterio.open(tmp_path / 'out' / 'map' / '1_2.tif') as raster:
         assert 0 < raster.read(1).mean() < 1
 
 
