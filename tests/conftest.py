@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.visualization import Visualizer
 
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.utils.configurations import find_config
@@ -31,6 +33,14 @@ def few_objects():
     """mmengine collects garbage for every data set, not among what imports and former tests have left."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def forget_runs():
+    """Runs that start in the same second have the same name, for which mmengine would give the former's folder."""
+    yield
+    for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -82,6 +82,7 @@ def test_unknown_types_resolve_to_none():
 
 def test_train_uses_amp_on_a_gpu(config, built, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     for wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
         config.write_text(PURE.replace('type=OptimWrapper', f'type={wrapper}'))
         with pytest.raises(built[0]):
