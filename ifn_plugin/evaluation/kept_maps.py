@@ -26,6 +26,11 @@ def level_of(probability: Tensor) -> np.ndarray:
     return levels
 
 
+def level_index(threshold: float) -> int:
+    """Return the index of the lowest of ``LEVELS`` that is not below a threshold."""
+    return min(int(torch.searchsorted(LEVELS, torch.tensor(threshold))), len(LEVELS) - 1)
+
+
 def map_name(files: Sequence[str | None]) -> str:
     """Return the file name of a pair's map, which pairs of the same name in different folders do not share."""
     text = '\0'.join(map(str, files)).encode(errors='surrogateescape')

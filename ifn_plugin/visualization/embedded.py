@@ -10,7 +10,7 @@ from PIL import Image
 
 # Bytes of all pictures of a page as text: a page of 15 MB passes most mail servers
 LIMIT = 14_000_000
-SIDES = (1024, 768, 640, 512, 384, 320, 256, 192)
+SIDES = (1024, 896, 768, 640, 576, 512, 448, 384, 320, 256, 192)
 
 
 @dataclass
@@ -36,25 +36,28 @@ class Embedded:
     pairs: list[dict[str, object]] = field(default_factory=list)
 
 
-def embed_pairs(readers: Sequence[Callable[[], PairPictures]], limit: int = LIMIT) -> Embedded:
+def embed_pairs(readers: Sequence[Callable[[], PairPictures]], limit: int = LIMIT,
+                indices: Sequence[int] = ()) -> Embedded:
     """Embed the pictures of pairs.
 
     Args:
         readers: Functions that read the pictures of each pair.
         limit: Limit of the length of all data URLs. The pictures of all pairs are shrunk to the same side so as to stay
             below; if the smallest side is too large, the last pairs stay without pictures.
+        indices: Of each model, the index of the level at its threshold, at which shrunk maps stay exact: elsewhere,
+            they have only every eighth level, which makes them a quarter as large.
 
     Returns:
         The pictures, and the side in pixels to which larger ones are shrunk.
     """
     samples = [readers[index]() for index in sorted({len(readers) * part // 4 for part in range(4)})] if readers else []
     for side in SIDES:
-        expected = sum(map(_length, (_embed(sample, side) for sample in samples))) / max(1, len(samples))
+        expected = sum(map(_length, (_embed(sample, side, indices) for sample in samples))) / max(1, len(samples))
         if expected * len(readers) <= 0.9 * limit:
             break
     result, length = Embedded(side), 0
     for reader in readers:
-        pictures = _embed(reader(), side) if length < limit else {}
+        pictures = _embed(reader(), side, indices) if length < limit else {}
         length += _length(pictures)
         result.pairs.append(pictures if length <= limit else {})
     return result
@@ -64,15 +67,23 @@ def _length(pictures: dict[str, object]) -> int:
     return len(str(list(pictures.values())))
 
 
-def _embed(pair: PairPictures, side: int) -> dict[str, object]:
+def _embed(pair: PairPictures, side: int, indices: Sequence[int]) -> dict[str, object]:
     pictures: dict[str, object] = {}
     if len(pair.dates):
-        pictures |= {f'date{number}': _encode(_shrink(date, side, Image.Resampling.LANCZOS), quality=72)
+        pictures |= {f'date{number}': _encode(_shrink(date, side, Image.Resampling.LANCZOS), quality=60)
                      for number, date in enumerate(pair.dates, 1)}
     if pair.label is not None:
         pictures['label'] = _embed_values(pair.label, side)
-    pictures['maps'] = [None if levels is None else _embed_values(levels, side) for levels in pair.maps]
+    pictures['maps'] = [None if levels is None else _embed_values(_coarse(levels, index, side), side)
+                        for levels, index in zip(pair.maps, [*indices] or [0] * len(pair.maps))]
     return pictures
+
+
+def _coarse(levels: np.ndarray, index: int, side: int) -> np.ndarray:
+    if max(levels.shape) <= side:
+        return levels
+    steps = (levels.astype(np.int16) - index - 1) // 8 * 8 + index + 1
+    return np.clip(steps, 0, 255).astype(np.uint8)
 
 
 def _embed_values(values: np.ndarray, side: int) -> str:

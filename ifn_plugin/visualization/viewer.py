@@ -79,7 +79,7 @@ def viewer_content(models: Sequence[ViewedModel], pairs: Sequence[ViewedPair], t
     Returns:
         ``data``, for ``packed``, and ``pictures``, for JSON.
     """
-    embedded = embed_pairs([pair.read for pair in pairs], limit)
+    embedded = embed_pairs([pair.read for pair in pairs], limit, [model.index for model in models])
     rows = [dict(name=pair.name, files=list(pair.files), note=pair.note, maps=[
         None if seen is None else dict(
             counts=list(seen.counts), histogram=None if seen.histogram is None else seen.histogram.ravel().tolist(),

@@ -1,5 +1,7 @@
 """Which records a report shows, and what it says about them."""
 
+import base64
+import io
 import json
 import re
 
@@ -139,3 +141,13 @@ def test_pictures_fit_into_the_limit():
         assert sum(bool(pictures) for pictures in embedded.pairs) >= number
     assert embedded.side == 192 and embed_pairs([lambda: pair], 14_000_000).side == 1024
     assert embed_pairs([]).pairs == []
+
+
+def test_shrunk_maps_are_exact_at_the_threshold_of_the_model():
+    levels = np.arange(256, dtype=np.uint8)[None].repeat(3, 0).repeat(8, 1)
+    picture = embed_pairs([lambda: PairPictures(maps=[levels])], 1_000, [100]).pairs
+    picture = picture[0]['maps'][0] if picture[0] else ''
+    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(',')[2]))))[..., 0]
+    expected = np.asarray(Image.fromarray(levels).resize(kept.shape[::-1], Image.Resampling.NEAREST))
+    assert np.array_equal(kept > 100, expected > 100)
+    assert (kept <= expected).all() and (expected - kept < 8).all() and len(np.unique(kept)) < 40

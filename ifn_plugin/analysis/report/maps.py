@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ifn_plugin.analysis.report.runs import Evaluation
-from ifn_plugin.evaluation import LEVELS
-from ifn_plugin.evaluation.kept_maps import MAPS, count_levels, map_name, read_map
+from ifn_plugin.evaluation.kept_maps import MAPS, count_levels, level_index, map_name, read_map
 from ifn_plugin.evaluation.objects import ObjectCounts, count_objects
 
 
@@ -28,11 +26,6 @@ class PairMap:
     histogram: np.ndarray
     objects: ObjectCounts
     shape: tuple[int, int]
-
-
-def level_index(threshold: float) -> int:
-    """Return the index of the lowest of ``LEVELS`` that is not below a threshold."""
-    return min(int(torch.searchsorted(LEVELS, torch.tensor(threshold))), len(LEVELS) - 1)
 
 
 def threshold_of(evaluation: Evaluation) -> float:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.analysis.report.maps import PairMap, level_index, threshold_of
+from ifn_plugin.analysis.report.maps import PairMap, threshold_of
 from ifn_plugin.analysis.report.runs import Evaluation
 from ifn_plugin.datasets import LoadPair, find_loaders
 from ifn_plugin.evaluation import LEVELS
-from ifn_plugin.evaluation.kept_maps import read_map
+from ifn_plugin.evaluation.kept_maps import level_index, read_map
 from ifn_plugin.visualization.embedded import PairPictures
 from ifn_plugin.visualization.viewer import ViewedMap, ViewedModel, ViewedPair, viewer_content
 

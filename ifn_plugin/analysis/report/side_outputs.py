@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 
 from ifn_plugin.analysis.pairs import load_pair
-from ifn_plugin.analysis.report.maps import level_index
 from ifn_plugin.analysis.report.runs import Evaluation, Run
 from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.datasets import find_loaders
-from ifn_plugin.evaluation.kept_maps import MAPS, map_name, read_map
+from ifn_plugin.evaluation.kept_maps import MAPS, level_index, map_name, read_map
 from ifn_plugin.models import IFNHead
 from ifn_plugin.visualization.pages import embed
 

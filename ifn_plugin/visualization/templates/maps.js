@@ -57,6 +57,7 @@ function palette(mode, index, thresholds) {
 
 // Draw the map of a model at a level, in one of the modes errors, overlay, map and probability
 async function paintMap(canvas, map, label, mode, index, thresholds) {
+  canvas.photo = false;
   const ticket = canvas.ticket = {};
   const [levels, truth] = await Promise.all([decode(map), label ? decode(label) : null]);
   if (canvas.ticket !== ticket) return; // a later call has overtaken this one
@@ -79,9 +80,11 @@ async function paintPicture(canvas, url) {
   canvas.width = image.naturalWidth;
   canvas.height = image.naturalHeight;
   canvas.getContext('2d').drawImage(image, 0, 0);
+  canvas.photo = true;
 }
 
 async function paintLabel(canvas, url) {
+  canvas.photo = false;
   const ticket = canvas.ticket = {};
   const {values, width, height} = await decode(url);
   if (canvas.ticket !== ticket) return;

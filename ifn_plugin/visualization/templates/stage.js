@@ -61,7 +61,7 @@ class Stage {
     this.canvases.forEach((canvas, side) => {
       const scale = this.scale * this.width / canvas.width;
       canvas.style.transform = `translate(${this.x}px, ${this.y}px) scale(${scale})`;
-      canvas.classList.toggle('sharp', scale > 2);
+      canvas.classList.toggle('sharp', scale > 2 && !canvas.photo);
       const cut = (line - this.x) / scale;
       canvas.style.clipPath = side ? `inset(0 0 0 ${Math.max(0, cut)}px)`
         : `inset(0 ${Math.max(0, canvas.width - cut)}px 0 0)`;

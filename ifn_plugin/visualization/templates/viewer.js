@@ -1,13 +1,4 @@
 // The viewer: scores at a threshold, and the pairs as rows with a column for each model
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in element && typeof value !== 'string') element[name] = value; else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
 function thresholdText(value) {
   return String(value > 0.99 ? +value.toFixed(7) : +value.toPrecision(4));
 }
@@ -22,6 +13,7 @@ class Viewer {
     this.rows = new Map();
     this.get = name => root.querySelector(`[name=${name}]`);
     this.list = root.querySelector('.pairs');
+    this.list.style.setProperty('--columns', this.models.length + 1);
     this.observer = new IntersectionObserver(entries => entries.forEach(entry => this.seen(entry)),
                                              {rootMargin: '300px'});
     this.more = new IntersectionObserver(entries => entries.some(entry => entry.isIntersecting) && this.add());
@@ -177,7 +169,7 @@ class Viewer {
 
   add(number = 20) {
     for (const pair of this.filtered.slice(this.shown, this.shown + number)) {
-      const row = this.row(pair);
+      const row = buildRow(pair, this.pictures[pair.number] || {}, this.models, model => this.open(pair, model));
       this.rows.set(row.element, row);
       this.list.append(row.element);
       this.caption(row);
@@ -186,36 +178,9 @@ class Viewer {
     this.shown = Math.min(this.filtered.length, this.shown + number);
   }
 
-  row(pair) {
-    const pictures = this.pictures[pair.number] || {}, dates = make('figure');
-    if (pictures.date1) {
-      const swipe = make('input', {type: 'range', min: '0', max: '100', value: '50', 'aria-label':
-                                   `${pair.name}: swipe between date 1 and date 2`});
-      const place = make('div', {class: 'picture swipe'}, make('img', {alt: 'date 1'}),
-                         make('img', {alt: 'date 2', class: 'later'}), swipe);
-      swipe.addEventListener('input', () => place.style.setProperty('--at', `${swipe.value}%`));
-      dates.append(place, make('figcaption', {}, 'date 1 | date 2: drag to swipe'));
-    } else {
-      dates.append(make('div', {class: 'picture none'}, pair.note || 'no pictures of this pair in this page'));
-    }
-    const open = make('button', {type: 'button'}, 'look closer');
-    open.addEventListener('click', () => this.open(pair));
-    open.hidden = !pictures.date1 && !pictures.maps?.some(Boolean);
-    const maps = this.models.map((model, i) => {
-      const has = pictures.maps?.[i];
-      const picture = has ? make('div', {class: 'picture'}, make('canvas', {role: 'img', 'aria-label':
-        `${pair.name}: map of ${model.name}`})) : make('div', {class: 'picture none'}, pair.maps[i] ? 'no map' : 'not tested');
-      if (has) picture.addEventListener('click', () => this.open(pair, i));
-      return make('figure', {'data-model': String(i)}, picture, make('figcaption'));
-    });
-    const element = make('article', {class: 'pair', 'data-name': pair.name}, make(
-      'header', {}, make('h3', {title: pair.files.join('\n')}, pair.name), make('small', {}), open), dates, ...maps);
-    return {pair, pictures, element, visible: false, canvases: maps.map(figure => figure.querySelector('canvas')),
-            captions: maps.map(figure => figure.querySelector('figcaption')), images: [...dates.querySelectorAll('img')]};
-  }
-
   caption(row) {
     const {pair} = row, map = pair.maps.find(Boolean);
+    if (!this.labelled) row.element.querySelector('header small').textContent = pair.note;
     if (this.labelled && map) {
       const changed = 100 * (map.counts[0] + map.counts[2]) / Math.max(1, map.counts.reduce((sum, x) => sum + x));
       row.element.querySelector('header small').textContent = changed ? `${changed.toFixed(2)} % changed` : 'no change';
@@ -279,7 +244,7 @@ class Viewer {
     for (const date of [1, 2]) {
       if (pictures[`date${date}`]) sources.set(`date ${date}`, canvas => paintPicture(canvas, pictures[`date${date}`]));
     }
-    if (pictures.label) sources.set('label', canvas => paintLabel(canvas, pictures.label));
+    if (pictures.label && this.labelled) sources.set('label', canvas => paintLabel(canvas, pictures.label));
     const modes = this.labelled ? {errors: 'errors', map: 'map', probability: 'probability'}
       : {map: 'map', probability: 'probability'};
     for (const [mode, title] of Object.entries(modes)) {
