@@ -158,7 +158,7 @@ def chromium():
 
 @pytest.fixture(params=[1400, 500])
 def open_page(request, chromium):
-    """A function that opens a file, in a wide and in a narrow window; there may be no error and no request."""
+    """A function that opens a file, in a wide and in a narrow window; nothing fails or leaves the file's folder."""
     context = chromium.new_context(viewport=dict(width=request.param, height=900), offline=True)
     faults = []
 
@@ -166,8 +166,9 @@ def open_page(request, chromium):
         page = context.new_page()
         page.on('console', lambda message: message.type in ('error', 'warning') and faults.append(message.text))
         page.on('pageerror', lambda error: faults.append(str(error)))
+        page.on('requestfailed', lambda sent: faults.append(sent.url[:100]))
         page.on('request', lambda sent: faults.append(sent.url[:100]) if not sent.url.startswith(
-            ('data:', 'blob:', path.as_uri())) else None)
+            ('data:', 'blob:', path.parent.as_uri())) else None)
         page.goto(path.as_uri())
         page.wait_for_function('window.ready')
         # nothing sticks out at the side

@@ -1,7 +1,8 @@
-"""Prediction of changes in images without coordinates, written as PNG."""
+"""Prediction of changes in images without coordinates, written as PNG, and a page about them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,8 +10,9 @@ from mmengine import dist
 from rich.progress import track
 
 from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap
+from ifn_plugin.apis.page import keep_change, write_image_page
 from ifn_plugin.apis.pairs import Pairs
-from ifn_plugin.apis.running import Run, share
+from ifn_plugin.apis.running import Run, on_first, share
 from ifn_plugin.datasets import LoadPair
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.visualization import draw_panel
@@ -20,33 +22,40 @@ BATCHES = 8
 
 
 def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, outputs: Sequence[str]) -> float:
-    """Predict the changes in pairs of images and write them as PNG files; several processes share the pairs.
+    """Predict the changes in pairs of images and write them; several processes share the pairs.
 
     Args:
         detector: The detector, with the same batch size in all processes.
         pairs: Both files of each pair, by the name of its results.
         run: The run, which knows what is finished.
         out: Output folder.
-        outputs: Any of ``map``, ``probability`` and ``panel``.
+        outputs: Any of ``map``, ``probability`` and ``panel``, PNG files, and ``page``.
 
     Returns:
         The fraction of changed pixels.
     """
     names = list(pairs)
-    number = BATCHES * detector.batch_size
+    size = BATCHES * detector.batch_size
     # batches are the same in any number of processes, since the last bits of a result depend on them
-    groups = {str(first): names[first:first + number] for first in range(0, len(names), number)}
+    groups = {str(first): names[first:first + size] for first in range(0, len(names), size)}
+    kept = {name: run.folder / 'maps' / f'{number}.png' for number, name in enumerate(names)}
     for group in track(share(run.unfinished(groups)), 'Predicting', disable=not dist.is_main_process()):
-        changed = pixels = 0
+        changed, pixels = [], []
         for change, name in zip(detector.predict_all(pairs[name] for name in groups[group]), groups[group]):
-            changed += int(change.changed.sum())
-            pixels += change.changed.size
+            changed.append(int(change.changed.sum()))
+            pixels.append(change.changed.size)
+            if 'page' in outputs:
+                keep_change(change, kept[name])
             for kind, picture in _draw(change, pairs[name], outputs, detector.loader):
                 write_picture(picture, out / kind / f'{name}.png')
         run.finish(group, dict(changed=changed, pixels=pixels))
     dist.barrier()
-    summaries = [run.recorded(group) or {} for group in groups]
-    return sum(each['changed'] for each in summaries) / sum(each['pixels'] for each in summaries)
+    summaries: list[Any] = [run.recorded(group) for group in groups]
+    changed, pixels = ([number for each in summaries for number in each[key]] for key in ('changed', 'pixels'))
+    if 'page' in outputs:
+        on_first(lambda: write_image_page(out / 'page' / 'index.html', pairs, list(kept.values()), changed,
+                                          detector.threshold, detector.loader))
+    return sum(changed) / sum(pixels)
 
 
 def _draw(change: ChangeMap, pair: tuple[str, str], outputs: Sequence[str],

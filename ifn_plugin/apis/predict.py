@@ -23,7 +23,7 @@ from ifn_plugin.version import __version__
 if TYPE_CHECKING:
     from ifn_plugin.apis.rasters import RasterSummary
 
-OUTPUTS = ('map', 'probability', 'panel')
+OUTPUTS = ('map', 'probability', 'panel', 'page')
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Options:
     """Options of a prediction; those from ``bands`` on are for rasters.
 
     Attributes:
-        outputs: Any of ``map``, ``probability`` and ``panel``.
+        outputs: Any of ``map``, ``probability``, ``panel`` and ``page``.
         overwrite: Whether to write over existing results.
         by_place: Whether rasters of folders are paired by place, and not by name.
         bands: See :class:`ifn_plugin.apis.rasters.RasterPair`.
@@ -121,8 +121,9 @@ class Prediction:
                                  options.nodata)
         with reading_environment():
             plan = plan_rasters(sources, settings, options.window or 1024, interest)
-        if plan.fault and options.polygons is not None:
-            raise ValueError(f'There cannot be one file of polygons: {plan.fault}.')
+        for what, wanted in {'file of polygons': options.polygons, 'page': 'page' in options.outputs}.items():
+            if plan.fault and wanted:
+                raise ValueError(f'There cannot be one {what}: {plan.fault}.')
         return plan.sources, plan
 
     def _refuse_options(self, dates: tuple[str, str]) -> None:
@@ -171,6 +172,7 @@ class Prediction:
     def _predict_rasters(self, detector: ChangeDetector, run: Run) -> 'RasterSummary':
         from ifn_plugin.apis.rasters import describe_run, write_polygons
         from ifn_plugin.apis.rasters.opening import reading_environment
+        from ifn_plugin.apis.rasters.page import write_map_page
         from ifn_plugin.apis.rasters.tasks import join_results, predict_plan
 
         options, files = self.options, self._files(run.folder)
@@ -178,6 +180,8 @@ class Prediction:
 
         def join() -> 'RasterSummary':
             summary = join_results(self.plan, run, files, tags)
+            if 'page' in options.outputs:
+                write_map_page(self.plan, files, detector.threshold, summary)
             if options.polygons is None:
                 return summary
             title = self.sources.title
@@ -198,7 +202,8 @@ class Prediction:
     def _results(self) -> list[Path]:
         """List the files that are written in the end."""
         if self.plan is None:
-            return [self.out / kind / f'{name}.png' for name in self.sources.pairs for kind in self.options.outputs]
+            return [self.out / kind / ('index.html' if kind == 'page' else f'{name}.png')
+                    for name in self.sources.pairs for kind in self.options.outputs]
         from ifn_plugin.apis.rasters.layers import holds_layer
         polygons = self.options.polygons
         results: list[Path] = self._files(self.out).results(self.plan)

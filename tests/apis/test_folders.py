@@ -378,7 +378,7 @@ def test_processes_and_kills_change_nothing(dates, images, checkpoint, tmp_path,
         dates = [str(Path(date) / '0') for date in dates]
     outs = [tmp_path / name for name in ('one', 'two', 'killed')]
     common = [CONFIG, checkpoint, *dates]
-    options = ['--window', '64', '--device', 'cpu', '--no-accelerate', '--output', 'map', 'probability']
+    options = ['--window', '64', '--device', 'cpu', '--no-accelerate', '--output', 'map', 'probability', 'page']
 
     def arguments(out):
         return [*common, out, *options, '--polygons', out / 'changes.fgb']
@@ -407,6 +407,8 @@ def test_processes_and_kills_change_nothing(dates, images, checkpoint, tmp_path,
             assert np.array_equal(each[0], found[0][0]) and each[1:] == found[0][1:]
     areas = [geopandas.read_file(out / 'changes.fgb') for out in outs]
     assert len(areas[0]) and all(area.geometry.equals(areas[0].geometry) for area in areas)
+    tiles = [{path.relative_to(out): path.read_bytes() for path in out.rglob('*.webp')} for out in outs]
+    assert tiles[0] and tiles[0] == tiles[1] == tiles[2]
     assert not [path for out in outs for path in out.rglob('unfinished*')]
 
 

@@ -1,11 +1,12 @@
 """Prediction of any number of pairs of rasters, by any number of processes."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine import dist
 from mmengine.logging import print_log
 from rich.progress import Progress
@@ -19,6 +20,7 @@ from ifn_plugin.apis.rasters.parts import joined_blocks, part_path, split_rows, 
 from ifn_plugin.apis.rasters.planning import RasterPlan
 from ifn_plugin.apis.rasters.prediction import NO_DATA, RasterSummary, preview_map, write_maps
 from ifn_plugin.apis.rasters.provenance import strip_secrets
+from ifn_plugin.apis.rasters.tiles import write_pictures
 from ifn_plugin.apis.rasters.writing import STYLES
 from ifn_plugin.apis.running import Run, share
 from ifn_plugin.visualization import draw_panel
@@ -33,7 +35,7 @@ class RasterFiles:
 
     Attributes:
         out: The folder of the results.
-        outputs: Any of ``map``, ``probability`` and ``panel``.
+        outputs: Any of ``map``, ``probability``, ``panel`` and ``page``.
         unfinished: Folder for what is needed until the run is finished.
         polygons: File of the changed areas.
     """
@@ -47,20 +49,27 @@ class RasterFiles:
         """Return the path of a map or a probability; ``None`` if nothing needs it."""
         if kind in self.outputs:
             return self.out / kind / f'{name}{suffix}'
-        needed = self.polygons is not None or (kind == 'map' and 'panel' in self.outputs)
+        user = dict(map='panel', probability='page')[kind]
+        needed = self.polygons is not None or user in self.outputs
         return self.unfinished / kind / f'{name}{suffix}' if needed else None
 
     def panel(self, name: str) -> Path | None:
         """Return the path of a panel; ``None`` if it is not wanted."""
         return self.out / 'panel' / f'{name}.png' if 'panel' in self.outputs else None
 
+    def pictures(self, name: str, suffix: str = '.tif') -> list[Path]:
+        """Return the paths of both dates as pictures, from which a page is made."""
+        return [self.unfinished / 'pictures' / date / f'{name}{suffix}' for date in ('date1', 'date2')]
+
     def results(self, plan: RasterPlan) -> list[Path]:
         """List all files of a plan but the polygons."""
-        paths = [self.out / kind / f'{name}.{"png" if kind == "panel" else "tif"}'
-                 for name in plan.shapes for kind in self.outputs]
+        suffixes = dict(map='tif', probability='tif', panel='png')
+        paths = [self.out / kind / f'{name}.{suffix}'
+                 for name in plan.shapes for kind, suffix in suffixes.items() if kind in self.outputs]
         if plan.sources.title is not None and not plan.fault:
-            paths += [self.out / kind / f'{plan.sources.title}.vrt' for kind in self.outputs if kind != 'panel']
-        return paths
+            paths += [self.out / kind / f'{plan.sources.title}.vrt' for kind in self.outputs
+                      if suffixes.get(kind) == 'tif']
+        return paths + [self.out / 'page' / 'index.html' for kind in self.outputs if kind == 'page']
 
 
 def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: RasterFiles,
@@ -106,9 +115,11 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
                 summary = write_maps(blocks, pair, detector.threshold, files.raster('map', name),
                                      files.raster('probability', name), plan.window,
                                      {**tags, **_dates(pair)}, may_be_empty=plan.sources.title is not None)
-                panel = files.panel(name)
+                panel, probability = files.panel(name), files.raster('probability', name)
                 if panel is not None:
                     _write_panel(detector, pair, files.raster('map', name), panel)
+                if 'page' in files.outputs and probability is not None:
+                    write_pictures(pair, probability, files.pictures(name), _show(detector))
             run.finish(name, asdict(summary))
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -145,8 +156,11 @@ def _dates(pair: RasterPair) -> dict[str, str]:
     return dict(zip(('DATE1', 'DATE2'), map(strip_secrets, pair.paths)))
 
 
+def _show(detector: ChangeDetector) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what turns the bands that are read of a date into RGB."""
+    return (lambda image: image) if detector.loader.bgr else detector.loader.picture
+
+
 def _write_panel(detector: ChangeDetector, pair: RasterPair, changes: Any, path: Path) -> None:
-    date1, date2 = pair.preview()
-    if not detector.loader.bgr:
-        date1, date2 = map(detector.loader.picture, (date1, date2))
+    date1, date2 = map(_show(detector), pair.preview())
     write_picture(draw_panel(date1, date2, preview_map(changes))[..., ::-1], path)

@@ -1,0 +1,171 @@
+"""Tiles of rasters at several scales, from which a web page draws a map."""
+
+import io
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio.windows import Window
+
+from ifn_plugin.apis.rasters.pair import RasterPair
+from ifn_plugin.apis.rasters.writing import NODATA, PROFILE, writing
+from ifn_plugin.fileio import write_atomic
+
+# Side of a tile in pixels
+SIDE = 512
+# Tiles of the finest level: 32,768×32,768 pixels, about a gigabyte; larger rasters are shrunk
+LARGEST = 4096
+LAYERS = ('date1', 'date2', 'probability')
+
+
+@dataclass
+class Tiles:
+    """Tiles of the layers ``date1``, ``date2`` and ``probability``, ``LAYER/LEVEL/COLUMN/ROW.webp``.
+
+    Attributes:
+        height: Height of the raster in pixels.
+        width: Its width.
+        levels: Number of levels. Level 0 is one tile, and each further level is twice as fine.
+        shrink: Number of the raster's pixels for a pixel of the finest level, along each axis.
+        present: ``LEVEL/COLUMN/ROW`` of the tiles that exist, since those without data are not written.
+        counts: Number of pixels of the finest level with each step of the probability, (255,).
+    """
+
+    height: int
+    width: int
+    levels: int = 1
+    shrink: int = 1
+    present: list[str] = field(default_factory=list)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(255, np.int64))
+
+
+def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
+                   show: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Write both dates of a pair as RGB, black where there is no probability.
+
+    Args:
+        pair: The rasters.
+        probability: Their probability, as :func:`ifn_plugin.apis.rasters.predict_raster` writes it.
+        paths: GeoTIFF to write of each date.
+        show: Turns what ``pair`` reads of a date into RGB, (H, W, 3), uint8.
+
+    Raises:
+        OSError: If a file cannot be written.
+        ValueError: If a file is damaged.
+    """
+    profile = dict(PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform, count=3,
+                   blockxsize=SIDE, blockysize=SIDE, compress='jpeg', photometric='ycbcr', jpeg_quality=90)
+    del profile['nodata']
+    with ExitStack() as stack:
+        steps = stack.enter_context(rasterio.open(probability))
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(writing(path))
+        pictures = [stack.enter_context(rasterio.open(path, 'w', **profile)) for path in paths]
+        for row in range(0, pair.height, 2 * SIDE):
+            for column in range(0, pair.width, 2 * SIDE):
+                place = Window(column, row, min(2 * SIDE, pair.width - column), min(2 * SIDE, pair.height - row))
+                valid = steps.read(1, window=place) != NODATA
+                if valid.any():  # what lies outside an area of interest is not even read
+                    for date, picture in zip(pair.read(place)[0], pictures):
+                        picture.write((show(date) * valid[..., None]).transpose(2, 0, 1), window=place)
+
+
+class TileWriter:
+    """Writes tiles from the finest level up, so that each pixel is read once, in constant memory.
+
+    Args:
+        dates: Both dates, as :func:`write_pictures` writes them, or a virtual raster of many.
+        probability: The probability, likewise.
+        folder: Folder for the tiles.
+        largest: Limit of the number of tiles of the finest level.
+    """
+
+    def __init__(self, dates: Sequence[Path], probability: Path, folder: Path, largest: int = LARGEST) -> None:
+        self._paths, self._folder, self._largest = (*dates, probability), folder, largest
+
+    def write(self) -> Tiles:
+        """Write the tiles.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        with ExitStack() as stack:
+            self._datasets = [stack.enter_context(rasterio.open(path)) for path in self._paths]
+            height, width = self._datasets[-1].shape
+            self.tiles = Tiles(height, width)
+            while _ceil(height, self._side) * _ceil(width, self._side) > self._largest:
+                self.tiles.shrink *= 2
+            while self._side * 2**(self.tiles.levels - 1) < max(height, width):
+                self.tiles.levels += 1
+            self._write(0, 0, 0)
+        return self.tiles
+
+    @property
+    def _side(self) -> int:
+        """Side of a tile of the finest level, in the raster's pixels."""
+        return SIDE * self.tiles.shrink
+
+    def _write(self, level: int, column: int, row: int) -> list[np.ndarray] | None:
+        """Write a tile and all finer ones below it, and return its layers; ``None`` if there are no data."""
+        side = self._side * 2**(self.tiles.levels - 1 - level)
+        if column * side >= self.tiles.width or row * side >= self.tiles.height:
+            return None
+        layers = self._read(column, row) if level == self.tiles.levels - 1 else self._join(level, column, row)
+        if layers is None or (layers[-1] == NODATA).all():
+            return None
+        self.tiles.present.append(f'{level}/{column}/{row}')
+        alpha = np.where(layers[-1] == NODATA, 0, 255).astype(np.uint8)
+        for name, layer in zip(LAYERS, layers):
+            colours = layer if layer.ndim == 3 else np.stack([layer] * 3, -1)
+            stream = io.BytesIO()
+            Image.fromarray(np.dstack((colours, alpha))).save(
+                stream, 'WEBP', lossless=layer.ndim == 2, quality=75 if layer.ndim == 3 else 20, method=1)
+            write_atomic(stream.getvalue(), self._folder / name / str(level) / str(column) / f'{row}.webp')
+        return layers
+
+    def _read(self, column: int, row: int) -> list[np.ndarray]:
+        left, top = column * self._side, row * self._side
+        width, height = min(self._side, self.tiles.width - left), min(self._side, self.tiles.height - top)
+        place, shape = Window(left, top, width, height), [_ceil(side, self.tiles.shrink) for side in (height, width)]
+        layers = []
+        for dataset, filling in zip(self._datasets, (0, 0, NODATA)):
+            found = dataset.read(window=place, out_shape=(dataset.count, *shape)).transpose(1, 2, 0)
+            layer = np.full((SIDE, SIDE, dataset.count), filling, np.uint8)
+            layer[:shape[0], :shape[1]] = found
+            layers.append(layer)
+        self.tiles.counts += np.bincount(layers[-1].ravel(), minlength=256)[:255]
+        return [*layers[:-1], layers[-1][..., 0]]
+
+    def _join(self, level: int, column: int, row: int) -> list[np.ndarray] | None:
+        """Join four tiles of the next level, shrunk by two."""
+        half = SIDE // 2
+        joined = [np.zeros((SIDE, SIDE, 3), np.uint8) for _ in range(2)] + [np.full((SIDE, SIDE), NODATA, np.uint8)]
+        found = False
+        for down in range(2):
+            for right in range(2):
+                layers = self._write(level + 1, 2 * column + right, 2 * row + down)
+                if layers is not None:
+                    found = True
+                    for target, layer in zip(joined, layers):
+                        target[down * half:(down + 1) * half, right * half:(right + 1) * half] = _halve(layer)
+        return joined if found else None
+
+
+def _halve(layer: np.ndarray) -> np.ndarray:
+    """Shrink a layer by two."""
+    half = SIDE // 2
+    if layer.ndim == 3:
+        return np.asarray(cv2.resize(layer, (half, half), interpolation=cv2.INTER_AREA))
+    # the highest probability, so that a small change is seen from afar; no data, 255, counts as the lowest
+    highest: np.ndarray = (layer + np.uint8(1)).reshape(half, 2, half, 2).max((1, 3)) - np.uint8(1)
+    return highest
+
+
+def _ceil(length: int, step: int) -> int:
+    return -(-length // step)
