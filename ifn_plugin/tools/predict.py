@@ -3,9 +3,9 @@
 DATE1 and DATE2 are two images, two rasters of any size, or two folders, whose files are paired by name. Everything that
 rasterio opens is a raster, except 8-bit pictures (PNG, JPEG and the like) without coordinates and folders of files
 without coordinates, which are treated as images. OUT gets the folders that ``--output`` names: ``map`` (0 and 255),
-``probability`` (0 to 255), ``panel`` (both dates and the map side by side) and ``page`` (a web page). For rasters, map and probability are
-GeoTIFF, with 0, 1 and 255 (nodata) in the map and steps of 1/254 in the probability; for folders of them, there is a
-virtual raster (VRT) over all.
+``probability`` (0 to 255), ``panel`` (both dates and the map side by side) and ``page`` (a web page). For rasters, map
+and probability are GeoTIFF, with 0, 1 and 255 (nodata) in the map and steps of 1/254 in the probability; for folders of
+them, there is a virtual raster (VRT) over all.
 
 ``torchrun --nproc-per-node 4 -m ifn_plugin.tools.predict … --launcher pytorch`` shares the work among processes. The
 same command continues a run that was broken off.

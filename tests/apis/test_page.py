@@ -133,8 +133,8 @@ def test_tiles_of_all_levels(tmp_path):
         assert tile[77 // shrink, 78 // shrink].tolist() == [200, 200, 200, 255]
         shown = tile[..., 3] == 255
         assert (tile[shown][:, 0] == 3).sum() == shown.sum() - 1 and shown[:, 500 // shrink:].sum() == 0
-    written = [path for path in (tmp_path / 'fine').rglob('*.webp')]
-    assert len(written) == 3 * len(tiles.present)
-    assert np.abs(np.asarray(Image.open(tmp_path / 'fine' / 'date1' / '0' / '0' / '0.webp'))[:100, :100, 0] - 100.).max() < 4
+    assert len(list((tmp_path / 'fine').rglob('*.webp'))) == 3 * len(tiles.present)
+    date = np.asarray(Image.open(tmp_path / 'fine' / 'date1' / '0' / '0' / '0.webp'))
+    assert np.abs(date[:100, :100, 0] - 100.).max() < 4
     tiles = TileWriter(paths[:2], paths[2], tmp_path / 'coarse', largest=4).write()
     assert (tiles.levels, tiles.shrink, sorted(tiles.present)) == (2, 2, ['0/0/0', '1/0/0'])

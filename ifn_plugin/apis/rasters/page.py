@@ -46,10 +46,12 @@ def write_map_page(plan: RasterPlan, files: RasterFiles, threshold: float, summa
     with rasterio.open(probability) as dataset:
         crs, transform = dataset.crs, dataset.transform
     titles = [Path(strip_secrets(date)).stem or date for date in plan.sources.dates]
+    if titles[0] == titles[1]:
+        titles = ['date 1', 'date 2']
     data = dict(
         height=tiles.height, width=tiles.width, side=SIDE, levels=tiles.levels, shrink=tiles.shrink,
         tiles=sorted(tiles.present), counts=tiles.counts.tolist(), steps=FULL, own=math.floor(threshold * FULL),
-        threshold=threshold, share=summary.changed / summary.valid, names=titles if titles[0] != titles[1] else ['date 1', 'date 2'],
+        threshold=threshold, share=summary.changed / summary.valid, names=titles,
         transform=list(transform)[:6], crs='' if crs is None else crs.to_string(), metres=0.)
     if crs is not None and crs.is_projected:
         data['metres'] = math.hypot(transform.a, transform.d) * crs.linear_units_factor[1]
