@@ -34,6 +34,10 @@ class CheckpointError(ValueError):
     """Error for a checkpoint that cannot be read safely or does not fit the model."""
 
 
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """Error for a checkpoint that does not exist or cannot be downloaded."""
+
+
 def make_loading_safe() -> None:
     """Make mmengine load checkpoints from files and URLs with :func:`load_checkpoint_file`.
 
@@ -58,7 +62,7 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         The checkpoint's dictionary.
 
     Raises:
-        FileNotFoundError: If there is no such file, or it cannot be downloaded.
+        MissingCheckpointError: If there is no such file, or it cannot be downloaded.
         CheckpointError: If it is damaged, not a dictionary, or holds anything but tensors and what mmengine writes.
     """
     source = str(source)
@@ -71,11 +75,12 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
         _check_sums(path)
         content = finish(_load(path, map_location))
     except (URLError, TimeoutError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f'{url} cannot be downloaded ({error}). Fix: download it on a machine with network access and set '
-            "backbone.init_cfg=dict(type='Pretrained', checkpoint='/path/to/file.pth').") from error
+        raise MissingCheckpointError(
+            f'{url} cannot be downloaded ({error}). Fix: download it on a machine with network access and name the '
+            'file instead; for the weights that training starts from, by --cfg-options '
+            'model.backbone.init_cfg.checkpoint=FILE.') from error
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{source}: no such checkpoint.') from error
+        raise MissingCheckpointError(f'{source}: no such checkpoint.') from error
     except Exception as error:  # a damaged pickle can raise anything
         raise CheckpointError(
             f'{source} is not a checkpoint that can be read safely: {_reason(error)}{_how_to_renew(url)}') from error

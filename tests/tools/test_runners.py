@@ -5,6 +5,8 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
+from urllib.error import URLError
 
 import cv2
 import numpy as np
@@ -249,6 +251,20 @@ def test_amp_trains_in_bfloat16_without_a_gpu(scalars, trained, python, options,
 def test_missing_files(tool, arguments, message):
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
+
+
+def test_weights_that_cannot_be_downloaded_are_a_line(options, tmp_path, monkeypatch):
+    """And so is a file that is not there, whichever setting names it."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', Mock(side_effect=URLError('no network')))
+    options = [option for option in options if 'init_cfg' not in option]
+    for settings, message in (
+        ([], r'vgg16-397923af\.pth cannot be downloaded.* Fix: .*init_cfg\.checkpoint=FILE'),
+        (['model.backbone.init_cfg.checkpoint=none.pth'], r'none\.pth: no such checkpoint'),
+        (['model.backbone.init_cfg=None', 'load_from=none.pth'], r'none\.pth: no such checkpoint'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            train.main([str(CONFIG), '--work-dir', str(tmp_path / 'run'), '--cfg-options', *options, *settings])
 
 
 def test_weights_that_do_not_fit(options, trained, tmp_path):
