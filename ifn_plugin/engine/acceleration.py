@@ -130,7 +130,7 @@ def _usable_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _hanging_convolution(model: nn.Module) -> str | None:
-    """Return the name of the first layer in which oneDNN may hang: seen with kernel widths >= 15 and <= 16 channels."""
+    """Return the name of the first layer in which oneDNN may hang: a depthwise one wider than 13 (seen from 15 on)."""
     return next((name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)
                  and layer.groups == layer.in_channels > 1 and layer.kernel_size[1] > 13), None)
 

@@ -80,7 +80,7 @@ def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index
     if masked is not None:
         return masked(loss, logit, label, ignored)
     if ignored.all():
-        return 0 * logit.sum()  # nothing to learn, and mmseg's losses fail on such a label
+        return (0 * logit).sum()  # nothing to learn, and mmseg's losses fail on such a label
     value: Tensor
     if isinstance(loss, DiceLoss):
         # an image without labelled pixels would count as entirely wrong

@@ -250,7 +250,7 @@ class IFNHead(BaseDecodeHead):
                 logit = resize(logit, size=full_label.shape[2:], mode='bilinear', align_corners=self.align_corners)
             if level_weight == 0:
                 # keeps the level's own layers in the graph, as distributed training requires
-                losses[f'level{number}.loss_off'] = 0 * logit.sum()
+                losses[f'level{number}.loss_off'] = (0 * logit).sum()  # the sum itself may overflow
                 continue
             for loss in self.losses:
                 name = f'level{number}.{loss.loss_name}'

@@ -174,6 +174,13 @@ def test_level_left_out_keeps_its_layers_in_the_graph():
     assert all(p.grad is not None for p in head.parameters())
 
 
+def test_level_left_out_is_0_however_large_its_logits():
+    head = IFNHead(loss_weights=(0, 0, 0, 0, 1))
+    logits = [torch.full((1, 1, 32, 32), 60_000., dtype=torch.float16) for _ in range(5)]  # their sum is no float16
+    losses = head.loss_by_feat(logits, samples(label_with_ignored(1)))
+    assert losses['level1.loss_off'] == 0
+
+
 def test_dropout_drops_in_training_only():
     head = IFNHead(dropout_ratio=0.6)
     features = pair_features()
