@@ -99,6 +99,11 @@ def _shrink(array: np.ndarray, side: int, resampling: Image.Resampling) -> Image
     return image.convert('RGB')
 
 
+def embed(picture: np.ndarray) -> str:
+    """Encode an RGB picture, (H, W, 3), uint8, as a data URL for an HTML image."""
+    return _encode(Image.fromarray(picture), quality=90)
+
+
 def _encode(image: Image.Image, **settings: object) -> str:
     stream = io.BytesIO()
     image.save(stream, 'WEBP', **settings)

@@ -7,19 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import readable
-
-
-def embed(picture: np.ndarray) -> str:
-    """Encode an RGB picture, (H, W, 3), uint8, as a data URL for an HTML image."""
-    content = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:

@@ -237,7 +237,7 @@ def test_the_page_shows_samples_and_findings(root, tmp_path):
     write_summary(tmp_path / 'page.html', *find(root), 2)
     page = (tmp_path / 'page.html').read_text()
     # two of each split, and both of the leak
-    assert page.count('<img src="data:image/jpeg;base64,') == 8
+    assert page.count('<img src="data:image/webp;base64,') == 8
     assert '0003.png' in page and 'must not be used for training' in page
     # errors and the pairs concerned come first, and link to each other
     assert '2 errors' in page.partition('<h2>')[0]

@@ -121,8 +121,7 @@ def test_side_outputs_of_the_worst_and_the_best_pair(run, page):
     for caption, kind, pair in zip(captions, ('worst', 'best'), sorted(pairs, key=lambda pair: pair['F1'])):
         assert caption.startswith(f'whole: {Path(pair["files"][0]).stem}, {kind} of the pairs with change')
         assert 'redrawn' not in caption  # the network gives what the test has kept
-    pictures = [decode(f'data:image/jpeg;base64,{content}')
-                for content in re.findall(r'data:image/jpeg;base64,([\w+/=]+)', page[0])]
+    pictures = list(map(decode, re.findall(r'<img src="(data:image/webp;base64,[\w+/=]+)"', page[0])))
     # five levels and the label
     assert len(captions) == len(pictures) == 2 and pictures[0].shape == (240, 6 * 244 - 4, 3)
 

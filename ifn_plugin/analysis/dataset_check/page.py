@@ -11,7 +11,7 @@ from ifn_plugin.analysis.pairs import load_pair
 from ifn_plugin.datasets import LoadChangeLabel, LoadPair
 from ifn_plugin.visualization import write_page
 from ifn_plugin.visualization.charts import Chart
-from ifn_plugin.visualization.pages import embed
+from ifn_plugin.visualization.embedded import embed
 from ifn_plugin.visualization.panels import draw_mask, draw_row
 
 # Findings, and pairs with findings, to show: those of large data sets would make the page too large to open

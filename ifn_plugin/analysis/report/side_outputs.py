@@ -13,7 +13,7 @@ from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.datasets import find_loaders
 from ifn_plugin.evaluation.kept_maps import MAPS, level_index, map_name, read_map
 from ifn_plugin.models import IFNHead
-from ifn_plugin.visualization.pages import embed
+from ifn_plugin.visualization.embedded import embed
 
 
 def side_outputs(run: Run, number: int, device: str | None) -> Iterator[tuple[str, str]]:
