@@ -49,7 +49,7 @@ def write_map(path: Path, probability: Tensor, label: Tensor) -> None:
     truth = torch.where((label == 0) | (label == 1), label, 255).to(torch.uint8).cpu().numpy()
     stream = io.BytesIO()
     Image.merge('LA', (Image.fromarray(level_of(probability)), Image.fromarray(truth))).save(
-        stream, 'PNG', compress_level=3)
+        stream, 'PNG', compress_level=1)
     write_atomic(stream.getvalue(), path)
 
 
