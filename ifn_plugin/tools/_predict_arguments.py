@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         'there is more to compute than the compiler takes')
     add_raster_arguments(parser)
     add_result_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # since DATE2 may be missing, options between DATE1 and OUT need it
     check_values(parser, args)
     return args
 

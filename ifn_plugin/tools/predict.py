@@ -60,11 +60,11 @@ def predict(args: argparse.Namespace, cfg: Config) -> str:
     seconds = time.perf_counter() - start
     number = len(prediction.sources.pairs)
     if isinstance(found, float):
-        return f'{number} pairs in {seconds:.1f} s, {found:.2%} of the pixels changed'
+        return f'{number} pair{"s" * (number > 1)} in {seconds:.1f} s, {found:.2%} of the pixels changed'
     pairs = '' if prediction.sources.title is None else f'{number} pairs, '
     areas = '' if found.areas is None else f'{found.areas} changed areas: {args.polygons}\n'
-    return (f'{areas}{pairs}{found.total / 1e6:.1f} megapixels in {seconds:.1f} s, '
-            f'{found.changed / found.valid:.2%} of the {found.valid / found.total:.2%} with data changed')
+    return (f'{areas}{pairs}{found.total / 1e6:.3g} megapixels in {seconds:.1f} s, '
+            f'{found.changed:,} of {found.valid:,} pixels with data changed ({found.changed / found.valid:.2%})')
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -193,5 +193,5 @@ def test_logs_directly_in_the_work_dir_are_found(run, tmp_path):
 
 def test_folders_are_named_by_what_tells_them_apart(tmp_path):
     one, other = tmp_path / 'a' / 'run' / '1', tmp_path / 'b' / 'run' / '1'
-    assert name_folders([one]) == ['run/1'] and name_folders([one, other]) == ['a/run/1', 'b/run/1']
+    assert name_folders([one]) == ['1'] and name_folders([one, other]) == ['a/run/1', 'b/run/1']
     assert name_folders([Path(tmp_path.anchor)]) == [tmp_path.anchor]

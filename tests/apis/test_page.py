@@ -37,6 +37,9 @@ def test_a_page_of_images(checkpoint, levir_like, tmp_path, open_page):
     for index in (60, 127, 200):
         slide(page, index)
         assert share.inner_text() == f'{100 * (maps > LEVELS[index].item()).mean():.2f} %'
+    page.locator('[name=mode]').select_option('probability')  # the first pixel, in the colours of the scale
+    seen = '(async () => [...document.querySelector(".pair canvas").getContext("2d").getImageData(0, 0, 1, 1).data])()'
+    page.wait_for_function(f'{seen}.then(data => data[2] > 30)')  # not the map's black and white or orange
     page.locator('.pair button').first.click()
     assert page.locator('[name=left] option').all_inner_texts() == [
         'date 1', 'date 2', 'map: changes', 'probability: changes']
@@ -112,7 +115,7 @@ def test_a_page_of_rasters(checkpoint, dates, tmp_path, open_page):
 def test_tiles_of_all_levels(tmp_path):
     """From afar, the highest probability is seen; a level above the limit is left out; what is empty is not written."""
     rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
-    from ifn_plugin.apis.rasters.tiles import TileWriter
+    from ifn_plugin.apis.rasters.tiles import write_tiles
     steps = np.full((1100, 1600), 255, np.uint8)
     steps[:600, :500] = 3
     steps[77, 78] = 200
@@ -122,7 +125,7 @@ def test_tiles_of_all_levels(tmp_path):
                            tiled=True, blockxsize=256, blockysize=256) as target:
             target.write(np.stack(bands))
     paths = [tmp_path / f'{name}.tif' for name in ('a', 'b', 'steps')]
-    tiles = TileWriter(paths[:2], paths[2], tmp_path / 'fine').write()
+    tiles = write_tiles(paths[:2], paths[2], tmp_path / 'fine')
     assert (tiles.levels, tiles.shrink) == (3, 1)
     assert sorted(tiles.present) == ['0/0/0', '1/0/0', '2/0/0', '2/0/1']
     assert np.array_equal(tiles.counts.nonzero()[0], [3, 200]) and tiles.counts.sum() == 600 * 500
@@ -136,5 +139,14 @@ def test_tiles_of_all_levels(tmp_path):
     assert len(list((tmp_path / 'fine').rglob('*.webp'))) == 3 * len(tiles.present)
     date = np.asarray(Image.open(tmp_path / 'fine' / 'date1' / '0' / '0' / '0.webp'))
     assert np.abs(date[:100, :100, 0] - 100.).max() < 4
-    tiles = TileWriter(paths[:2], paths[2], tmp_path / 'coarse', largest=4).write()
-    assert (tiles.levels, tiles.shrink, sorted(tiles.present)) == (2, 2, ['0/0/0', '1/0/0'])
+    assert tiles.first.tolist() == [0, 0] and tiles.last.tolist() == [499, 599]
+    for name in paths:  # an overview, of averages, is not looked at
+        with rasterio.open(name, 'r+') as target:
+            target.build_overviews([2, 4], rasterio.enums.Resampling.average)
+    coarse = write_tiles(paths[:2], paths[2], tmp_path / 'coarse', largest=4)
+    assert (coarse.levels, coarse.shrink, sorted(coarse.present)) == (2, 2, ['0/0/0', '1/0/0'])
+    assert np.array_equal(coarse.counts, tiles.counts)
+    for level in range(2):
+        found = [Image.open(tmp_path / folder / 'probability' / str(level) / '0' / '0.webp')
+                 for folder in ('coarse', 'fine')]
+        assert np.array_equal(*map(np.asarray, found))

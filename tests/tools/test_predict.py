@@ -44,7 +44,9 @@ def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (20, 30, 3), np.uint8))
     for threshold, expected in (('0', 255), ('0.99', 0)):
         files = [str(tmp_path / name) for name in ('1999.png', '2020.png', 'out')]
-        main([str(CONFIG), str(checkpoint), *files, '--threshold', threshold, '--device', 'cpu', '--overwrite'])
+        *files, out = files
+        main([str(CONFIG), str(checkpoint), *files, '--threshold', threshold, out, '--device', 'cpu', '--overwrite'])
+        files.append(out)
         assert (cv2.imread(str(tmp_path / 'out' / 'map' / '1999_2020.png')) == expected).all()
     assert '0.00% of the pixels changed' in capsys.readouterr().out
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']

@@ -84,12 +84,12 @@ class Run:
 
 def name_folders(folders: Sequence[Path]) -> list[str]:
     """Name work dirs by the shortest ends of their paths that differ."""
-    return _shortest([folder.resolve().parts for folder in folders], 2)
+    return _shortest([folder.resolve().parts for folder in folders])
 
 
-def _shortest(paths: Sequence[Sequence[str]], least: int) -> list[str]:
+def _shortest(paths: Sequence[Sequence[str]]) -> list[str]:
     names: list[str] = []
-    for number in range(least, 2 + max(map(len, paths), default=0)):
+    for number in range(1, 2 + max(map(len, paths), default=0)):
         names = ['/'.join(path[-number:]) for path in paths]
         if len(set(names)) == len(set(map(tuple, paths))):
             break
@@ -151,7 +151,7 @@ def _name_evaluations(name: str, work_dir: Path,
     checkpoints = [Path(content['checkpoint']).resolve() if content.get('checkpoint') else root / 'weights in memory'
                    for _, _, content in found]
     paths = [(path.relative_to(root) if path.is_relative_to(root) else path).parts for path in checkpoints]
-    files = _shortest(paths, 1)
+    files = _shortest(paths)
     rows = [(split, folder, content, protocol, [
         file if len(set(paths)) > 1 else '',
         'TTA' if content.get('tta') else '',

@@ -11,7 +11,7 @@ from ifn_plugin.apis.rasters.planning import RasterPlan
 from ifn_plugin.apis.rasters.prediction import RasterSummary
 from ifn_plugin.apis.rasters.provenance import strip_secrets
 from ifn_plugin.apis.rasters.tasks import RasterFiles
-from ifn_plugin.apis.rasters.tiles import SIDE, TileWriter
+from ifn_plugin.apis.rasters.tiles import SIDE, write_tiles
 from ifn_plugin.apis.rasters.writing import FULL
 from ifn_plugin.visualization import write_page
 
@@ -39,21 +39,27 @@ def write_map_page(plan: RasterPlan, files: RasterFiles, threshold: float, summa
     assert probability is not None  # a page needs it
     unfinished, out = files.unfinished / 'tiles', files.out / 'page'
     shutil.rmtree(unfinished, ignore_errors=True)
-    tiles = TileWriter(dates, probability, unfinished).write()
+    tiles = write_tiles(dates, probability, unfinished)
+    # a page must not be left beside tiles of another run
+    (out / 'index.html').unlink(missing_ok=True)
     shutil.rmtree(out / 'tiles', ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     unfinished.rename(out / 'tiles')
+    titles = [Path(strip_secrets(date)).stem or date for date in plan.sources.dates]
+    about = f'{summary.changed:,} of {summary.valid:,} pixels with data changed at a threshold of {threshold:.4g}.'
     with rasterio.open(probability) as dataset:
         crs, transform = dataset.crs, dataset.transform
-    titles = [Path(strip_secrets(date)).stem or date for date in plan.sources.dates]
-    if titles[0] == titles[1]:
-        titles = ['date 1', 'date 2']
-    data = dict(
-        height=tiles.height, width=tiles.width, side=SIDE, levels=tiles.levels, shrink=tiles.shrink,
-        tiles=sorted(tiles.present), counts=tiles.counts.tolist(), steps=FULL, own=math.floor(threshold * FULL),
-        threshold=threshold, share=summary.changed / summary.valid, names=titles,
-        transform=list(transform)[:6], crs='' if crs is None else crs.to_string(), metres=0.)
-    if crs is not None and crs.is_projected:
-        data['metres'] = math.hypot(transform.a, transform.d) * crs.linear_units_factor[1]
-    about = f'{summary.changed / summary.valid:.2%} of {summary.valid / 1e6:.1f} megapixels changed at {threshold:.4g}.'
+    place = dict(transform=list(transform)[:6], crs='', metres=0.)
+    if crs is not None:
+        place.update(crs=crs.to_string())
+        if crs.is_projected:
+            place.update(metres=math.hypot(transform.a, transform.d) * crs.linear_units_factor[1])
+        if transform.b or transform.d or transform.e > 0:
+            about += ' North is not at the top.'
+    data = dict(place, height=tiles.height, width=tiles.width, side=SIDE, levels=tiles.levels, shrink=tiles.shrink,
+                tiles=sorted(tiles.present), first=tiles.first.tolist(), last=tiles.last.tolist(),
+                names=titles if titles[0] != titles[1] else ['date 1', 'date 2'],
+                counts=tiles.counts.tolist(), share=summary.changed / summary.valid, threshold=threshold,
+                # a step is "changed" from half a step below it
+                steps=FULL, own=max(0, round(threshold * FULL - 0.5)))
     write_page(out / 'index.html', 'map.html.j2', data=data, about=about)

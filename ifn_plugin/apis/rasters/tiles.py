@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from ifn_plugin.fileio import write_atomic
 
 # Side of a tile in pixels
 SIDE = 512
-# Tiles of the finest level: 32,768×32,768 pixels, about a gigabyte; larger rasters are shrunk
+# Tiles of the finest level that is written: 32,768×32,768 pixels, hundreds of megabytes
 LARGEST = 4096
 LAYERS = ('date1', 'date2', 'probability')
 
@@ -33,15 +34,19 @@ class Tiles:
         levels: Number of levels. Level 0 is one tile, and each further level is twice as fine.
         shrink: Number of the raster's pixels for a pixel of the finest level, along each axis.
         present: ``LEVEL/COLUMN/ROW`` of the tiles that exist, since those without data are not written.
-        counts: Number of pixels of the finest level with each step of the probability, (255,).
+        counts: Number of pixels with each step of the probability, (255,).
+        first: First column and first row with data.
+        last: Last ones.
     """
 
     height: int
     width: int
-    levels: int = 1
-    shrink: int = 1
+    levels: int
+    shrink: int
     present: list[str] = field(default_factory=list)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(255, np.int64))
+    first: np.ndarray = field(default_factory=lambda: np.full(2, 2**31))
+    last: np.ndarray = field(default_factory=lambda: np.zeros(2, int))
 
 
 def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
@@ -59,7 +64,7 @@ def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
         ValueError: If a file is damaged.
     """
     profile = dict(PROFILE, width=pair.width, height=pair.height, crs=pair.crs, transform=pair.transform, count=3,
-                   blockxsize=SIDE, blockysize=SIDE, compress='jpeg', photometric='ycbcr', jpeg_quality=90)
+                   blockxsize=SIDE, blockysize=SIDE, compress='jpeg', photometric='ycbcr', jpeg_quality=95)
     del profile['nodata']
     with ExitStack() as stack:
         steps = stack.enter_context(rasterio.open(probability))
@@ -76,71 +81,74 @@ def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
                         picture.write((show(date) * valid[..., None]).transpose(2, 0, 1), window=place)
 
 
-class TileWriter:
-    """Writes tiles from the finest level up, so that each pixel is read once, in constant memory.
+def write_tiles(dates: Sequence[Path], probability: Path, folder: Path, largest: int = LARGEST) -> Tiles:
+    """Write tiles from the finest level up, so that each pixel is read once, in constant memory.
 
     Args:
-        dates: Both dates, as :func:`write_pictures` writes them, or a virtual raster of many.
+        dates: Both dates, as :func:`write_pictures` writes them, or virtual rasters of many.
         probability: The probability, likewise.
         folder: Folder for the tiles.
-        largest: Limit of the number of tiles of the finest level.
+        largest: Limit of the number of tiles of the finest level that is written.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
+    with ExitStack() as stack:
+        datasets = [stack.enter_context(rasterio.open(path)) for path in (*dates, probability)]
+        writer = _TileWriter(datasets, folder, largest)
+        writer.write(0, 0, 0)
+    return writer.tiles
 
-    def __init__(self, dates: Sequence[Path], probability: Path, folder: Path, largest: int = LARGEST) -> None:
-        self._paths, self._folder, self._largest = (*dates, probability), folder, largest
 
-    def write(self) -> Tiles:
-        """Write the tiles.
+class _TileWriter:
 
-        Raises:
-            OSError: If a file cannot be written.
-        """
-        with ExitStack() as stack:
-            self._datasets = [stack.enter_context(rasterio.open(path)) for path in self._paths]
-            height, width = self._datasets[-1].shape
-            self.tiles = Tiles(height, width)
-            while _ceil(height, self._side) * _ceil(width, self._side) > self._largest:
-                self.tiles.shrink *= 2
-            while self._side * 2**(self.tiles.levels - 1) < max(height, width):
-                self.tiles.levels += 1
-            self._write(0, 0, 0)
-        return self.tiles
+    def __init__(self, datasets: Sequence[Any], folder: Path, largest: int) -> None:
+        self.datasets, self.folder = datasets, folder
+        height, width = datasets[-1].shape
+        rows, columns = -(-height // SIDE), -(-width // SIDE)
+        self.depth = max(rows - 1, columns - 1).bit_length()  # level at which a tile has the raster's own pixels
+        shrunk = 0  # levels above it that are not written
+        while -(-rows // 2**shrunk) * -(-columns // 2**shrunk) > largest:
+            shrunk += 1
+        self.tiles = Tiles(height, width, self.depth - shrunk + 1, 2**shrunk)
 
-    @property
-    def _side(self) -> int:
-        """Side of a tile of the finest level, in the raster's pixels."""
-        return SIDE * self.tiles.shrink
-
-    def _write(self, level: int, column: int, row: int) -> list[np.ndarray] | None:
+    def write(self, level: int, column: int, row: int) -> list[np.ndarray] | None:
         """Write a tile and all finer ones below it, and return its layers; ``None`` if there are no data."""
-        side = self._side * 2**(self.tiles.levels - 1 - level)
+        side = SIDE * 2**(self.depth - level)
         if column * side >= self.tiles.width or row * side >= self.tiles.height:
             return None
-        layers = self._read(column, row) if level == self.tiles.levels - 1 else self._join(level, column, row)
-        if layers is None or (layers[-1] == NODATA).all():
-            return None
+        layers = self._read(column, row) if level == self.depth else self._join(level, column, row)
+        if layers is None or level >= self.tiles.levels:
+            return layers
         self.tiles.present.append(f'{level}/{column}/{row}')
         alpha = np.where(layers[-1] == NODATA, 0, 255).astype(np.uint8)
         for name, layer in zip(LAYERS, layers):
-            colours = layer if layer.ndim == 3 else np.stack([layer] * 3, -1)
+            values = layer.ndim == 2
+            colours = np.stack([layer] * 3, -1) if values else layer
             stream = io.BytesIO()
-            Image.fromarray(np.dstack((colours, alpha))).save(
-                stream, 'WEBP', lossless=layer.ndim == 2, quality=75 if layer.ndim == 3 else 20, method=1)
-            write_atomic(stream.getvalue(), self._folder / name / str(level) / str(column) / f'{row}.webp')
+            # without loss, the quality is the effort
+            Image.fromarray(np.dstack((colours, alpha))).save(stream, 'WEBP', lossless=values,
+                                                              quality=20 if values else 80, method=1)
+            write_atomic(stream.getvalue(), self.folder / name / str(level) / str(column) / f'{row}.webp')
         return layers
 
-    def _read(self, column: int, row: int) -> list[np.ndarray]:
-        left, top = column * self._side, row * self._side
-        width, height = min(self._side, self.tiles.width - left), min(self._side, self.tiles.height - top)
-        place, shape = Window(left, top, width, height), [_ceil(side, self.tiles.shrink) for side in (height, width)]
+    def _read(self, column: int, row: int) -> list[np.ndarray] | None:
+        left, top = column * SIDE, row * SIDE
+        place = Window(left, top, min(SIDE, self.tiles.width - left), min(SIDE, self.tiles.height - top))
         layers = []
-        for dataset, filling in zip(self._datasets, (0, 0, NODATA)):
-            found = dataset.read(window=place, out_shape=(dataset.count, *shape)).transpose(1, 2, 0)
+        for dataset, filling in zip(self.datasets, (0, 0, NODATA)):
             layer = np.full((SIDE, SIDE, dataset.count), filling, np.uint8)
-            layer[:shape[0], :shape[1]] = found
+            layer[:place.height, :place.width] = dataset.read(window=place).transpose(1, 2, 0)
             layers.append(layer)
-        self.tiles.counts += np.bincount(layers[-1].ravel(), minlength=256)[:255]
-        return [*layers[:-1], layers[-1][..., 0]]
+        layers[-1] = layers[-1][..., 0]
+        valid = layers[-1] != NODATA
+        if not valid.any():
+            return None
+        self.tiles.counts += np.bincount(layers[-1][valid], minlength=255)
+        rows, columns = (np.flatnonzero(valid.any(axis)) for axis in (1, 0))
+        self.tiles.first = np.minimum(self.tiles.first, (left + columns[0], top + rows[0]))
+        self.tiles.last = np.maximum(self.tiles.last, (left + columns[-1], top + rows[-1]))
+        return layers
 
     def _join(self, level: int, column: int, row: int) -> list[np.ndarray] | None:
         """Join four tiles of the next level, shrunk by two."""
@@ -149,7 +157,7 @@ class TileWriter:
         found = False
         for down in range(2):
             for right in range(2):
-                layers = self._write(level + 1, 2 * column + right, 2 * row + down)
+                layers = self.write(level + 1, 2 * column + right, 2 * row + down)
                 if layers is not None:
                     found = True
                     for target, layer in zip(joined, layers):
@@ -165,7 +173,3 @@ def _halve(layer: np.ndarray) -> np.ndarray:
     # the highest probability, so that a small change is seen from afar; no data, 255, counts as the lowest
     highest: np.ndarray = (layer + np.uint8(1)).reshape(half, 2, half, 2).max((1, 3)) - np.uint8(1)
     return highest
-
-
-def _ceil(length: int, step: int) -> int:
-    return -(-length // step)

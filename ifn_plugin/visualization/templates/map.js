@@ -29,7 +29,7 @@ class ChangeMap {
     this.get = name => document.querySelector(`[name=${name}]`);
     this.stage = document.querySelector('.stage');
     this.at = 0.5;
-    this.map = this.build();
+    this.build();
     colourValues('probability', value => [...mix(PROBABLE, value / data.steps), 255 * Math.min(1, 1.4 * value / data.steps)]);
     this.get('threshold').value = data.own;
     this.get('threshold').addEventListener('input', () => this.choose());
@@ -47,25 +47,26 @@ class ChangeMap {
     // distances are those of the rasters' coordinates
     const unit = data.metres * data.shrink * 2 ** finest;
     const crs = {...L.CRS.Simple, distance: (...ends) => unit * L.CRS.Simple.distance(...ends)};
-    const map = L.map('map', {crs, attributionControl: false, zoomControl: false, minZoom: -2, maxZoom: finest + 4,
+    const map = this.map = L.map('map', {crs, attributionControl: false, zoomControl: false, minZoom: -2, maxZoom: finest + 4,
                               zoomSnap: 0.25, maxBounds: bounds.pad(0.5)});
+    const missing = document.querySelector('[data-missing]');
     this.panes = ['date1', 'date2', 'probability'].map((name, order) => {
       const pane = map.createPane(name);
       pane.style.zIndex = 200 + order;
       new TileFiles('', {name, pane: name, present: new Set(data.tiles), tileSize: data.side, bounds, minZoom: -2,
                          minNativeZoom: 0, maxNativeZoom: finest, maxZoom: finest + 4,
-                         className: order === 2 ? 'levels' : ''}).addTo(map);
+                         className: order === 2 ? 'levels' : ''}).on(
+                           'tileerror', () => { missing.hidden = false; }).addTo(map);
       return pane;
     });
     L.control.zoom({position: 'bottomright'}).addTo(map);
     if (unit) L.control.scale({imperial: false}).addTo(map);
-    map.fitBounds(bounds);
     map.on('move zoom viewreset resize', () => this.swipe(this.at));
     map.on('zoomend', () => this.panes[2].classList.toggle('sharp', map.getZoom() > finest + 1));
     map.on('mousemove', ({latlng}) => this.tell(L.CRS.Simple.latLngToPoint(latlng, finest).multiplyBy(data.shrink)));
     map.on('mouseout', () => this.tell(null));
+    map.fitBounds(L.latLngBounds(point(...data.first), point(...data.last.map(last => last + 1))));
     new ResizeObserver(() => map.invalidateSize()).observe(this.stage);
-    return map;
   }
 
   // Show the changes at the threshold, and their share
@@ -75,7 +76,7 @@ class ChangeMap {
     const found = counts.reduce((sum, number, value) => sum + (value > step ? number : 0), 0);
     // the counts are of rounded probabilities
     const share = step === own ? this.data.share : found / counts.reduce((sum, number) => sum + number);
-    document.querySelector('output').textContent = step === own ? `${+threshold.toPrecision(4)}` : (step / steps).toFixed(3);
+    document.querySelector('output').textContent = step === own ? `${+threshold.toPrecision(4)}` : ((step + 0.5) / steps).toFixed(3);
     document.querySelector('[data-score=share]').textContent = `${(100 * share).toFixed(2)} % changed`;
   }
 
@@ -84,14 +85,17 @@ class ChangeMap {
     this.panes[2].style.display = mode ? '' : 'none';
     this.panes[2].style.opacity = this.get('opacity').value;
     this.stage.style.setProperty('--levels', mode ? `url(#${mode})` : 'none');
+    document.querySelectorAll('[data-mode]').forEach(element => { element.hidden = element.dataset.mode !== mode; });
   }
 
+  // Say where the pointer is
   tell(place) {
-    const {transform: [a, b, c, d, e, f], crs} = this.data, element = document.querySelector('[data-place]');
-    const digits = crs.startsWith('EPSG:4326') || Math.max(Math.abs(a), Math.abs(e)) < 1e-2 ? 6 : 1;
-    element.textContent = !place ? '' : crs
+    const {transform: [a, b, c, d, e, f], crs, width, height} = this.data, element = document.querySelector('[data-place]');
+    const inside = place && place.x >= 0 && place.y >= 0 && place.x < width && place.y < height;
+    const digits = Math.hypot(a, d) < 1e-2 ? 6 : 1;
+    element.textContent = !inside ? '' : crs
       ? `${crs}: ${(a * place.x + b * place.y + c).toFixed(digits)}, ${(d * place.x + e * place.y + f).toFixed(digits)}`
-      : `pixel ${Math.floor(place.x)}, ${Math.floor(place.y)}`;
+      : `column ${Math.floor(place.x)}, row ${Math.floor(place.y)}`;
   }
 
   swipe(share) {
@@ -109,13 +113,15 @@ class ChangeMap {
 
   listen() {
     const grip = document.querySelector('.grip');
-    L.DomEvent.disableClickPropagation(grip);
     grip.addEventListener('pointerdown', event => grip.setPointerCapture(event.pointerId));
     grip.addEventListener('pointermove', event => {
       const {left, width} = this.stage.getBoundingClientRect();
       if (grip.hasPointerCapture(event.pointerId)) this.swipe((event.clientX - left) / width);
     });
-    grip.addEventListener('keydown', ({key}) => this.swipe(this.at + ({ArrowLeft: -0.02, ArrowRight: 0.02}[key] ?? 0)));
+    grip.addEventListener('keydown', ({key}) => {
+      const step = {ArrowLeft: -0.02, ArrowRight: 0.02}[key];
+      if (step) this.swipe(this.at + step);
+    });
   }
 }
 

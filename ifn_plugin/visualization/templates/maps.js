@@ -41,7 +41,7 @@ function palette(mode, index, thresholds) {
   for (let level = 0; level < 256; level++) {
     const found = level > index;
     if (mode === 'probability') {
-      const low = level ? thresholds[level - 1] : 0, high = level < thresholds.length ? thresholds[level] : 1;
+      const low = level ? thresholds[level - 1] ?? 1 : 0, high = level < thresholds.length ? thresholds[level] : 1;
       for (const label of [0, 256, 512]) colours[label + level] = rgba(viridis((low + high) / 2));
     } else if (mode === 'map') {
       for (const label of [0, 256, 512]) colours[label + level] = found ? rgba(COLOURS.hit) : black;

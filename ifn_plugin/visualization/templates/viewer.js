@@ -28,10 +28,13 @@ class Viewer {
     this.get('threshold').max = this.thresholds.length - 1;
     this.get('threshold').value = this.models[0].index;
     const marks = this.root.querySelector('.marks');
-    const mark = (text, choice) => marks.append(make('button', {type: 'button', 'data-choice': String(choice)}, text));
-    mark('as configured', 'own');
-    mark('0.5', this.thresholds.findIndex(value => value >= 0.5));
-    if (this.models.some(model => model.chosen !== null)) mark('validation’s choice', 'chosen');
+    const mark = (text, choice, title) => marks.append(
+      make('button', {type: 'button', 'data-choice': String(choice), title}, text));
+    mark('as configured', 'own', 'the threshold of each model’s configuration');
+    if (this.models.some(model => model.threshold !== 0.5)) mark('0.5', this.thresholds.findIndex(value => value >= 0.5), '');
+    if (this.models.some(model => model.chosen !== null)) {
+      mark('near validation’s choice', 'chosen', 'the nearest of this page’s thresholds; the tables have the exact one');
+    }
     const sort = this.get('sort');
     const add = (text, value) => sort.append(make('option', {value}, text));
     this.models.forEach((model, i) => this.labelled && add(`worst F1 first: ${model.name}`, `F1 ${i}`));
@@ -39,6 +42,15 @@ class Viewer {
     this.models.forEach((model, i) => add(`most pixels found: ${model.name}`, `found ${i}`));
     add('name', 'name');
     if (!this.labelled) this.get('mode').value = 'overlay';
+    this.explain();
+  }
+
+  // Show the legend of what is shown
+  explain() {
+    const {value} = this.get('mode');
+    this.root.querySelectorAll('[data-mode]').forEach(element => {
+      element.hidden = !element.dataset.mode.split(' ').includes(value);
+    });
   }
 
   listen() {
@@ -50,7 +62,10 @@ class Viewer {
     for (const name of ['search', 'change', 'below', 'sort']) {
       this.get(name)?.addEventListener('input', () => this.arrange());
     }
-    this.get('mode').addEventListener('input', () => this.rows.forEach(row => row.visible && this.paint(row)));
+    this.get('mode').addEventListener('input', () => {
+      this.explain();
+      this.rows.forEach(row => row.visible && this.paint(row));
+    });
     for (const name of ['left', 'right']) this.get(name).addEventListener('input', () => this.look());
     this.dialog = this.root.querySelector('dialog');
     this.get('close').addEventListener('click', () => this.dialog.close());
@@ -131,7 +146,7 @@ class Viewer {
   }
 
   score() {
-    const names = {own: 'as configured', chosen: 'validation’s choice'};
+    const names = {own: 'as configured', chosen: 'near validation’s choice'};
     this.root.querySelector('output').textContent = names[this.choice] ?? thresholdText(this.thresholds[this.choice]);
     this.root.querySelectorAll('.marks button').forEach(button => button.setAttribute(
       'aria-pressed', String(button.dataset.choice === String(this.choice))));
