@@ -167,8 +167,8 @@ class ChangeMetric(BaseMetric):
             # without the detector's threshold, which EvaluationHook sets, a map of one class fits any probabilities
             print_log('ChangeMetric: every pixel is called changed, as it may be after a few iterations; the scores '
                       'say nothing about the network. Fix: with --tta, set '
-                      "tta_model=dict(type='ifn_plugin.ChangeTTAModel'); otherwise train longer, or look at the weights "
-                      'and at decode_head.threshold.', 'current', logging.WARNING)
+                      "tta_model=dict(type='ifn_plugin.ChangeTTAModel'); otherwise train longer, or look at the "
+                      'weights and at decode_head.threshold.', 'current', logging.WARNING)
         metrics = scores(hits, false_alarms, misses, rejections)
         self.record = dict(metrics=metrics, threshold=self.threshold, pairs=[
             dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
