@@ -1,5 +1,6 @@
 """Rasters on servers and in archives: how much is read, what a broken connection does, and who is named."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ifn_plugin.datasets import LoadBands, LoadPair
+from ifn_plugin.fileio import complete_answers
 
 rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
 pytest.importorskip('geopandas', reason='geopandas is not installed: pip install ifn_plugin[geo]')
@@ -57,7 +59,7 @@ def write(path, image, driver='GTiff', **options):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A folder that is served, its URL, and a function that gives the number of bytes that were sent of a file."""
+    """A folder that is served, its URL, and a function that lists how many bytes each answer had of a file."""
     folder = tmp_path / 'served'
     folder.mkdir()
     monkeypatch.setenv('no_proxy', '127.0.0.1')
@@ -69,7 +71,7 @@ def served(tmp_path, monkeypatch):
 
     def sent(name):
         lines = [line.split() for line in log.read_text().splitlines()]
-        return sum(int(size) for path, size in lines if path == f'/{name}')
+        return [int(size) for path, size in lines if path == f'/{name}']
 
     with subprocess.Popen([sys.executable, script, folder, log], stdout=subprocess.PIPE, text=True) as server:
         yield folder, server.stdout.readline().strip(), sent
@@ -84,23 +86,28 @@ def bytes_of_tiles(path, rows, columns):
                    for column in range(columns[0] // TILE, -(-columns[1] // TILE)))
 
 
-@pytest.mark.parametrize('bbox, rows, columns', [
-    (None, (0, SIDE), (0, SIDE)),
+@pytest.mark.parametrize('compress, bbox, end', [
+    ('deflate', None, SIDE),
     # pixels 400 to 1500, so windows of 512 that start at 0, 384, 768 and 1152
-    ((600000 + 200, 3400000 - 750, 600000 + 750, 3400000 - 200), (0, 1664), (0, 1664)),
+    ('deflate', (600000 + 200, 3400000 - 750, 600000 + 750, 3400000 - 200), 1664),
+    # a single window of four small tiles, beside which the head of the file counts
+    ('jpeg', (600000 + 10, 3400000 - 50, 600000 + 50, 3400000 - 10), 512),
 ])
-def test_of_a_cog_little_more_than_the_windows_is_read(served, tmp_path, bbox, rows, columns):
+def test_of_a_cog_little_more_than_the_windows_is_read(served, tmp_path, monkeypatch, compress, bbox, end):
     folder, url, sent = served
+    monkeypatch.delenv('CPL_VSIL_CURL_NON_CACHED')
     rng = np.random.default_rng(0)
     for name in ('a.tif', 'b.tif'):
         image = cv2.GaussianBlur(rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8), (0, 0), 1)
-        write(folder / name, image, 'COG', compress='deflate', blocksize=TILE)
+        write(folder / name, image, 'COG', compress=compress, blocksize=TILE)
     found = predict_rasters(Difference(tmp_path), f'{url}/a.tif', f'{url}/b.tif', tmp_path / 'out', window=512,
                             bbox=bbox)
-    assert found.valid == (SIDE**2 if bbox is None else 1100**2)
+    assert found.valid == (SIDE**2 if bbox is None else (2 * (bbox[2] - bbox[0]))**2)
+    windows = ((end - 128) // 384)**2
     for name in ('a.tif', 'b.tif'):
-        needed = bytes_of_tiles(folder / name, rows, columns)
-        assert needed < sent(name) <= 1.3 * needed
+        needed = bytes_of_tiles(folder / name, (0, end), (0, end))
+        assert needed < sum(sent(name)) <= 1.3 * needed
+        assert len(sent(name)) <= 2 * windows + 6  # and the head of the file
 
 
 def test_a_connection_that_breaks_is_retried_and_then_named(served, image, tmp_path, monkeypatch):
@@ -116,6 +123,65 @@ def test_a_connection_that_breaks_is_retried_and_then_named(served, image, tmp_p
         (folder / 'break').write_text('1000')
         with pytest.raises(ValueError, match=r'^http://\S+a\.tif cannot be read any more: .*Fix: check the connection'):
             pair.read(None)
+
+
+@pytest.mark.parametrize('driver, fault', [('COG', 'cut'), ('ENVI', 'cut'), ('PNG', 'cut'), ('JP2OpenJPEG', 'cut'),
+                                           ('ENVI', 'break'), ('PNG', 'break'),
+                                           pytest.param('ENVI', 'stall', marks=pytest.mark.slow)])
+def test_what_does_not_arrive_is_never_taken_for_zeros(served, image, capfd, monkeypatch, driver, fault):
+    """Also by drivers of GDAL that read on after an answer that failed, ended early or stands still."""
+    folder, url, _ = served
+    monkeypatch.setenv('GDAL_HTTP_MAX_RETRY', '0')
+    monkeypatch.setenv('GDAL_HTTP_LOW_SPEED_TIME', '1')
+    options = dict(quality=100, reversible='YES') if driver == 'JP2OpenJPEG' else {}
+    paths = [write(folder / name, np.tile(image, (4, 4, 1)), driver, **options) for name in 'ab']
+    with reading_environment(), RasterPair(*paths) as local:
+        expected = local.read(None)[0]
+        with RasterPair(f'{url}/a', f'{url}/b') as pair:
+            (folder / fault).write_text('1')
+            assert np.array_equal(pair.read(None)[0], expected)
+            assert (folder / fault).read_text() == '0'
+        if fault == 'stall':
+            return
+        with RasterPair(f'{url}/a', f'{url}/b') as pair:
+            (folder / fault).write_text('1000')
+            with pytest.raises(ValueError, match=r'/a cannot be read any more: .* failed or ended early \(status'):
+                pair.read(None)
+        (folder / fault).write_text('1')
+        with RasterPair(f'{url}/a', f'{url}/b') as pair:  # the head of the file
+            assert np.array_equal(pair.read(None)[0], expected)
+    assert 'VSICURL' not in ''.join(capfd.readouterr())
+
+
+def test_bands_for_training_are_complete(served, image):
+    folder, url, _ = served
+    write(folder / 'a', image, 'ENVI')
+    (folder / 'cut').write_text('2')
+    with pytest.raises(FileNotFoundError, match=r'/a: .*cannot be reached \(.* ended early'):
+        LoadBands((1, 2, 3))(dict(img_path=[f'{url}/a'] * 2))
+    (folder / 'cut').write_text('0')
+    assert np.array_equal(LoadBands((1, 2, 3))(dict(img_path=[f'{url}/a'] * 2))['img'][0], image)
+
+
+def test_a_server_without_ranges_is_said_to_be_one(image, tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    write(tmp_path / 'a.tif', np.tile(image, (8, 8, 1)))
+    command = [sys.executable, '-u', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        url = re.search(r'http://[\d.:]+', server.stdout.readline())[0]
+        with pytest.raises(FileNotFoundError, match=r'a\.tif cannot be opened .*Range downloading not supported'):
+            RasterPair(f'{url}/a.tif', f'{url}/a.tif')
+        server.terminate()
+
+
+def test_settings_of_the_environment_take_precedence(monkeypatch):
+    monkeypatch.setenv('GDAL_CACHEMAX', '1234567')
+    monkeypatch.setenv('GDAL_HTTP_RETRY_DELAY', '7')
+    monkeypatch.delenv('GDAL_HTTP_MAX_RETRY', raising=False)
+    with reading_environment(), rasterio.Env(GDAL_HTTP_CONNECTTIMEOUT=9), complete_answers():
+        settings = rasterio.env.getenv()
+    assert settings['GDAL_HTTP_MAX_RETRY'] == '5' and settings['GDAL_HTTP_CONNECTTIMEOUT'] == 9
+    assert not {'GDAL_CACHEMAX', 'GDAL_HTTP_RETRY_DELAY'} & set(settings)
 
 
 def test_pictures_on_servers_and_in_archives_are_read_as_rasters(served, image, tmp_path):

@@ -1,15 +1,26 @@
 """A web server for files that answers range requests, counts the bytes that it sends, and breaks connections on demand.
 
 ``python range_server.py FOLDER LOG``: the URL is printed; LOG gets a line for each answer with its path and number of
-bytes. As long as there is a file FOLDER/break, it holds how many of the coming ranges are refused.
+bytes. As long as there are files FOLDER/break, FOLDER/cut and FOLDER/stall, they hold how many of the coming ranges are
+refused, or end or stand still after half of the body.
 """
 
 import re
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 FOLDER, LOG = Path(sys.argv[1]), Path(sys.argv[2])
+
+
+def due(kind):
+    """Count down what is left of a kind of fault; return how many are left with this one, or 0."""
+    path = FOLDER / kind
+    left = int(path.read_text()) if path.exists() else 0
+    if left:
+        path.write_text(str(left - 1))
+    return left
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -28,10 +39,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header('Content-Length', '0')
             self.end_headers()
             return
-        broken = FOLDER / 'break'
-        if 'Range' in self.headers and broken.exists() and int(broken.read_text()) > 0:
-            broken.write_text(str(int(broken.read_text()) - 1))
-            if broken.read_text()[-1] in '02468':  # every second time, without a word
+        left = due('break') if 'Range' in self.headers else 0
+        if left:
+            if left % 2:  # every second time, without a word
                 self.close_connection = True
                 return
             self.send_response(503)
@@ -52,7 +62,13 @@ class Handler(BaseHTTPRequestHandler):
         with path.open('rb') as file:
             file.seek(first)
             body = file.read(last - first + 1)
+        stalled = asked and due('stall')
+        if stalled or (asked and due('cut')):
+            body = body[:len(body) // 2]
+            self.close_connection = True
         self.wfile.write(body)
+        if stalled:
+            time.sleep(10)
         with LOG.open('a') as log:
             log.write(f'{self.path} {len(body)}\n')
 

@@ -8,8 +8,11 @@ from typing import Any
 import rasterio
 from rasterio.enums import ColorInterp
 
-# A connection that breaks is retried; the environment's own settings take precedence
-RETRIES = dict(GDAL_HTTP_MAX_RETRY='5', GDAL_HTTP_RETRY_DELAY='1', GDAL_HTTP_CONNECTTIMEOUT='30')
+from ifn_plugin.fileio import BrokenConnectionError, complete_answers, forget_answers
+
+
+class UnreachableError(ValueError):
+    """Raised if a raster on a server cannot be read any more."""
 
 
 class SeveralRastersError(ValueError):
@@ -21,9 +24,11 @@ CACHE = 64 * 2**20
 
 
 def reading_environment(cache: int = CACHE) -> Any:
-    """Return the settings of GDAL for reading window by window, with a cache of so many bytes, a context manager."""
-    return rasterio.Env(GDAL_CACHEMAX=cache,
-                        **{name: value for name, value in RETRIES.items() if name not in os.environ})
+    """Return the settings of GDAL for reading window by window, with a cache of so many bytes, a context manager.
+
+    ``GDAL_CACHEMAX`` in the environment takes precedence.
+    """
+    return rasterio.Env(**{} if 'GDAL_CACHEMAX' in os.environ else dict(GDAL_CACHEMAX=cache))
 
 
 def open_raster(name: str) -> Any:
@@ -42,8 +47,8 @@ def open_raster(name: str) -> Any:
         ValueError: If it is not a raster.
     """
     try:
-        dataset = rasterio.open(name)
-    except rasterio.errors.RasterioError as error:
+        dataset = _open(name)
+    except (rasterio.errors.RasterioError, BrokenConnectionError) as error:
         kind = ValueError if Path(name).exists() else FileNotFoundError
         reason = ' '.join(str(error).split()).removeprefix(f'{name}: ')
         raise kind(f'{name} cannot be opened as an image or raster: {reason}') from error
@@ -55,6 +60,16 @@ def open_raster(name: str) -> Any:
     return dataset
 
 
+def _open(name: str) -> Any:
+    try:
+        with complete_answers():
+            return rasterio.open(name)
+    except BrokenConnectionError:
+        forget_answers(name)
+    with complete_answers():
+        return rasterio.open(name)
+
+
 def has_coordinates(dataset: Any) -> bool:
     """Check whether a raster, opened by rasterio, has a coordinate system, control points or a grid of its own."""
     return bool(dataset.crs or dataset.gcps[0] or not dataset.transform.is_identity)
@@ -64,17 +79,20 @@ def reading(name: str, read: Callable[[], Any]) -> Any:
     """Read from a raster.
 
     Raises:
-        ValueError: If the raster is damaged, or a connection breaks; it is named.
+        UnreachableError: If it lies on a server, and the connection breaks; it is named.
+        ValueError: If the raster is damaged; it is named.
     """
     try:
-        return read()
-    except rasterio.errors.RasterioError as error:
-        reason = ' '.join(str(error.__cause__ or error).split())
-        if Path(name).exists():
+        with complete_answers():
+            return read()
+    except (rasterio.errors.RasterioError, BrokenConnectionError) as error:
+        broken = isinstance(error, BrokenConnectionError)
+        reason = ' '.join(str(error if broken else error.__cause__ or error).split())
+        if Path(name).exists() and not broken:
             raise ValueError(f'{name} cannot be read, it seems damaged: {reason}. Fix: replace it.') from error
-        raise ValueError(f'{name} cannot be read any more: {reason}. Fix: check the connection and repeat the command; '
-                         'GDAL_HTTP_MAX_RETRY and GDAL_HTTP_TIMEOUT in the environment say how patient GDAL is.'
-                         ) from error
+        raise UnreachableError(
+            f'{name} cannot be read any more: {reason}. Fix: check the connection and repeat the command; '
+            'GDAL_HTTP_MAX_RETRY and GDAL_HTTP_TIMEOUT in the environment say how patient GDAL is.') from error
 
 
 def find_colours(dataset: Any, name: str) -> tuple[list[int], str]:

@@ -2,11 +2,11 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from mmengine.logging import print_log
@@ -15,9 +15,12 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
-from ifn_plugin.apis.rasters.opening import find_colours, open_raster, reading
+from ifn_plugin.apis.rasters.opening import UnreachableError, find_colours, open_raster, reading
 from ifn_plugin.apis.rasters.stretch import find_limits
 from ifn_plugin.datasets.transforms.bands import Scale, read_bands, refuse_complex, scale_bands
+from ifn_plugin.fileio import forget_answers
+
+T = TypeVar('T')
 
 
 class RasterPair:
@@ -62,12 +65,19 @@ class RasterPair:
         self.dtype = dtype
         self.nodata = nodata
         self.interest: AreaOfInterest | None = None
+        self._open = partial(self._open_both, bands, align, crop)
+        with ExitStack() as stack:
+            self._open(report)
+            stack.callback(self.close)
+            self._limits = find_limits([self], scale, scale2)
+            stack.pop_all()  # without an error, the files stay open until close()
+
+    def _open_both(self, bands: Sequence[int] | None, align: bool, crop: bool, report: bool) -> None:
         with ExitStack() as self._stack:
             first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
             self.bands = [self._choose_bands(*source, bands, report) for source in zip((first, second), self.paths)]
             self._set_up(first, second, align, crop)
-            self._limits = find_limits([self], scale, scale2)
-            self._stack = self._stack.pop_all()  # without an error, the files stay open until close()
+            self._stack = self._stack.pop_all()
 
     @staticmethod
     def _choose_bands(dataset: Any, path: str, bands: Sequence[int] | None, report: bool) -> list[int]:
@@ -143,8 +153,8 @@ class RasterPair:
         """
         images: list[np.ndarray] = []
         valid: Any = True
-        for path, dataset, bands, limits in zip(self.paths, self.datasets, self.bands, self._limits):
-            image, has_data = reading(path, partial(read_bands, dataset, bands, window, shape, self.nodata))
+        found = self.read_each(partial(read_bands, window=window, shape=shape, nodata=self.nodata))
+        for (image, has_data), limits in zip(found, self._limits):
             valid = valid & has_data
             if limits is not None:
                 image = scale_bands(image, limits)
@@ -155,6 +165,31 @@ class RasterPair:
         # the entire window
         pair[:, ~valid] = 0
         return pair, np.asarray(valid)
+
+    def read_each(self, read: Callable[[Any, list[int]], T]) -> list[T]:
+        """Read both dates; where a connection breaks, once more from files that are opened anew.
+
+        Args:
+            read: Reads some bands of a data set of rasterio.
+
+        Raises:
+            ValueError: If a file is damaged, or the connection breaks again; it is named.
+        """
+        try:
+            return self._read_each(read)
+        except UnreachableError as error:
+            self.close()
+            for path in self.paths:
+                forget_answers(path)
+            try:
+                self._open(report=False)
+            except FileNotFoundError:
+                raise error from None
+            return self._read_each(read)
+
+    def _read_each(self, read: Callable[[Any, list[int]], T]) -> list[T]:
+        return [reading(path, partial(read, dataset, bands))
+                for path, dataset, bands in zip(self.paths, self.datasets, self.bands)]
 
     def preview(self, side: int = 1024) -> tuple[np.ndarray, np.ndarray]:
         """Return both dates, each (h, w, C), shrunk to at most ``side`` pixels in height and width."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.apis.rasters.opening import reading
 from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_alpha
 
 Limits = list[np.ndarray | None]
@@ -77,8 +76,8 @@ def compare_types(kinds: Sequence[tuple[str, list[tuple[str, float, float]]]]) -
 def _sample(pair: Any, side: int) -> list[list[np.ndarray]]:
     """Sample the valid, finite values of each band of both dates."""
     shape = min(pair.height, side), min(pair.width, side)
-    return [reading(path, partial(_sample_bands, dataset, bands, shape, pair.nodata))
-            for path, dataset, bands in zip(pair.paths, pair.datasets, pair.bands)]
+    samples: list[list[np.ndarray]] = pair.read_each(partial(_sample_bands, shape=shape, nodata=pair.nodata))
+    return samples
 
 
 def _sample_bands(dataset: Any, bands: list[int], shape: tuple[int, int], nodata: float | None) -> list[np.ndarray]:

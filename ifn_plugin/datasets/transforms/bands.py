@@ -13,6 +13,7 @@ from mmengine import fileio
 from ifn_plugin.datasets.transforms.dates import get_dates
 from ifn_plugin.datasets.transforms.decoding import REPLACE
 from ifn_plugin.datasets.transforms.loading import LoadPair
+from ifn_plugin.fileio import BrokenConnectionError, complete_answers
 from ifn_plugin.registry import TRANSFORMS
 
 Scale = tuple[float, float] | Sequence[tuple[float, float]]
@@ -161,7 +162,7 @@ class LoadBands(LoadPair):
             raise FileNotFoundError(f'{path}: no such file.')
         fault = 'is not a raster that rasterio can open'
         try:
-            with warnings.catch_warnings(), ExitStack() as stack:
+            with warnings.catch_warnings(), complete_answers(), ExitStack() as stack:
                 warnings.simplefilter('ignore', NotGeoreferencedWarning)  # training needs no coordinates
                 # by name, since a file on disk may have its mask in a sidecar file
                 file = path if backend is None else stack.enter_context(rasterio.MemoryFile(backend.get(path)))
@@ -170,7 +171,7 @@ class LoadBands(LoadPair):
                 if max(self.bands) > dataset.count:
                     raise ValueError(f'{path} has {dataset.count} bands, but LoadBands needs bands={self.bands}.')
                 image, valid = read_bands(dataset, self.bands)
-        except RasterioError as error:
+        except (RasterioError, BrokenConnectionError) as error:
             if backend is None and not Path(path).exists():
                 raise FileNotFoundError(f'{path}: no such file, or it cannot be reached '
                                         f'({" ".join(str(error).split())}).') from error
