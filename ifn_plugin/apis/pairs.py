@@ -1,7 +1,9 @@
 """Pairs of images or rasters, and the names of their results."""
 
 import csv
+import os
 import re
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +34,15 @@ def name_pair(date1: str, date2: str) -> str:
     """Return the name of a pair's results: ``1999_2020``, or with folders ``1999_2020_site`` for files of one name."""
     names = name_source(date1), name_source(date2)
     if names[0] != names[1]:
-        return '_'.join(names)
+        return _shorten('_'.join(names))
     folders = [Path(date).parent.name for date in (date1, date2)]
-    return '_'.join([*folders, names[0]]) if folders[0] != folders[1] else names[0]
+    return _shorten('_'.join([*folders, names[0]])) if folders[0] != folders[1] else names[0]
+
+
+def _shorten(name: str) -> str:
+    """Shorten a name of two sources whose own names are long: file systems allow 255 bytes, suffixes included."""
+    code = os.fsencode(name)
+    return name if len(code) <= 240 else f'{code[:230].decode(errors="ignore")}-{zlib.crc32(code):08x}'
 
 
 def name_source(source: str) -> str:

@@ -65,7 +65,9 @@ class Options:
     def for_rasters(self) -> list[str]:
         """List the options for rasters that are set."""
         names = [field.name for field in fields(self)]
-        return [name for name in names[names.index('bands'):] if getattr(self, name) not in (None, False)]
+        # not by ==, since 0 is a value
+        return [name for name in names[names.index('bands'):]
+                if not any(getattr(self, name) is unset for unset in (None, False))]
 
 
 class Prediction:
@@ -120,7 +122,7 @@ class Prediction:
         settings = find_settings(sources, loader, options.bands, options.scale, options.align, options.scale2,
                                  options.nodata)
         with reading_environment():
-            plan = plan_rasters(sources, settings, options.window or 1024, interest)
+            plan = plan_rasters(sources, settings, 1024 if options.window is None else options.window, interest)
         for what, wanted in {'file of polygons': options.polygons, 'page': 'page' in options.outputs}.items():
             if plan.fault and wanted:
                 raise ValueError(f'There cannot be one {what}: {plan.fault}.')

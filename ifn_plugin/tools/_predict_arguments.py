@@ -54,7 +54,7 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--pair-by', choices=['name', 'place'], default='name',
                        help="how the rasters of folders are paired; by place where the dates' tiles differ")
     group.add_argument('--align', action='store_true', help='warp the later raster to the grid of the earlier')
-    group.add_argument('--window', type=int, help='side of the windows in pixels; default: 1024')
+    group.add_argument('--window', type=int, help='side of the windows in pixels, a multiple of 64; default: 1024')
 
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +79,6 @@ def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error(f'--batch-size {args.batch_size}: use at least 1.')
     if args.scale is not None and len(args.scale) not in (2, 4):
         parser.error('--scale: give two values, or two for each date.')
-    if args.window is not None and (args.window < 64 or args.window % 64):
-        parser.error(f'--window {args.window}: use a multiple of 64.')
     if args.date2 is None and args.pair_by == 'place':
         parser.error('--pair-by place: name both dates.')
     if args.no_accelerate and args.accelerate:

@@ -48,6 +48,11 @@ def test_arrays_keep_their_coordinates(dates, tmp_path):
         assert dataset.nodata == 255 and dataset.transform == from_origin(600000, 3400000, 0.5, 0.5)
 
 
+def test_windows_of_arrays_suit_the_network(dates):
+    with pytest.raises(ValueError, match=r'window=100 is invalid\. Fix: choose'):
+        predict_xarray(Difference(), *dates[1], window=100)
+
+
 def test_arrays_of_other_grids_are_aligned(dates):
     _, (date1, date2) = dates
     with pytest.raises(ValueError, match=r'differ in size.*--align'):

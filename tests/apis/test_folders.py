@@ -130,6 +130,15 @@ def test_a_folder_of_tiles_is_the_whole_mosaic(dates, images, detector, tmp_path
     assert np.array_equal(read(tmp_path / 'moved' / 'map' / '1999_2020.vrt'), expected > 0.5)
 
 
+def test_tiles_with_names_as_long_as_the_disk_allows(images, detector, tmp_path):
+    name = '变' * 82
+    folders = [str(Path(write(tmp_path / date / f'{name}.tif', image[:64, :64])).parent)
+               for date, image in zip(('1999', '2020'), images)]
+    for dates in (folders, [f'{folder}/{name}.tif' for folder in folders]):
+        predict_rasters(detector, *dates, tmp_path / 'out', window=64, outputs=('map', 'panel'), overwrite=True)
+    assert len(list((tmp_path / 'out' / 'map').glob('*变*.tif'))) == 2
+
+
 def test_options_mean_the_same_for_a_folder_as_for_a_pair(images, detector, tmp_path):
     """Bands, a scale for each date and a nodata value; tiles of another date that are shifted need --align."""
     deep = [np.concatenate([image[..., :1]] * 2 + [image], axis=2).astype(np.uint16) * factor

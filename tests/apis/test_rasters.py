@@ -19,6 +19,7 @@ from rasterio.control import GroundControlPoint  # noqa: E402
 from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
+from ifn_plugin.apis.pairs import name_pair  # noqa: E402
 from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster, write_polygons  # noqa: E402
 from ifn_plugin.apis.rasters.blending import WindowAxis  # noqa: E402
 
@@ -406,7 +407,7 @@ def test_wrong_files(files, tmp_path):
         RasterPair(tmp_path / 'bad.tif', tmp_path / 'bad.tif')
     with pytest.raises(FileNotFoundError, match=r'none\.tif cannot be opened as an image or raster: No such file'):
         RasterPair(tmp_path / 'none.tif', tmp_path / 'none.tif')
-    with RasterPair(*files()[0]) as pair, pytest.raises(ValueError, match='window=100: a multiple of 64'):
+    with RasterPair(*files()[0]) as pair, pytest.raises(ValueError, match=r'window=100 is invalid\. Fix: choose'):
         predict_raster(Difference(), pair, window=100)
 
 
@@ -610,11 +611,26 @@ def test_a_scale_for_each_date_by_the_command(files, checkpoint, tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (['--scale', '1', '2', '3'], 'give two values, or two for each date'),
-    (['--window', '100'], 'a multiple of 64'), (['--window', '0'], 'a multiple of 64')])
+    (['--pair-by', 'place'], 'name both dates')])
 def test_wrong_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        main(['config', 'checkpoint', 'a.tif', 'b.tif', 'out', *arguments])
+        main(['config', 'checkpoint', 'a.tif', 'out', *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('window', ['0', '-64', '100'])
+def test_windows_suit_the_network(files, tmp_path, window):
+    with pytest.raises(SystemExit, match=rf'^window={window} is invalid. Fix: choose a multiple of 64 \(--window\)'):
+        main([str(CONFIG), 'none.pth', *map(str, files()[0]), str(tmp_path / 'out'), '--window', window])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_names_of_pairs_leave_room_for_suffixes(tmp_path):
+    """Each may be as long as the disk allows; two of them together are cut, and stay different."""
+    names = [tmp_path / f'{letter * 82}.tif' for letter in '变化改']
+    pairs = [name_pair(str(names[0]), str(other)) for other in names[1:]]
+    assert len({*pairs}) == 2 and all(len(name.encode()) <= 240 for name in pairs)
+    assert name_pair('a.tif', 'b.tif') == 'a_b' and name_pair(str(names[0]), str(names[0])) == '变' * 82
 
 
 def test_names_as_long_as_the_disk_allows(files, tmp_path):

@@ -127,8 +127,9 @@ def test_a_checkpoint_that_runs_code_is_refused(python, tmp_path):
 
 def test_what_is_for_rasters_is_refused_for_images(checkpoint, levir_like, tmp_path):
     folders = [str(levir_like / 'test' / kind) for kind in 'AB']
-    with pytest.raises(SystemExit, match=r'--align --window would have no effect.*name the rasters themselves'):
-        main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--window', '512', '--align'])
+    with pytest.raises(SystemExit, match=r'--align --nodata --window would have no .*name the rasters themselves'):
+        main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--window', '512', '--align', '--nodata',
+              '0'])
     assert not (tmp_path / 'out').exists()
 
 

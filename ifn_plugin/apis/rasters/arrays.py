@@ -8,7 +8,7 @@ import rasterio
 
 from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.apis.pairs import Sources
-from ifn_plugin.apis.rasters.blending import blended_blocks
+from ifn_plugin.apis.rasters.blending import blended_blocks, check_window
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.planning import find_settings
 from ifn_plugin.apis.rasters.writing import NODATA
@@ -21,7 +21,7 @@ def predict_xarray(detector: ChangeDetector, date1: Any, date2: Any, window: int
         detector: The detector.
         date1: The earlier date, an ``xarray.DataArray`` (band, y, x), as ``rioxarray.open_rasterio`` gives it.
         date2: The later date, likewise.
-        window: Height and width of the windows in pixels; they overlap by a quarter.
+        window: Height and width of the windows in pixels, a multiple of 64; they overlap by a quarter.
         options: ``bands``, ``scale``, ``scale2``, ``align`` and ``nodata``, see ``RasterPair``.
 
     Returns:
@@ -30,13 +30,15 @@ def predict_xarray(detector: ChangeDetector, date1: Any, date2: Any, window: int
 
     Raises:
         ImportError: If rioxarray is missing.
-        ValueError: If the dates do not fit the detector or each other, as for ``RasterPair``.
+        ValueError: If the dates do not fit the detector or each other, as for ``RasterPair``, or ``window`` is not a
+            positive multiple of 64.
     """
     try:
         import rioxarray  # noqa: F401 - gives arrays their attribute `rio`
         import xarray
     except ImportError as error:
         raise ImportError(f'xarray needs rioxarray ({error}). Fix: pip install "ifn_plugin[xarray]".') from error
+    check_window(window)
     settings = find_settings(Sources(('date1', 'date2'), {}, True), detector.loader, **options)
     with ExitStack() as stack:
         files = [stack.enter_context(rasterio.MemoryFile(filename=f'{name}.tif')).name for name in ('date1', 'date2')]

@@ -99,6 +99,16 @@ class Grid:
         return Window(left, top, self.columns.final(column) - left, self.rows.final(row) - top)
 
 
+def check_window(window: int) -> None:
+    """Check that a window and its overlap, a quarter of it, suit the network and the tiles of the files.
+
+    Raises:
+        ValueError: If ``window`` is not a positive multiple of 64.
+    """
+    if window < 64 or window % 64:
+        raise ValueError(f'window={window} is invalid. Fix: choose a multiple of 64 (--window), such as 1024.')
+
+
 def blended_blocks(detector: ChangeDetector, pair: RasterPair, window: int = 1024,
                    overlap: int = 256) -> Iterator[Block]:
     """Predict the probabilities of "changed" in overlapping windows and blend them, block by block from the upper left.

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ifn_plugin.apis.pairs import Sources
-from ifn_plugin.apis.rasters.blending import Grid
+from ifn_plugin.apis.rasters.blending import Grid, check_window
 from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
 from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
 from ifn_plugin.apis.rasters.opening import CACHE
@@ -114,10 +114,10 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     Raises:
         FileNotFoundError: If a file is missing.
         OutsideError: If all pairs lie outside the area of interest.
-        ValueError: As for ``RasterPair``, also if rasters of different pairs differ in the type of their values.
+        ValueError: As for ``RasterPair``, also if rasters of different pairs differ in the type of their values, or if
+            ``window`` is not a positive multiple of 64.
     """
-    if window < 64 or window % 64:
-        raise ValueError(f'window={window}: a multiple of 64 is needed.')
+    check_window(window)
     shapes: dict[str, tuple[int, int]] = {}
     kinds, outside = [], None
     # without a scale, the values of all pairs are looked at later

@@ -11,7 +11,7 @@ import rasterio
 from rich.progress import track
 
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.apis.rasters.blending import Block, Grid, blended_blocks
+from ifn_plugin.apis.rasters.blending import Block, Grid, blended_blocks, check_window
 from ifn_plugin.apis.rasters.opening import reading_environment
 from ifn_plugin.apis.rasters.pair import RasterPair, shrunk
 from ifn_plugin.apis.rasters.writing import FULL, NODATA, PROFILE, UnfinishedRaster
@@ -62,8 +62,7 @@ def predict_raster(detector: ChangeDetector,
         ValueError: If ``window`` is not a positive multiple of 64, or no pixel has data in both dates; existing files
             are kept.
     """
-    if window < 64 or window % 64:
-        raise ValueError(f'window={window}: a multiple of 64 is needed.')
+    check_window(window)
     blocks = blended_blocks(detector, pair, window, window // 4)
     number = len(Grid(pair.height, pair.width, window, window // 4))
     with reading_environment():

@@ -1,5 +1,6 @@
 """Writing of cloud-optimized GeoTIFFs that GIS open with colours, names and provenance."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -127,7 +128,9 @@ def _write_cog(source: Path | str, target: Path, folder: Path, kind: str, tags: 
     _read_back(finished)
     # remove sidecar files of the former raster: statistics, overviews or masks from other software
     for suffix in ('aux.xml', 'ovr', 'msk'):
-        target.with_name(f'{target.name}.{suffix}').unlink(missing_ok=True)
+        former = target.with_name(f'{target.name}.{suffix}')
+        if os.path.lexists(former):  # false for a name that is too long
+            former.unlink()
     beside = finished.with_name(f'{finished.name}.aux.xml')  # what GeoTIFF cannot store
     if beside.exists():
         beside.replace(target.with_name(f'{target.name}.aux.xml'))
