@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from mmengine import dist
 
+from ifn_plugin.engine.processes import check_launcher, join_cpu_processes
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import abbreviate
 
@@ -31,7 +32,8 @@ def start_processes(launcher: str, local_rank: int = 0) -> None:
         local_rank: Number of this process on its machine, where the launcher does not tell by ``LOCAL_RANK``.
 
     Raises:
-        ValueError: If torchrun started several processes, but ``launcher`` is ``'none'``.
+        ValueError: If torchrun started several processes, but ``launcher`` is ``'none'``, or another launcher than
+            this one started the process, or none.
     """
     if launcher == 'none':
         if int(os.environ.get('WORLD_SIZE', '1')) > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
@@ -39,11 +41,12 @@ def start_processes(launcher: str, local_rank: int = 0) -> None:
                              'pytorch.')
         return
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    check_launcher(launcher)
     # only a few lines of text are exchanged, and the first process may join rasters for hours
-    if torch.cuda.is_available() or launcher != 'pytorch':
+    if torch.cuda.is_available():
         dist.init_dist(launcher, 'gloo', timeout=WAIT.total_seconds())
-    else:  # mmengine's needs a GPU
-        torch.distributed.init_process_group('gloo', timeout=WAIT)
+    else:
+        join_cpu_processes(launcher, timeout=WAIT)
 
 
 def on_first(function: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 from ifn_plugin.engine import settings
-from ifn_plugin.engine.processes import set_up_cpu_processes
+from ifn_plugin.engine.processes import check_launcher, set_up_cpu_processes
 from ifn_plugin.utils import configurations
 
 
@@ -77,8 +77,13 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        set_up_cpu_processes(cfg)
+    if cfg.launcher != 'none':
+        try:
+            check_launcher(cfg.launcher)
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
+        if not torch.cuda.is_available():
+            set_up_cpu_processes(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

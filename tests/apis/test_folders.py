@@ -1,6 +1,7 @@
 """Folders, lists and tilings of rasters: coordinates stay, borders do not show, and several processes give the same."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from ifn_plugin.tools import train
 from ifn_plugin.tools.predict import main
 from ifn_plugin.utils.configurations import find_config
 
@@ -360,9 +363,10 @@ def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatc
         assert np.array_equal(read(path), read(out / 'map' / path.relative_to(whole / 'map')))
 
 
-def launch(processes, arguments):
+def launch(processes, arguments, environment=None):
     """Start the command in some processes, by torchrun."""
-    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore') | (
+        environment or {})
     command = [sys.executable, '-m']
     if processes > 1:
         command += ['torch.distributed.run', '--standalone', '--nproc-per-node', str(processes), '-m']
@@ -419,6 +423,43 @@ def test_processes_and_kills_change_nothing(dates, images, checkpoint, tmp_path,
     tiles = [{path.relative_to(out): path.read_bytes() for path in out.rglob('*.webp')} for out in outs]
     assert tiles[0] and tiles[0] == tiles[1] == tiles[2]
     assert not [path for out in outs for path in out.rglob('unfinished*')]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='with a GPU, mmengine takes one for each process')
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_other_launchers_share_the_work_as_torchrun_does(dates, checkpoint, tmp_path, launcher):
+    """On CPUs; with the environment that srun or Open MPI gives to each of two processes."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        environment = dict(MASTER_PORT=str(free.getsockname()[1]))
+    if launcher == 'slurm':
+        scontrol = tmp_path / 'bin' / 'scontrol'
+        scontrol.parent.mkdir()
+        scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[1-2]" ] && echo 127.0.0.1 && echo 127.0.0.2\n')
+        scontrol.chmod(0o755)
+        environment |= dict(PATH=f'{scontrol.parent}:{os.environ["PATH"]}', SLURM_NODELIST='node[1-2]',
+                            SLURM_NTASKS='2')
+        names = 'SLURM_PROCID', 'SLURM_LOCALID'
+    else:
+        environment |= dict(MASTER_ADDR='127.0.0.1', OMPI_COMM_WORLD_SIZE='2')
+        names = 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK'
+    arguments = [CONFIG, checkpoint, *(Path(date) / '0' for date in dates), tmp_path / 'out', '--launcher', launcher,
+                 '--window', '64', '--no-accelerate']
+    processes = [launch(1, arguments, environment | dict.fromkeys(names, str(number))) for number in range(2)]
+    said = [finish(process) for process in processes]
+    assert f'{TILES} pairs, ' in said[0] and 'pairs' not in said[1]
+    assert len(list((tmp_path / 'out' / 'map').glob('*.tif'))) == TILES
+
+
+@pytest.mark.parametrize('launcher, starter', [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')])
+def test_a_launcher_that_did_not_start_the_process_is_named(monkeypatch, tmp_path, launcher, starter):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    for command in (main, train.main):
+        arguments = [str(tmp_path)] * 3 if command is main else []
+        with pytest.raises(SystemExit, match=rf'--launcher {launcher}, but .*Fix: start the command by .*{starter}'):
+            command([str(CONFIG), *arguments, *(['none.pth'] if command is main else []), '--launcher', launcher])
 
 
 def test_processes_without_a_launcher_are_refused(monkeypatch, tmp_path):
