@@ -15,7 +15,7 @@ _SETTINGS = dict(GDAL_HTTP_MAX_RETRY='5', GDAL_HTTP_RETRY_DELAY='1', GDAL_HTTP_C
 _READERS = dict(CPL_DEBUG='VSICURL,S3,GS,AZURE,ADLS,OSS,SWIFT,WEBHDFS')
 # not where GDAL itself stops because a server sends more than it was asked for
 _ENDED_EARLY = re.compile(r'(?:DownloadRegion|ReadMultiRange)\(.*response_code=(2\d\d), msg=(?!Fail)(.*)')
-_REFUSED = re.compile(r'Got response_code=(0|[45]\d\d)')
+_REFUSED = re.compile(r'Got response_code=(0|(?!416)[45]\d\d)')  # 416: there is nothing behind the end
 _REPEATED = re.compile(r'Retrying|Switching to region|Using temporary redirect')
 _heard = threading.local()
 
@@ -75,7 +75,10 @@ def complete_answers() -> Iterator[None]:
 
 
 def forget_answers(name: str) -> None:
-    """Drop what GDAL keeps of a raster on a server, so that it is requested anew."""
+    """Drop what GDAL keeps of a raster on a server, so that it is requested anew.
+
+    This concerns files that are needed to open it, not others, such as the sources of a virtual raster.
+    """
     import rasterio
 
     with rasterio.Env(CPL_VSIL_CURL_NON_CACHED='/vsi'), suppress(rasterio.errors.RasterioError):

@@ -153,6 +153,16 @@ def test_what_does_not_arrive_is_never_taken_for_zeros(served, image, capfd, mon
     assert 'VSICURL' not in ''.join(capfd.readouterr())
 
 
+def test_what_does_not_arrive_of_a_source_of_a_virtual_raster_is_named(served, image, tmp_path):
+    folder, url, _ = served
+    write(folder / 'a', np.tile(image, (4, 4, 1)), 'ENVI')
+    copy(f'/vsicurl/{url}/a', tmp_path / 'a.vrt', driver='VRT')
+    with reading_environment(), RasterPair(tmp_path / 'a.vrt', tmp_path / 'a.vrt') as pair:
+        (folder / 'cut').write_text('1')
+        with pytest.raises(ValueError, match=r'a\.vrt cannot be read any more: .* ended early'):
+            pair.read(None)
+
+
 def test_bands_for_training_are_complete(served, image):
     folder, url, _ = served
     write(folder / 'a', image, 'ENVI')

@@ -21,6 +21,8 @@ from ifn_plugin.datasets.transforms.bands import Scale, read_bands, refuse_compl
 from ifn_plugin.fileio import forget_answers
 
 T = TypeVar('T')
+# Formats whose pixels are all in the file that is opened, by rasterio's names
+SINGLE_FILES = ('EHdr', 'ENVI', 'GTiff', 'JP2OpenJPEG', 'JPEG', 'PNG')
 
 
 class RasterPair:
@@ -75,6 +77,7 @@ class RasterPair:
     def _open_both(self, bands: Sequence[int] | None, align: bool, crop: bool, report: bool) -> None:
         with ExitStack() as self._stack:
             first, second = (self._stack.enter_context(open_raster(path)) for path in self.paths)
+            self._can_reopen = all(dataset.driver in SINGLE_FILES for dataset in (first, second))
             self.bands = [self._choose_bands(*source, bands, report) for source in zip((first, second), self.paths)]
             self._set_up(first, second, align, crop)
             self._stack = self._stack.pop_all()
@@ -167,7 +170,7 @@ class RasterPair:
         return pair, np.asarray(valid)
 
     def read_each(self, read: Callable[[Any, list[int]], T]) -> list[T]:
-        """Read both dates; where a connection breaks, once more from files that are opened anew.
+        """Read both dates; where a connection breaks, once more from files that are opened anew, if they have no parts.
 
         Args:
             read: Reads some bands of a data set of rasterio.
@@ -178,6 +181,8 @@ class RasterPair:
         try:
             return self._read_each(read)
         except UnreachableError as error:
+            if not self._can_reopen:  # what GDAL keeps of other files would be taken for complete now
+                raise
             self.close()
             for path in self.paths:
                 forget_answers(path)
