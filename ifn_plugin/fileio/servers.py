@@ -87,7 +87,9 @@ def forget_answers(name: str) -> None:
 
 def _refuse_faults(answers: _Answers, error: Exception | None = None) -> None:
     if faults := answers.faults():
-        raise BrokenConnectionError(f'an answer of the server failed or ended early ({faults[0]})') from error
+        consequence = f': {error.__cause__ or error}' if error else ''
+        raise BrokenConnectionError(
+            f'an answer of the server failed or ended early ({faults[0]}){consequence}') from error
 
 
 def _listen() -> None:
