@@ -64,7 +64,8 @@ def predict(args: argparse.Namespace, cfg: Config) -> str:
     pairs = '' if prediction.sources.title is None else f'{number} pairs, '
     areas = '' if found.areas is None else f'{found.areas} changed areas: {args.polygons}\n'
     return (f'{areas}{pairs}{found.total / 1e6:.3g} megapixels in {seconds:.1f} s, '
-            f'{found.changed:,} of {found.valid:,} pixels with data changed ({found.changed / found.valid:.2%})')
+            f'{found.changed:,} of {found.valid:,} pixels with data changed ({found.changed / found.valid:.2%}), '
+            f'{found.valid / found.total:.2%} have data')
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -592,7 +592,7 @@ def test_the_command(files, checkpoint, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ['changes.gpkg', 'map', 'panel']
     assert (out / 'panel' / 'a_b.png').is_file()
     said = capsys.readouterr().out
-    assert f'{len(areas)} changed areas' in said and '100.00% with data' in said
+    assert f'{len(areas)} changed areas' in said and '100.00% have data' in said
 
 
 def test_a_scale_for_each_date_by_the_command(files, checkpoint, tmp_path):
