@@ -1,6 +1,7 @@
 """Pages of predictions: what they show is what was predicted, at any threshold."""
 
 import io
+import os
 
 import cv2
 import numpy as np
@@ -110,6 +111,21 @@ def test_a_page_of_rasters(checkpoint, dates, tmp_path, open_page):
     page.mouse.move(*page.evaluate('(() => { const box = document.getElementById("map").getBoundingClientRect();'
                                    'return [box.x + box.width / 2, box.y + box.height / 2 + 20]; })()'))
     assert page.locator('[data-place]').inner_text().startswith('EPSG:32633: 50004')
+
+
+def test_a_raster_that_is_damaged_is_named_as_such(dates, tmp_path):
+    """And not the picture that could not be written because of it."""
+    import rasterio
+
+    from ifn_plugin.apis.rasters import RasterPair
+    from ifn_plugin.apis.rasters.tiles import write_pictures
+    first, second = (f'{date}/1.tif' for date in dates)
+    with rasterio.open(tmp_path / 'steps.tif', 'w', 'GTiff', SIDE, SIDE, 1, dtype='uint8') as target:
+        target.write(np.zeros((1, SIDE, SIDE), np.uint8))
+    with RasterPair(first, second) as pair:
+        os.truncate(second, 2000)
+        with pytest.raises(ValueError, match=r'2020/1\.tif cannot be read, it seems damaged'):
+            write_pictures(pair, tmp_path / 'steps.tif', [tmp_path / 'a.tif', tmp_path / 'b.tif'], lambda image: image)
 
 
 def test_tiles_of_all_levels(tmp_path):

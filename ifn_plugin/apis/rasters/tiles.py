@@ -68,17 +68,23 @@ def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
     del profile['nodata']
     with ExitStack() as stack:
         steps = stack.enter_context(rasterio.open(probability))
+        pictures = {}
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(writing(path))
-        pictures = [stack.enter_context(rasterio.open(path, 'w', **profile)) for path in paths]
+            with writing(path):
+                pictures[path] = stack.enter_context(rasterio.open(path, 'w', **profile))
         for row in range(0, pair.height, 2 * SIDE):
             for column in range(0, pair.width, 2 * SIDE):
                 place = Window(column, row, min(2 * SIDE, pair.width - column), min(2 * SIDE, pair.height - row))
                 valid = steps.read(1, window=place) != NODATA
-                if valid.any():  # what lies outside an area of interest is not even read
-                    for date, picture in zip(pair.read(place)[0], pictures):
+                if not valid.any():  # what lies outside an area of interest is not even read
+                    continue
+                for date, (path, picture) in zip(pair.read(place)[0], pictures.items()):
+                    with writing(path):
                         picture.write((show(date) * valid[..., None]).transpose(2, 0, 1), window=place)
+        for path, picture in pictures.items():
+            with writing(path):
+                picture.close()
 
 
 def write_tiles(dates: Sequence[Path], probability: Path, folder: Path, largest: int = LARGEST) -> Tiles:

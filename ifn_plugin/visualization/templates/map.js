@@ -30,7 +30,8 @@ class ChangeMap {
     this.stage = document.querySelector('.stage');
     this.at = 0.5;
     this.build();
-    colourValues('probability', value => [...mix(PROBABLE, value / data.steps), 255 * Math.min(1, 1.4 * value / data.steps)]);
+    colourValues('probability', value => [
+      ...mix(PROBABLE, value / data.steps), 255 * Math.min(1, 1.4 * value / data.steps)]);
     this.get('threshold').value = data.own;
     this.get('threshold').addEventListener('input', () => this.choose());
     for (const name of ['mode', 'opacity']) this.get(name).addEventListener('input', () => this.show());
@@ -47,8 +48,8 @@ class ChangeMap {
     // distances are those of the rasters' coordinates
     const unit = data.metres * data.shrink * 2 ** finest;
     const crs = {...L.CRS.Simple, distance: (...ends) => unit * L.CRS.Simple.distance(...ends)};
-    const map = this.map = L.map('map', {crs, attributionControl: false, zoomControl: false, minZoom: -2, maxZoom: finest + 4,
-                              zoomSnap: 0.25, maxBounds: bounds.pad(0.5)});
+    const map = this.map = L.map('map', {crs, attributionControl: false, zoomControl: false, minZoom: -2,
+                                         maxZoom: finest + 4, zoomSnap: 0.25, maxBounds: bounds.pad(0.5)});
     const missing = document.querySelector('[data-missing]');
     this.panes = ['date1', 'date2', 'probability'].map((name, order) => {
       const pane = map.createPane(name);
@@ -76,7 +77,8 @@ class ChangeMap {
     const found = counts.reduce((sum, number, value) => sum + (value > step ? number : 0), 0);
     // the counts are of rounded probabilities
     const share = step === own ? this.data.share : found / counts.reduce((sum, number) => sum + number);
-    document.querySelector('output').textContent = step === own ? `${+threshold.toPrecision(4)}` : ((step + 0.5) / steps).toFixed(3);
+    document.querySelector('output').textContent = step === own ? `${+threshold.toPrecision(4)}`
+      : ((step + 0.5) / steps).toFixed(3);
     document.querySelector('[data-score=share]').textContent = `${(100 * share).toFixed(2)} % changed`;
   }
 
@@ -90,10 +92,10 @@ class ChangeMap {
 
   // Say where the pointer is
   tell(place) {
-    const {transform: [a, b, c, d, e, f], crs, width, height} = this.data, element = document.querySelector('[data-place]');
+    const {transform: [a, b, c, d, e, f], crs, width, height} = this.data;
     const inside = place && place.x >= 0 && place.y >= 0 && place.x < width && place.y < height;
     const digits = Math.hypot(a, d) < 1e-2 ? 6 : 1;
-    element.textContent = !inside ? '' : crs
+    document.querySelector('[data-place]').textContent = !inside ? '' : crs
       ? `${crs}: ${(a * place.x + b * place.y + c).toFixed(digits)}, ${(d * place.x + e * place.y + f).toFixed(digits)}`
       : `column ${Math.floor(place.x)}, row ${Math.floor(place.y)}`;
   }
