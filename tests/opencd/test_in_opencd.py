@@ -336,9 +336,9 @@ def test_models_of_open_cd_and_the_plugin_under_one_protocol(python, options, tm
     python('-m', 'ifn_plugin.tools.report', runs / 'ifn' / 'seed0', runs / 'fc-ef' / 'seed0', '--out',
            tmp_path / 'page.html', '--pairs', 1, '--device', 'cpu')
     page = (tmp_path / 'page.html').read_text()
-    # of two pairs, both dates, the label and the maps of two models under two protocols
-    assert 'No pictures' not in page and page.count('data:image/webp') == 2 * (2 + 1 + 4)
     assert page.count('<img') == 2  # the five levels of IFN, for the worst pair and the best
+    # and of two pairs, both dates, the label and the maps of two models under two protocols
+    assert 'No pictures' not in page and page.count('data:image/webp') == 2 + 2 * (2 + 1 + 4)
 
 
 # its visualizer is for open-cd's inferencer

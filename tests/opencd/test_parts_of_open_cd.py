@@ -137,7 +137,8 @@ def test_predict_in_windows_of_a_raster_with_the_documented_configuration(shown,
                            dtype='uint8') as raster:
             raster.write(image)
     predict.main([str(shown), str(weights), str(tmp_path / '1.tif'), str(tmp_path / '2.tif'), str(tmp_path / 'out'),
-                  '--device', 'cpu', '--window', '64'])
+                  '--device', 'cpu', '--window', '64', '--output', 'map', 'page'])
+    assert len(list((tmp_path / 'out' / 'page').rglob('*.webp'))) == 3
     with rasterio.open(tmp_path / 'out' / 'map' / '1_2.tif') as raster:
         assert 0 < raster.read(1).mean() < 1
 
@@ -145,8 +146,8 @@ def test_predict_in_windows_of_a_raster_with_the_documented_configuration(shown,
 def test_panels_acceleration_and_export_with_the_documented_configuration(shown, weights, levir_like, tmp_path):
     folders = [levir_like / 'test' / date for date in 'AB']
     predict.main([str(shown), str(weights), *map(str, folders), str(tmp_path), '--device', 'cpu', '--output', 'panel',
-                  '--channels-last', '--dtype', 'bfloat16'])
-    assert len(list((tmp_path / 'panel').iterdir())) == 2
+                  'page', '--channels-last', '--dtype', 'bfloat16'])
+    assert len(list((tmp_path / 'panel').iterdir())) == 2 and (tmp_path / 'page' / 'index.html').is_file()
     detector = ChangeDetector(shown, weights, device='cpu')
     pair = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     found = ChangeNetwork(detector.model, detector.loader)(*torch.from_numpy(pair)[:, None])
