@@ -82,6 +82,7 @@ GIVEN = {
                    'work_dirs/demo/iter_240.pth'),
     'date': ('work_dirs/demo/data/test/A', 'work_dirs/demo/data/test/B'),
     'stock': ('SRC',),
+    'encoder': ('VGG16.pth',),
     'image': ('DATE1', 'DATE2'),
     'tiles': ('TILES1999', 'TILES2020'),
     'list': ('pairs.csv',),
@@ -98,7 +99,6 @@ SCHEDULE = [
     *DATA, 'randomness.seed=0', 'train_dataloader.batch_size=2', 'val_dataloader.dataset.indices=None',
     'train_cfg.val_interval=2', 'default_hooks.logger.interval=1', 'default_hooks.checkpoint.interval=2'
 ]
-TRAINING = [*SCHEDULE, 'model.backbone.init_cfg=None']
 # Weights take longer to write than to train here
 WITHOUT_CHECKPOINTS = ['checkpoint.interval=9', 'checkpoint.save_last=False', 'checkpoint.save_best=None']
 
@@ -216,6 +216,10 @@ class Workspace:
         elif kind == 'stock':
             weights = load_checkpoint_file(self.fixture('trained') / 'best_F1_iter_2.pth')
             torch.save(dict(state_dict=convert_to_opencd(weights)), path)
+        elif kind == 'encoder':
+            weights = load_checkpoint_file(self.fixture('trained') / 'best_F1_iter_2.pth')['state_dict']
+            torch.save({name.removeprefix('backbone.'): weight for name, weight in weights.items()
+                        if name.startswith('backbone.')}, path)
         elif kind == 'image':
             shutil.copy(self.levir_like / 'test' / ('A' if word == 'DATE1' else 'B') / '0000.png', path)
         elif kind == 'tiles':
@@ -270,7 +274,8 @@ def trained(levir_like, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv('LOCAL_RANK', '0')
-        train.main([CONFIG, '--work-dir', 'first', '--cfg-options', *TRAINING, 'train_cfg.max_iters=2'])
+        train.main([CONFIG, '--work-dir', 'first', '--cfg-options', *SCHEDULE,
+                    'model.backbone.init_cfg=None', 'train_cfg.max_iters=2'])
     # a run that goes on with a copy removes the best checkpoint at the place that it knows
     return shutil.copytree(folder / 'first', folder / 'copy', copy_function=_link)
 
@@ -319,7 +324,9 @@ def small(name, words, monkeypatch):
     if name == 'train':
         iterations = 3 if '--resume' in words else 2
         hooks = [f'default_hooks.{setting}' for setting in WITHOUT_CHECKPOINTS]
-        return with_settings(words, [*TRAINING, *hooks, f'train_cfg.max_iters={iterations}'])
+        # without weights, unless the command names some
+        weights = [] if any('.init_cfg.checkpoint=' in word for word in words) else ['model.backbone.init_cfg=None']
+        return with_settings(words, [*SCHEDULE, *weights, *hooks, f'train_cfg.max_iters={iterations}'])
     if name == 'test':
         return with_settings(words, DATA)
     if name == 'demo':
