@@ -204,8 +204,9 @@ class Prediction:
     def _results(self) -> list[Path]:
         """List the files that are written in the end."""
         if self.plan is None:
-            return [self.out / kind / ('index.html' if kind == 'page' else f'{name}.png')
-                    for name in self.sources.pairs for kind in self.options.outputs]
+            pictures = [kind for kind in self.options.outputs if kind != 'page']
+            pages = [self.out / 'page' / 'index.html'] if 'page' in self.options.outputs else []
+            return [self.out / kind / f'{name}.png' for name in self.sources.pairs for kind in pictures] + pages
         from ifn_plugin.apis.rasters.layers import holds_layer
         polygons = self.options.polygons
         results: list[Path] = self._files(self.out).results(self.plan)

@@ -49,7 +49,7 @@ def test_a_page_of_images(checkpoint, levir_like, tmp_path, open_page):
 def test_a_page_is_not_overwritten(checkpoint, levir_like, tmp_path):
     (tmp_path / 'page').mkdir()
     (tmp_path / 'page' / 'index.html').write_text('mine')
-    with pytest.raises(SystemExit, match=r'results already: .*index\.html.*--overwrite'):
+    with pytest.raises(SystemExit, match=r'results already: \S+index\.html\. Fix: add --overwrite'):  # named once
         main([*map(str, (CONFIG, checkpoint, *(levir_like / 'test' / part for part in 'AB'), tmp_path)),
               '--output', 'page'])
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ifn_plugin.apis.pairs import name_pair
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.predict import main
 from ifn_plugin.utils.configurations import find_config
@@ -19,7 +20,6 @@ from rasterio.control import GroundControlPoint  # noqa: E402
 from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
-from ifn_plugin.apis.pairs import name_pair  # noqa: E402
 from ifn_plugin.apis.rasters import RasterPair, blended_blocks, predict_raster, write_polygons  # noqa: E402
 from ifn_plugin.apis.rasters.blending import WindowAxis  # noqa: E402
 

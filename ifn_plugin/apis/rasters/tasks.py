@@ -69,7 +69,7 @@ class RasterFiles:
         if plan.sources.title is not None and not plan.fault:
             paths += [self.out / kind / f'{plan.sources.title}.vrt' for kind in self.outputs
                       if suffixes.get(kind) == 'tif']
-        return paths + [self.out / 'page' / 'index.html' for kind in self.outputs if kind == 'page']
+        return paths + ([self.out / 'page' / 'index.html'] if 'page' in self.outputs else [])
 
 
 def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: RasterFiles,
@@ -110,14 +110,14 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
             dist.barrier()
         for name in share(names):
             folder = _parts(run, name) if len(parts[name]) > 1 else None
+            changes, probability = (files.raster(kind, name) for kind in ('map', 'probability'))
             with plan.open(name) as pair:
                 blocks = watch(joined_blocks(detector, pair, plan.grid(name), folder))
-                summary = write_maps(blocks, pair, detector.threshold, files.raster('map', name),
-                                     files.raster('probability', name), plan.window,
+                summary = write_maps(blocks, pair, detector.threshold, changes, probability, plan.window,
                                      {**tags, **_dates(pair)}, may_be_empty=plan.sources.title is not None)
-                panel, probability = files.panel(name), files.raster('probability', name)
+                panel = files.panel(name)
                 if panel is not None:
-                    _write_panel(detector, pair, files.raster('map', name), panel)
+                    _write_panel(detector, pair, changes, panel)
                 if 'page' in files.outputs and probability is not None:
                     write_pictures(pair, probability, files.pictures(name), _show(detector))
             run.finish(name, asdict(summary))
