@@ -2,10 +2,11 @@
 
 from ifn_plugin.models.backbones import IFN, PairEncoder
 from ifn_plugin.models.data_preprocessor import PairDataPreprocessor
-from ifn_plugin.models.decode_heads import IFNHead
+from ifn_plugin.models.decode_heads import IFNHead, UNetHead
 from ifn_plugin.models.layers import ChannelAttention, SpatialAttention
 from ifn_plugin.models.tta import ChangeTTAModel
 
 __all__ = [
-    'IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'PairEncoder', 'SpatialAttention'
+    'IFN', 'ChangeTTAModel', 'ChannelAttention', 'IFNHead', 'PairDataPreprocessor', 'PairEncoder', 'SpatialAttention',
+    'UNetHead'
 ]

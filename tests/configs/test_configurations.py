@@ -33,7 +33,7 @@ def test_schedule_fits_and_splits_are_found(config):
 @pytest.mark.parametrize('config', CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_encoder_weights_can_be_set_on_the_command_line(config):
     cfg = Config.fromfile(config, import_custom_modules=False)
-    if config.parent.name == 'unet':
+    if cfg.model.backbone.type == 'mmseg.UNet':
         pytest.skip("mmseg's U-Net has no pretrained encoder")
     encoder = 'model.backbone.backbone' if 'backbone' in cfg.model.backbone else 'model.backbone'
     cfg.merge_from_dict({f'{encoder}.init_cfg.checkpoint': 'weights.pth'})

@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from ifn_plugin.models.decode_heads.pyramid import check_pyramid
+from ifn_plugin.models.decode_heads.pyramid import select_pyramid
 from ifn_plugin.models.layers import (
     ChannelAttention,
     Convolution,
@@ -207,13 +207,9 @@ class IFNHead(BaseDecodeHead):
             Logit maps of all levels, coarse to fine, (N, 1, H/s, W/s) with s = 16, 8, 4, 2, 1.
 
         Raises:
-            ValueError: If there are too few maps, they are not a pyramid, or their channels are not ``in_channels``.
+            ValueError: As :func:`select_pyramid`.
         """
-        if len(inputs) <= max(self.in_index):
-            raise ValueError(f'IFNHead needs {max(self.in_index) + 1} maps, but gets {len(inputs)}. Fix: set the '
-                             "backbone's out_indices to several stages, or in_channels to the maps that exist.")
-        maps = self._transform_inputs(inputs)
-        check_pyramid('IFNHead', maps, self.in_channels, self.in_index)
+        maps = select_pyramid(self, inputs)
         recompute = self.with_cp and self.training and not is_compiling()
         features, logits = None, []
         for level, pair in zip(self.levels, reversed(maps)):

@@ -1,30 +1,39 @@
-"""Validation of a decoder's input maps."""
+"""Selection and validation of a decoder's input maps."""
 
 from collections.abc import Sequence
 
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
 
-def check_pyramid(name: str, maps: Sequence[Tensor], in_channels: Sequence[int], in_index: Sequence[int]) -> None:
-    """Reject maps that are not each half as high and wide as the one before, since they would not be aligned.
+def select_pyramid(head: BaseDecodeHead, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Select a decoder's input maps, and reject those that would not be aligned: each has half the size of the last.
 
     Args:
-        name: Name of the decoder, for messages.
-        maps: The maps, (N, C_i, H_i, W_i), fine to coarse.
-        in_channels: The expected channels.
-        in_index: Indices of the maps in the encoder's output.
+        head: The decoder, with ``in_index`` and ``in_channels``, fine to coarse.
+        inputs: All maps of the encoder.
+
+    Returns:
+        The maps, (N, C_i, H_i, W_i), fine to coarse.
 
     Raises:
-        ValueError: If the maps are no such pyramid, or have other channels; the message names shapes and settings.
+        ValueError: If there are too few maps, they are not a pyramid, or they have other channels; the message names
+            shapes and settings.
     """
+    name = type(head).__name__
+    if len(inputs) <= max(head.in_index):
+        raise ValueError(f"{name} needs {max(head.in_index) + 1} maps, but gets {len(inputs)}. Fix: set the backbone's "
+                         'out_indices to several stages, or in_channels to the maps that exist.')
+    maps = [inputs[index] for index in head.in_index]
     shapes = [tuple(x.shape) for x in maps]
     sizes = [shape[2:] for shape in shapes]
     if any(len(shape) != 4 for shape in shapes) or not _halve(sizes):
         raise ValueError(f'{name} needs maps (N, C, H, W), fine to coarse, each half as high and wide as the one '
-                         f'before, rounded up or down, but gets {_join(shapes)}. {_advice(shapes, in_index)}')
-    if [shape[1] for shape in shapes] != list(in_channels):
-        raise ValueError(f"{name}'s in_channels is {tuple(in_channels)}, but the maps are {_join(shapes)}. Fix: "
+                         f'before, rounded up or down, but gets {_join(shapes)}. {_advice(shapes, head.in_index)}')
+    if [shape[1] for shape in shapes] != list(head.in_channels):
+        raise ValueError(f"{name}'s in_channels is {tuple(head.in_channels)}, but the maps are {_join(shapes)}. Fix: "
                          f'in_channels={tuple(shape[1] for shape in shapes)}.')
+    return maps
 
 
 def _halve(sizes: Sequence[tuple[int, ...]]) -> bool:

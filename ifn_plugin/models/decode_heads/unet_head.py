@@ -1,0 +1,64 @@
+"""U-Net's decoder on the features of a pair, to compare IFN's with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmseg.models.backbones.unet import BasicConvBlock
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from ifn_plugin.models.decode_heads.pyramid import select_pyramid
+from ifn_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class UNetHead(BaseDecodeHead):
+    """Decode a pair's features with U-Net's decoder: upsample, concatenate the finer map, convolve twice.
+
+    Ronneberger et al., *U-Net: Convolutional Networks for Biomedical Image Segmentation*, MICCAI 2015,
+    https://arxiv.org/abs/1505.04597. Each level halves the channels of the pair's map. With ``IFN`` as its backbone, it
+    is a Siamese U-Net on VGG16, without IFN's attention and deep supervision.
+
+    Args:
+        in_channels: Channels of the pair's features, fine to coarse, both dates together: those of ``IFN`` by default.
+        norm_cfg: Config of the normalization after each convolution.
+        kwargs: Other arguments of ``BaseDecodeHead``.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int] = (128, 256, 512, 1024, 1024),
+                 norm_cfg: dict | None = dict(type='BN'),
+                 **kwargs: Any) -> None:
+        super().__init__(
+            in_channels=list(in_channels),
+            channels=in_channels[0] // 2,
+            input_transform='multiple_select',
+            norm_cfg=norm_cfg,
+            **dict(in_index=list(range(len(in_channels)))) | kwargs)
+        self.blocks = nn.ModuleList()
+        *skips, channels = in_channels
+        for skip in reversed(skips):
+            self.blocks.append(
+                BasicConvBlock(channels + skip, skip // 2, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg))
+            channels = skip // 2
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Decode the features of a pair.
+
+        Args:
+            inputs: The pair's features, fine to coarse, (N, C_i, H/s, W/s) with s = 1, 2, 4, 8, 16 from IFN.
+
+        Returns:
+            Logits at the size of the finest map, (N, out_channels, H, W).
+
+        Raises:
+            ValueError: As :func:`select_pyramid`.
+        """
+        *skips, x = select_pyramid(self, inputs)
+        for block, skip in zip(self.blocks, reversed(skips)):
+            x = resize(x, size=skip.shape[2:], mode='bilinear', align_corners=self.align_corners)
+            x = block(torch.cat((x, skip), dim=1))
+        logits: Tensor = self.cls_seg(x)
+        return logits
