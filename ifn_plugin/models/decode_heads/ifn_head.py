@@ -47,6 +47,34 @@ def block_widths(in_channels: Sequence[int]) -> list[tuple[int, ...]]:
             (finest, finest // 2, finest // 4)]
 
 
+def _check_levels(in_channels: Sequence[int], loss_weights: Sequence[float]) -> None:
+    if len(in_channels) < 2 or min(in_channels) < 8:
+        raise ValueError('IFNHead needs two levels or more, and at least 8 channels in each, but in_channels is '
+                         f'{tuple(in_channels)}.')
+    if len(loss_weights) != len(in_channels):
+        raise ValueError(f'IFNHead has {len(in_channels)} levels, but loss_weights has {len(loss_weights)} values: '
+                         f'{tuple(loss_weights)}.')
+
+
+def _check_ranges(**fractions: float) -> None:
+    for name, value in fractions.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f'{name}={value} is out of range. Fix: a number from 0 to 1.')
+
+
+def _check_inherited(kwargs: dict[str, Any]) -> None:
+    if kwargs.get('sampler') is not None:
+        raise ValueError('IFNHead does not support a pixel sampler. Fix: leave sampler out, and weight the losses with '
+                         'loss_decode and loss_weights.')
+    layers = [name for name in ('conv_cfg', 'norm_cfg', 'act_cfg') if kwargs.get(name) is not None]
+    if layers:
+        raise ValueError(f"IFNHead's layers are the paper's, so it does not support {', '.join(layers)}. Fix: leave it "
+                         "out; sync_bn='torch' in the configuration turns all batch normalizations into SyncBN.")
+    if kwargs.get('out_channels', 1) != 1:
+        raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}. Fix: leave it '
+                         'out.')
+
+
 class Block(nn.Sequential):
     """Convolution, activation and normalization, in the paper's order: normalization comes last.
 
@@ -151,29 +179,12 @@ class IFNHead(BaseDecodeHead):
                  threshold: float = 0.5,
                  ignore_index: int = 255,
                  **kwargs: Any) -> None:
-        if len(in_channels) < 2 or min(in_channels) < 8:
-            raise ValueError('IFNHead needs two levels or more, and at least 8 channels in each, but in_channels is '
-                             f'{tuple(in_channels)}.')
         loss_weights = [1.] * len(in_channels) if loss_weights is None else loss_weights
-        if len(loss_weights) != len(in_channels):
-            raise ValueError(f'IFNHead has {len(in_channels)} levels, but loss_weights has {len(loss_weights)} values: '
-                             f'{tuple(loss_weights)}.')
         check_switches(downsample_label=downsample_label, with_cp=with_cp)
-        for name, value in (('dropout_ratio', dropout_ratio), ('threshold', threshold)):
-            if not 0 <= value <= 1:
-                raise ValueError(f'{name}={value} is out of range. Fix: a number from 0 to 1.')
+        _check_levels(in_channels, loss_weights)
+        _check_ranges(dropout_ratio=dropout_ratio, threshold=threshold)
+        _check_inherited(kwargs)
         blocks = block_widths(in_channels)
-        if kwargs.get('sampler') is not None:
-            raise ValueError('IFNHead does not support a pixel sampler. Fix: leave sampler out, and weight the losses '
-                             'with loss_decode and loss_weights.')
-        layers = [name for name in ('conv_cfg', 'norm_cfg', 'act_cfg') if kwargs.get(name) is not None]
-        if layers:
-            raise ValueError(f"IFNHead's layers are the paper's, so it does not support {', '.join(layers)}. Fix: "
-                             "leave it out; sync_bn='torch' in the configuration turns all batch normalizations into "
-                             'SyncBN.')
-        if kwargs.get('out_channels', 1) != 1:
-            raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}. Fix: leave '
-                             'it out.')
         kwargs = dict(
             num_classes=2, out_channels=1, channels=blocks[-1][-1], in_index=list(range(len(in_channels))),
             init_cfg=None) | kwargs
