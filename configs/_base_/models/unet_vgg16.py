@@ -1,4 +1,4 @@
-# U-Net's decoder on IFN's encoder: VGG16, frozen, one pass for each date
+# U-Net's decoder on IFN's encoder: VGG16, frozen, both dates in one pass
 _base_ = 'ifn.py'
 model = dict(
     decode_head=dict(
