@@ -73,9 +73,7 @@ def add_acceleration(cfg: Config, args: argparse.Namespace) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the configuration, a file or the name of one of the plugin's own, and apply the arguments to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if cfg.launcher != 'none':
         try:
@@ -91,14 +89,20 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config(config: str | Path) -> Config:
+def read_config(config: str | Path, options: dict[str, Any] | None = None) -> Config:
     """Read a configuration, a file or the name of one of the plugin's own.
 
+    Args:
+        config: The file or name.
+        options: Settings to override, from ``--cfg-options``.
+
     Raises:
-        SystemExit: If there is none, or it cannot be read.
+        SystemExit: If there is none, it cannot be read, or it has no such settings.
     """
     try:
-        return configurations.read_config(config)
+        cfg = configurations.read_config(config)
+        configurations.merge_options(cfg, options or {})
+        return cfg
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
 

@@ -67,9 +67,7 @@ class _Progress:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    protocol = read_config(args.protocol)
-    if args.cfg_options is not None:
-        protocol.merge_from_dict(args.cfg_options)
+    protocol = read_config(args.protocol, args.cfg_options)
     models = {name: read_config(config) for name, config in zip(args.names, args.configs)}
     try:
         comparison = Comparison(protocol, models, args.seeds, args.work_dir, args.from_scratch)

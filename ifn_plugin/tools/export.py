@@ -29,9 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = read_config(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     shapes = [(1, 64, 64), (3, 64, 96), (2, 256, 256)]
     if args.out.suffix == '.onnx':
         shapes += [(1, 1, 1), (1, 67, 53), (2, 33, 200)]

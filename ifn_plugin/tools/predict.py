@@ -70,9 +70,7 @@ def predict(args: argparse.Namespace, cfg: Config) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = read_config(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     try:
         start_processes(args.launcher, args.local_rank)
         summary = predict(args, cfg)

@@ -1,14 +1,20 @@
 """Lookup and reading of configurations, and of the types that they name."""
 
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 
 from ifn_plugin.utils.stack import StackError
 from ifn_plugin.utils.text import suggest
+
+# what mmengine's runner and test-time augmentation read beside the runner's parameters
+_READ_FROM_CFG = ('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline')
 
 
 def _config_folders() -> tuple[Path, Path]:
@@ -84,6 +90,48 @@ def read_config(config: str | Path) -> Config:
         raise
     except Exception as error:  # a configuration is Python code, which can raise anything
         raise ValueError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
+
+
+def merge_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Override settings of a configuration, as ``--cfg-options`` does.
+
+    mmengine would also take options that change nothing: misspelt ones, and variables of the file, such as
+    ``data_root``, whose value the settings already have.
+
+    Args:
+        cfg: The configuration.
+        options: Settings by their dotted names, such as ``'param_scheduler.0.end'``.
+
+    Raises:
+        ValueError: If an option changes nothing, or does not fit the configuration.
+    """
+    read = {*inspect.signature(Runner).parameters, *_READ_FROM_CFG}
+    for key, value in options.items():
+        name, dot, rest = key.partition('.')
+        if name in read:
+            continue
+        if name not in cfg:
+            element = name.partition('[')[0]
+            hint = (f' Fix: an element of a list is {element}.NUMBER, counted from 0.' if element in {*cfg, *read}
+                    else suggest(name, {*cfg, *read}))
+            raise ValueError(f'{key}={value}: no such setting in {cfg.filename}.{hint}')
+        if isinstance(cfg[name], (str, list, tuple, dict)) and (used := [
+                place + dot + rest for top in read & {*cfg} for place in _find(cfg[name], cfg[top], top)]):
+            raise ValueError(f'{key}={value} changes nothing: {name} is a variable of {cfg.filename}, whose value has '
+                             f'already been used. Fix: set {", ".join(sorted(used))}.')
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{cfg.filename}: {error.args[0]}') from error
+
+
+def _find(value: Any, settings: Any, place: str) -> Iterator[str]:
+    # the dotted names of the settings that have this value
+    if settings == value:
+        yield place
+    elif isinstance(settings, (dict, list, tuple)):
+        for key, inner in settings.items() if isinstance(settings, dict) else enumerate(settings):
+            yield from _find(value, inner, f'{place}.{key}')
 
 
 def resolve_type(kind: Any, registry: Registry) -> Any:

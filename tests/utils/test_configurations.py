@@ -12,7 +12,7 @@ from ifn_plugin.analysis.comparison import settings as comparison
 from ifn_plugin.analysis.dataset_check import find_splits
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.tools import test, train
-from ifn_plugin.utils.configurations import is_type, resolve_type, type_name
+from ifn_plugin.utils.configurations import is_type, merge_options, read_config, resolve_type, type_name
 
 # mmengine's pure Python style
 PURE = """
@@ -116,3 +116,26 @@ def test_compare_finds_its_record_and_the_weights_to_leave_out(config):
     assert model.pop('test_cfg') == dict(mode='whole')
     assert model == dict(norm_cfg=dict(type='BN'), init_cfg=[dict(type='Kaiming', layer='Conv2d')],
                          other=dict(norm_cfg=dict(type='BN')))
+
+
+@pytest.mark.parametrize('option, message', [
+    ({'param_scheduler[1].end': 5}, r'param_scheduler\[1\]\.end=5: no such setting in .*levircd\.py\. '
+                                    r'Fix: an element of a list is param_scheduler\.NUMBER, counted from 0\.'),
+    ({'train_cgf.max_iters': 5}, r'train_cgf\.max_iters=5: no such setting in .*levircd\.py\. Did you mean train_cfg'),
+    ({'param_scheduler.7.end': 5}, 'levircd.py: Index 7 exceeds the length of list'),
+    ({'param_scheduler.last.end': 5}, 'levircd.py: list indices must be integers'),
+    ({'train_cfg.max_iters.x': 5}, 'levircd.py: max_iters.* cannot inherit'),
+    ({'data_root': 'x'}, r'data_root=x changes nothing: data_root is a variable of .*levircd\.py, .* Fix: set '
+                         r'test_dataloader\.dataset\.data_root, train_dataloader\.dataset\.data_root, val_data'),
+    ({'train_pipeline.2.transforms.0.degree': 90},
+     r'Fix: set train_dataloader\.dataset\.pipeline\.2\.transforms\.0\.degree\.$'),
+])
+def test_options_that_change_nothing_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        merge_options(read_config('ifn_mmseg_256x256_40k_levircd.py'), option)
+
+
+def test_options_override_settings_and_add_those_that_runners_read():
+    cfg = read_config('ifn_mmseg_256x256_40k_levircd.py')
+    merge_options(cfg, {'param_scheduler.1.end': 5, 'sync_bn': 'torch', 'experiment_name': 'x'})
+    assert (cfg.param_scheduler[1].end, cfg.sync_bn, cfg.experiment_name) == (5, 'torch', 'x')
