@@ -7,15 +7,15 @@ import argparse
 
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ifn_plugin.engine import LoadedWeightsHook, ResumedSettingsHook
+from ifn_plugin.engine import LoadedWeightsHook, ResumedSettingsHook, WholeCheckpointHook
 from ifn_plugin.engine.processes import leave_processes
 from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
-from ifn_plugin.utils.configurations import resolve_type
+from ifn_plugin.utils.configurations import is_type, resolve_type
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,9 +36,11 @@ def main(argv: list[str] | None = None) -> None:
     cfg.resume = args.resume
     if args.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
         # load_from names the weights that the run began with; mmengine would resume from them, not from its checkpoint
-        cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+        checkpoint_hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none
+        cfg.resume = (is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook)
+                      or find_latest_checkpoint(cfg.work_dir) is not None)
         if cfg.resume:
-            # WholeCheckpointHook uses begin_from if that checkpoint is missing
             cfg.load_from, cfg.begin_from = None, cfg.load_from
     if args.amp and not torch.cuda.is_available():
         args.dtype = args.dtype or 'bfloat16'

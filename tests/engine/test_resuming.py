@@ -1,5 +1,6 @@
 """Interrupted training: a resumed run sees the batches and the validations of the uninterrupted one."""
 
+import multiprocessing
 import random
 import re
 from itertools import islice
@@ -20,7 +21,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, default_collate
 
 from ifn_plugin.engine import ResumableBatchSampler, ResumableTrainLoop
 from ifn_plugin.fileio import load_checkpoint_file
@@ -219,17 +220,32 @@ def test_look_into_the_loader_changes_nothing(train, workers):
     assert torch.equal(torch.stack(seen), torch.stack(expected))
 
 
+class Joined(dict):
+    """A batch of the loader's function that a hook has set."""
+
+
+def join(samples):
+    return Joined(default_collate(samples), inputs=[sample['inputs'] for sample in samples])
+
+
 @pytest.mark.parametrize('event', ['before_train', 'before_train_epoch'])
-@pytest.mark.parametrize('workers', [0, 2])
-def test_attribute_set_by_a_hook_reaches_the_data_set(train, event, workers):
+@pytest.mark.parametrize('settings', [
+    dict(num_workers=0), dict(num_workers=2), dict(num_workers=2, persistent_workers=True)], ids=str)
+def test_what_a_hook_sets_reaches_the_loader_and_the_data_set(train, event, settings):
 
     class Switch(Hook):
-        pass
 
-    setattr(Switch, event, lambda self, runner: setattr(runner.train_dataloader.dataset, 'scale', 0.))
-    runner, seen = train(hooks=[Switch()], num_workers=workers)
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            assert type(data_batch) is Joined
+
+    def prepare(self, runner):
+        runner.train_dataloader.dataset.scale, runner.train_dataloader.collate_fn = 0., join
+
+    setattr(Switch, event, prepare)
+    runner, seen = train(hooks=[Switch()], **settings)
     assert type(runner.train_dataloader.dataset) is Noise and runner.train_dataloader.dataset.scale == 0
-    assert not torch.stack(seen)[..., 1:].any()
+    assert len(seen) == ITERATIONS and not torch.stack(seen)[..., 1:].any()
+    assert not multiprocessing.active_children()
 
 
 def test_attribute_set_in_the_middle_reaches_the_data_set(train):
@@ -339,7 +355,7 @@ def test_epoch_smaller_than_a_batch_is_refused(train):
     dict(val_interval=2), dict(val_interval=2, val_begin=4), dict(val_interval=4, dynamic_intervals=[(3, 1)]),
     dict(val_interval=1, dynamic_intervals=[(3, 4)]), dict(val_interval=3, dynamic_intervals=[(4, 5)]),
 ], ids=['fixed', 'late', 'denser', 'sparser', 'never due again'])
-def test_validations_are_those_of_the_uninterrupted_run(train, validate):
+def test_validations_are_those_of_the_uninterrupted_run(train, validate, tmp_path):
     """However it is interrupted: in the middle of a validation, which is made up for, or after it."""
     settings = dict(validate=validate, checkpoint=dict(interval=1, save_best='score', rule='greater'))
     uninterrupted = Validations()
@@ -355,6 +371,8 @@ def test_validations_are_those_of_the_uninterrupted_run(train, validate):
         runner, _ = train(hooks=[rest], work_dir=name, resume=True, **settings)
         assert first.ended + rest.ended == uninterrupted.ended, place
         assert runner.message_hub.get_info('best_ckpt').endswith(f'best_score_iter_{uninterrupted.ended[0]}.pth')
+        last = load_checkpoint_file(tmp_path / name / f'iter_{ITERATIONS}.pth')['message_hub']['runtime_info']
+        assert last['last_validation'] == last['chosen'] == ITERATIONS, place
 
 
 def test_checkpoint_has_what_its_validation_has_changed(train, tmp_path):

@@ -112,7 +112,7 @@ def test_a_run_resumes_from_the_last_complete_checkpoint(uninterrupted, scalars,
     assert min(losses(scalars, work_dir)) == 3
 
 
-@pytest.mark.parametrize('place', ['lost', 'unnamed', 'moved', 'epochs', 'elsewhere', 'folders', 'away'])
+@pytest.mark.parametrize('place', ['lost', 'unnamed', 'unrecorded', 'moved', 'epochs', 'elsewhere', 'folders', 'away'])
 def test_complete_checkpoints_are_found(tmp_path, place):
     """Where the last is lost, or its name; in a folder that was moved, of epochs, in an out_dir, DeepSpeed's folders.
 
@@ -132,7 +132,8 @@ def test_complete_checkpoints_are_found(tmp_path, place):
             torch.save({}, path)
     record, gone = work_dir / 'last_checkpoint', tmp_path / 'gone' / f'{stem}_12.pth'
     named = gone if place in ('moved', 'away') else folder / gone.name
-    record.write_text('' if place == 'unnamed' else str(named))
+    if place != 'unrecorded':
+        record.write_text('' if place == 'unnamed' else str(named))
     hook.before_run(SimpleNamespace(_resume=True, _load_from=None, work_dir=str(work_dir), cfg={}))
     assert record.read_text() == str(gone if place == 'away' else folder / f'{stem}_10.pth')
 
@@ -197,6 +198,8 @@ def test_an_interrupted_validation_is_run_on_resuming(uninterrupted, scalars, py
     assert made_up['step'] == 6 and {key: made_up[key] for key in ('F1', 'AP', 'threshold@val')} == pytest.approx(
         {key: expected[key] for key in ('F1', 'AP', 'threshold@val')}, abs=1e-3)
     assert (tmp_path / 'best_F1_iter_6.pth').is_file()
+    rewritten = load_checkpoint_file(tmp_path / 'iter_6.pth')['message_hub']['runtime_info']
+    assert rewritten['last_validation'] == 6 and rewritten['change_threshold'] == info['change_threshold']
     assert json.loads(next(tmp_path.glob('*/evaluation_val.json')).read_text())['iteration'] == 6
 
 

@@ -48,7 +48,7 @@ class WholeCheckpointHook(CheckpointHook):
         record = Path(runner.work_dir) / 'last_checkpoint'
         if not runner._resume or runner._load_from is not None:
             return
-        if is_main_process() and record.is_file():
+        if is_main_process():
             self._repair(record, Path(runner.work_dir).name)
         barrier()  # the other processes read it
         if not record.is_file():
@@ -57,7 +57,7 @@ class WholeCheckpointHook(CheckpointHook):
                       logging.WARNING)
 
     def _repair(self, record: Path, run: str) -> None:
-        named = record.read_text().strip()
+        named = record.read_text().strip() if record.is_file() else ''
         if '://' not in named and not (named and _is_complete(Path(named))):
             folders = {record.parent, *([Path(named).parent] if named else [])}
             if self.out_dir is not None:
@@ -69,14 +69,15 @@ class WholeCheckpointHook(CheckpointHook):
             chosen = str(max(complete, key=complete.__getitem__)) if complete else None
             if chosen is None and named and not Path(named).parent.is_dir():
                 return  # its disk may not be mounted: mmengine stops, and says which file is missing
-            print_log(f'{record} does not name a complete checkpoint ({named or "it is empty"}): '
-                      + (f'resuming from {chosen}.' if chosen else
-                         'there is no other complete one, starting a new training.'), 'current', logging.WARNING)
+            if chosen or record.is_file():
+                print_log(f'{record} does not name a complete checkpoint ({named or "it is missing or empty"}): '
+                          + (f'resuming from {chosen}.' if chosen else
+                             'there is no other complete one, starting a new training.'), 'current', logging.WARNING)
             if chosen:
                 # mmengine reads and writes this file in the locale's encoding
                 write_atomic(chosen.encode(locale.getpreferredencoding(False)), record)
             else:
-                record.unlink()
+                record.unlink(missing_ok=True)
 
     def before_train(self, runner: Runner) -> None:
         """Check the data loaders, and run the validation that a resumed run has missed.
@@ -106,6 +107,7 @@ class WholeCheckpointHook(CheckpointHook):
         due = loop.iter >= loop.val_begin and (loop.iter % interval == 0 or loop.iter == loop.max_iters)
         if val_loop is not None and due and runner.message_hub.runtime_info.get('last_validation') != loop.iter:
             runner.logger.info(f'Running the missed validation after iteration {loop.iter}.')
+            self._last_step = loop.iter  # the run that was interrupted has written it
             val_loop.run()
 
     def before_test(self, runner: Runner) -> None:

@@ -47,9 +47,13 @@ class ResumableTrainLoop(IterBasedTrainLoop):
                              f'{type(self.dataloader.batch_sampler).__name__}.')
         sampler = dataloader.get('sampler') if isinstance(dataloader, dict) else None
         self._has_own_order = isinstance(sampler, dict) and sampler.get('seed') is not None
-        # a generator: workers start with the first batch, after hooks have prepared the data set
-        self.dataloader_iterator = self._batches()
+        self._stop_workers()
         self.fast_forward_on_resume = False  # onedl-mmengine's way of resuming, which is not reproducible
+
+    def _stop_workers(self) -> None:
+        # a generator: workers start with the next batch, after hooks have prepared the loader and its data set
+        self.dataloader_iterator = self._batches()
+        self.dataloader._iterator = None  # where the loader keeps persistent workers, which mmengine's loop has started
 
     def _batches(self) -> Iterator[Any]:
         """Yield batches, starting at the current iteration."""
@@ -69,7 +73,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         # mmengine skips one batch per finished iteration: placeholders, so that nothing is loaded
         self.dataloader_iterator = _Batches(repeat(None, self.iter), self._batches())
         model: torch.nn.Module = super().run()
-        self.dataloader_iterator = self._batches()  # drops the former iterator, which stops the workers
+        self._stop_workers()
         return model
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
