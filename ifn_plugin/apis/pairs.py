@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 Pairs = dict[str, tuple[str, str]]
@@ -21,6 +22,7 @@ class Sources:
         rasters: Whether they are treated as rasters.
         title: Name of all results together; ``None`` for a single pair.
         crop: Whether the later raster of a pair extends over other pairs, too.
+        files: What is read; default: the files of the pairs.
     """
 
     dates: tuple[str, str]
@@ -28,6 +30,11 @@ class Sources:
     rasters: bool
     title: str | None = None
     crop: bool = False
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            object.__setattr__(self, 'files', tuple(chain.from_iterable(self.pairs.values())))
 
 
 def name_pair(date1: str, date2: str) -> str:

@@ -141,9 +141,13 @@ class Prediction:
     def pixels(self) -> int:
         """Number of pixels that the network sees at once of a pair: those of a window, or of the first image."""
         if self.plan is None:
-            with suppress(OSError), Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
-                return int(image.width * image.height)
-            return 2**20  # an image that Pillow does not read
+            try:
+                with Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
+                    return int(image.width * image.height)
+            except Image.DecompressionBombError:
+                return 2 * (Image.MAX_IMAGE_PIXELS or 0)  # it has more
+            except OSError:
+                return 2**20  # an image that Pillow does not read
         grid = self.plan.grid(next(iter(self.plan.shapes)))
         return int(grid.rows.window * grid.columns.window)
 
@@ -217,6 +221,7 @@ class Prediction:
         options = self.options
         settings = dict(
             version=__version__, dates=self.sources.dates, pairs=_digest(self.sources.pairs),
+            files=_digest([_stamp(name) for name in (*self.sources.files, options.aoi or '')]),
             configuration=_digest(detector.cfg.to_dict()), checkpoint=find_checksum(detector.checkpoint)[:16],
             threshold=detector.threshold, precision=str(detector.dtype), compiled=detector.compiled,
             batch_size=detector.batch_size, outputs=sorted(options.outputs), polygons=options.polygons is not None)
@@ -249,6 +254,13 @@ def predict_rasters(detector: ChangeDetector, date1: str | Path, date2: str | Pa
         raise ValueError(f'{date1} and {date2} are images without coordinates. Fix: use ChangeDetector.predict_all.')
     summary: Any = prediction.execute(detector)
     return summary
+
+
+def _stamp(name: str) -> tuple[int, int] | None:
+    with suppress(OSError):  # what is on a server or in an archive is taken for unchanged
+        status = Path(name).stat()
+        return status.st_size, status.st_mtime_ns
+    return None
 
 
 def _digest(settings: Any) -> str:

@@ -34,8 +34,8 @@ def find_sources(date1: str, date2: str | None, out: Path, by_place: bool = Fals
     title = name_pair(*dates)
     if by_place:
         from ifn_plugin.apis.rasters.folders import pair_by_place
-        pairs = pair_by_place(*dates, out / f'{name_source(date2)}.vrt')
-        return Sources(dates, pairs, True, title, crop=True)
+        pairs, files = pair_by_place(*dates, out / f'{name_source(date2)}.vrt')
+        return Sources(dates, pairs, True, title, crop=True, files=files)
     folders = [_is_folder(date) for date in dates]
     if folders[0] != folders[1]:
         missing = dates[folders[0]]

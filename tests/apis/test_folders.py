@@ -1,6 +1,7 @@
 """Folders, lists and tilings of rasters: coordinates stay, borders do not show, and several processes give the same."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -193,6 +194,12 @@ def test_tilings_that_differ_are_paired_by_place(images, detector, tmp_path, dty
     whole = write(tmp_path / 'whole.tif', images[0])
     predict_rasters(detector, whole, second, tmp_path / 'one', **options)
     assert np.array_equal(read(tmp_path / 'one' / 'map' / 'whole.tif'), expected)
+    # and one in an archive
+    late = Path(write(tmp_path / 'late' / 'b.tif', images[1]))
+    archive = shutil.make_archive(str(tmp_path / 'late'), 'zip', late.parent)
+    late.unlink()
+    predict_rasters(detector, first, f'zip://{archive}!b.tif', tmp_path / 'zip', **options)
+    assert np.array_equal(read(tmp_path / 'zip' / 'map' / '1999_b.vrt'), changed)
 
 
 def test_tiles_in_another_system_are_paired_by_place_only_aligned(images, detector, tmp_path):
@@ -334,10 +341,11 @@ def test_results_stay_unless_they_may_be_overwritten(dates, detector, tmp_path):
     predict_rasters(detector, *dates, out, window=64, outputs=('probability', ), polygons=out / 'b.gpkg')
 
 
-def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatch):
-    """What is finished is not computed again; with other settings, nothing is mixed."""
-    out, whole = tmp_path / 'out', tmp_path / 'whole'
-    predict_rasters(detector, *dates, whole, window=64)
+@pytest.mark.parametrize('by_place', [False, True])
+def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatch, by_place):
+    """What is finished is not computed again; with other settings or files, nothing is mixed."""
+    out, whole, options = tmp_path / 'out', tmp_path / 'whole', dict(window=64, by_place=by_place)
+    predict_rasters(detector, *dates, whole, **options)
     passes, detector.passes = detector.passes, 0
     own = Difference.probabilities
 
@@ -348,16 +356,22 @@ def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatc
 
     monkeypatch.setattr(Difference, 'probabilities', broken)
     with pytest.raises(RuntimeError, match='power cut'):
-        predict_rasters(detector, *dates, out, window=64)
+        predict_rasters(detector, *dates, out, **options)
     monkeypatch.undo()
     for change in (dict(threshold=0.4), dict(batch_size=3)):
         former = {name: getattr(detector, name) for name in change}
         vars(detector).update(change)
         name, = change
         with pytest.raises(FileExistsError, match=rf'broken off, with other settings: {name} was {former[name]} and'):
-            predict_rasters(detector, *dates, out, window=64)
+            predict_rasters(detector, *dates, out, **options)
         vars(detector).update(former)
-    predict_rasters(detector, *dates, out, window=64)
+    later = Path(dates[1], '3', 'tile33.tif')
+    former = later.stat().st_mtime_ns
+    os.utime(later, ns=(former, former + 1))
+    with pytest.raises(FileExistsError, match='broken off, with other settings: files was'):
+        predict_rasters(detector, *dates, out, **options)
+    os.utime(later, ns=(former, former))
+    predict_rasters(detector, *dates, out, **options)
     assert detector.passes == passes
     for path in (whole / 'map').rglob('*.tif'):
         assert np.array_equal(read(path), read(out / 'map' / path.relative_to(whole / 'map')))

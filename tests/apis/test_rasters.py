@@ -1,6 +1,7 @@
 """Rasters of any size: windows and their blending, what is written, and what is refused."""
 
 import json
+import threading
 
 import cv2
 import numpy as np
@@ -440,6 +441,25 @@ def test_a_full_disk_is_said_and_the_former_stays(files, tmp_path, room):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert target.read_bytes() == former and not list(tmp_path.glob('*unfinished*'))
+
+
+def test_files_are_closed_once_they_have_been_read(files):
+    """Where writing fails, a thread still reads ahead."""
+    pair, begun, go_on, order = RasterPair(*files()[0]), threading.Event(), threading.Event(), []
+
+    def read(dataset, bands):
+        begun.set()
+        go_on.wait(10)
+        order.append(dataset.read(1, window=((0, 1), (0, 1))).shape)
+
+    reader = threading.Thread(target=pair.read_each, args=(read,))
+    reader.start()
+    assert begun.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    pair.close()
+    order.append('closed')
+    reader.join(10)
+    assert order == [(1, 1), (1, 1), 'closed']
 
 
 def test_a_damaged_raster_is_named(files):

@@ -1,6 +1,7 @@
 """Change maps by the command."""
 
 import re
+from pathlib import Path
 
 import cv2
 import hostile
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.apis.predict import Options, Prediction
+from ifn_plugin.datasets import LoadPair
 from ifn_plugin.tools.predict import main
 from ifn_plugin.utils.configurations import find_config
 
@@ -78,6 +81,13 @@ def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, mo
     assert len(seen) == 2  # of the second group
     assert len(list((tmp_path / 'out' / 'map').iterdir())) == 10
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']
+
+
+def test_images_beyond_pillows_limit_are_counted(levir_like, monkeypatch):
+    dates = [levir_like / 'test' / date for date in 'AB']
+    size = Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', size // 2 - 1)
+    assert Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels == 2 * (size // 2 - 1)
 
 
 def test_a_list_of_pairs(checkpoint, tmp_path):

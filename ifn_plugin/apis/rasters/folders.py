@@ -86,7 +86,7 @@ def pair_by_name(folder1: str, folder2: str) -> Pairs:
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
 
 
-def pair_by_place(date1: str, date2: str, vrt: Path) -> Pairs:
+def pair_by_place(date1: str, date2: str, vrt: Path) -> tuple[Pairs, tuple[str, ...]]:
     """Pair each raster of the earlier date with whatever of the later date lies there.
 
     Args:
@@ -95,7 +95,7 @@ def pair_by_place(date1: str, date2: str, vrt: Path) -> Pairs:
         vrt: The virtual raster over the later date, which is written.
 
     Returns:
-        Both rasters of each pair, by the name of its results; the later one is the virtual raster.
+        Both rasters of each pair, by the name of its results; the later one is the virtual raster. And all rasters.
 
     Raises:
         FileNotFoundError: If a folder has no rasters.
@@ -106,4 +106,4 @@ def pair_by_place(date1: str, date2: str, vrt: Path) -> Pairs:
         if not rasters:
             raise FileNotFoundError(f'{date} holds no rasters.')
     write_vrt(dates[1].values(), vrt)
-    return {name: (raster, str(vrt)) for name, raster in dates[0].items()}
+    return {name: (raster, str(vrt)) for name, raster in dates[0].items()}, (*dates[0].values(), *dates[1].values())

@@ -23,6 +23,7 @@ class Tile:
     """What a virtual raster needs to know of a tile."""
 
     name: str
+    source: str  # as GDAL spells it
     crs: Any
     transform: Any
     height: int
@@ -36,7 +37,8 @@ def describe_tile(name: str) -> Tile:
     """Read the description of a tile."""
     with open_raster(name) as dataset:
         transform = dataset.transform
-        return Tile(name, dataset.crs, transform, dataset.height, dataset.width, tuple(dataset.dtypes),
+        source = dataset.files[0] if '://' in name and dataset.files else name
+        return Tile(name, source, dataset.crs, transform, dataset.height, dataset.width, tuple(dataset.dtypes),
                     tuple(dataset.nodatavals), bool(dataset.gcps[0] or transform.b or transform.d))
 
 
@@ -128,7 +130,7 @@ def _add_source(band: Any, tile: Tile, place: tuple[float, float], number: int |
     nodata = tile.nodata[number - 1] if isinstance(number, int) else None
     source = _add(band, 'SimpleSource' if nodata is None else 'ComplexSource')
     local = Path(tile.name).exists()
-    _add(source, 'SourceFilename', os.path.relpath(tile.name, out.parent) if local else tile.name,
+    _add(source, 'SourceFilename', os.path.relpath(tile.name, out.parent) if local else tile.source,
          relativeToVRT=str(int(local)))
     _add(source, 'SourceBand', str(number))
     size = dict(xSize=str(tile.width), ySize=str(tile.height))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,6 +68,7 @@ class RasterPair:
         self.dtype = dtype
         self.nodata = nodata
         self.interest: AreaOfInterest | None = None
+        self._reading = RLock()
         self._open = partial(self._open_both, bands, align, crop)
         with ExitStack() as stack:
             self._open(report)
@@ -178,19 +180,20 @@ class RasterPair:
         Raises:
             ValueError: If a file is damaged, or the connection breaks again; it is named.
         """
-        try:
-            return self._read_each(read)
-        except UnreachableError as error:
-            if not self._can_reopen:  # what GDAL keeps of other files would be taken for complete now
-                raise
-            self.close()
-            for path in self.paths:
-                forget_answers(path)
+        with self._reading:
             try:
-                self._open(report=False)
-            except FileNotFoundError:
-                raise error from None
-            return self._read_each(read)
+                return self._read_each(read)
+            except UnreachableError as error:
+                if not self._can_reopen:  # what GDAL keeps of other files would be taken for complete now
+                    raise
+                self.close()
+                for path in self.paths:
+                    forget_answers(path)
+                try:
+                    self._open(report=False)
+                except FileNotFoundError:
+                    raise error from None
+                return self._read_each(read)
 
     def _read_each(self, read: Callable[[Any, list[int]], T]) -> list[T]:
         return [reading(path, partial(read, dataset, bands))
@@ -202,8 +205,9 @@ class RasterPair:
         return date1, date2
 
     def close(self) -> None:
-        """Close the files."""
-        self._stack.close()
+        """Close the files, once a thread that reads ahead has read what it is reading: GDAL would crash."""
+        with self._reading:
+            self._stack.close()
 
     def __enter__(self) -> 'RasterPair':
         return self
