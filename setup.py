@@ -56,8 +56,8 @@ setup(
     extras_require={
         'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5',
                   'prettytable>=3.12'],
-        'geo': ['rasterio', 'geopandas'],
-        'xarray': ['rasterio', 'geopandas', 'rioxarray'],
+        'geo': ['rasterio', 'geopandas', 'affine>=3', 'shapely>=2.1'],
+        'xarray': ['rasterio', 'geopandas', 'affine>=3', 'shapely>=2.1', 'rioxarray'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'check': ['imagehash'],
         'completion': ['shtab>=1.13'],

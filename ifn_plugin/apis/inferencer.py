@@ -20,8 +20,9 @@ from mmseg.structures import SegDataSample
 from ifn_plugin.apis.pairs import list_unmatched
 from ifn_plugin.datasets import LoadBands, find_loaders
 from ifn_plugin.datasets.levircd import list_images
-from ifn_plugin.datasets.settings import dataset_settings
+from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import accelerate
+from ifn_plugin.evaluation import change_probability
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
 from ifn_plugin.utils import abbreviate
@@ -92,7 +93,8 @@ class ChangeDetector:
         self.dtype = accelerate(self.model, **settings)
         self.compiled = bool(settings['compile'])
         self.loader = find_loaders(cfg)[0]
-        steps = [type_name(step['type']) for step in dataset_settings(cfg, 'test').get('pipeline') or []]
+        steps = [type_name(step['type']) for settings in list_dataset_settings(cfg, 'test')[:1]
+                 for step in settings.get('pipeline') or []]
         others = [step for step in steps if not re.search('Load|Pack|Concat', step)]
         if others:
             print_log(f'A test with this configuration passes its images through {", ".join(others)}, too. Inference '
@@ -166,11 +168,8 @@ class ChangeDetector:
                      for pair, sample in zip(torch.from_numpy(stacked), samples)]
             outputs = self.model(torch.cat([data['inputs'] for data in ready]),
                                  [sample for data in ready for sample in data['data_samples']], mode='predict')
-        logits = torch.stack([output.seg_logits.data for output in outputs])[:number]
-        # mmseg has already applied the sigmoid to a single channel
-        changed = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1]
-        probability: np.ndarray = changed.float().cpu().numpy()
-        return probability
+        probability = torch.stack([change_probability(output.seg_logits.data) for output in outputs[:number]])
+        return np.asarray(probability.cpu())
 
     def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
         """Load both dates of a pair, (2, H, W, C), as ``probabilities`` takes them."""

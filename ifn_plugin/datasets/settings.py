@@ -29,19 +29,6 @@ def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
     return found
 
 
-def dataset_settings(cfg: Config, split: str) -> Any:
-    """Return the settings of a split's first data set.
-
-    Args:
-        cfg: The configuration.
-        split: ``'train'``, ``'val'`` or ``'test'``.
-
-    Returns:
-        The settings; empty if the split has no data set.
-    """
-    return next(iter(list_dataset_settings(cfg, split)), {})
-
-
 def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChangeLabel]:
     """Build the transforms of a configuration that load a pair and its label.
 

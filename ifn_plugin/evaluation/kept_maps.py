@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dist import get_rank
 from PIL import Image
 from torch import Tensor
 
@@ -50,7 +51,10 @@ def write_map(path: Path, probability: Tensor, label: Tensor) -> None:
     stream = io.BytesIO()
     Image.merge('LA', (Image.fromarray(level_of(probability)), Image.fromarray(truth))).save(
         stream, 'PNG', compress_level=1)
-    write_atomic(stream.getvalue(), path)
+    # a sampler gives some pairs to several processes, which may write them at the same moment
+    own = path.with_name(f'{get_rank()}-{path.name}')
+    write_atomic(stream.getvalue(), own)
+    own.replace(path)
 
 
 def read_map(path: Path) -> tuple[np.ndarray, np.ndarray]:

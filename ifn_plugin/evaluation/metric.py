@@ -19,7 +19,7 @@ from ifn_plugin.evaluation.thresholds import (
     scores_at,
 )
 from ifn_plugin.registry import METRICS
-from ifn_plugin.utils.samples import list_files
+from ifn_plugin.utils.samples import sample_files
 
 # Limits of a detector's threshold while it is unknown
 _PLAUSIBLE = 0.001, 0.999
@@ -98,7 +98,7 @@ class ChangeMetric(BaseMetric):
             hits = (found & changed).sum()
             false_alarms, misses = found.sum() - hits, changed.sum() - hits
             counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
-            self.results.append(([*list_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
+            self.results.append(([*sample_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
             # the last sample is kept apart: a sampler may have repeated one to give all processes the same number
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, predicted == 1, changed, counted, place)

@@ -3,6 +3,6 @@
 from collections.abc import Sequence
 
 
-def list_files(img_path: str | Sequence[str] | None) -> list[str]:
+def sample_files(img_path: str | Sequence[str] | None) -> list[str]:
     """List the image files of a sample; ``img_path`` may be a single file, as with a loader of stacked dates."""
     return [img_path] if isinstance(img_path, str) else list(img_path or [])

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -574,6 +575,17 @@ def test_polygons_in_a_sites_own_system(tmp_path):
         assert write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / name) == 1
         frame = geopandas.read_file(tmp_path / name)
         assert frame.area_m2.tolist() == pytest.approx([200 * abs(GRID['transform'].a * GRID['transform'].e)])
+
+
+@pytest.mark.parametrize('name', ['blocks.gpkg', 'unfinished.gpkg', 'areas.geojson'])
+def test_polygons_of_any_name(files, tmp_path, name):
+    paths, _ = files(70, 70)
+    with RasterPair(*paths) as pair:
+        predict_raster(Difference(), pair, tmp_path / 'map.tif', tmp_path / 'p.tif', window=64)
+    before = {path.name for path in tmp_path.iterdir()}
+    number = write_polygons(tmp_path / 'map.tif', tmp_path / 'p.tif', tmp_path / name)
+    assert number == len(geopandas.read_file(tmp_path / name, layer=Path(name).stem)) > 0
+    assert {path.name for path in tmp_path.iterdir()} == before | {name}
 
 
 def test_other_layers_of_a_geopackage_stay(files, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from ifn_plugin.evaluation import LEVELS, THRESHOLDS
+from ifn_plugin.evaluation import LEVELS, THRESHOLDS, kept_maps
 from ifn_plugin.evaluation.kept_maps import MAPS, count_levels, level_of, map_name, read_map, write_map
 from ifn_plugin.utils.configurations import find_config
 
@@ -29,6 +30,22 @@ def test_a_map_says_exactly_which_pixels_are_above_each_level(tmp_path):
     for index in (0, 100, len(LEVELS) - 1):
         assert np.array_equal(levels > index, probability > LEVELS[index])
     assert count_levels(levels, kept).sum() == label[2:].numel()
+
+
+def test_two_processes_may_write_one_map_at_the_same_moment(tmp_path, monkeypatch):
+    probability, label = torch.rand(4, 5), torch.ones(4, 5)
+    fsync = os.fsync
+
+    def other_process_writes(file):
+        monkeypatch.setattr(os, 'fsync', fsync)
+        monkeypatch.setattr(kept_maps, 'get_rank', lambda: 1)
+        write_map(tmp_path / 'a.png', probability, label)
+        fsync(file)
+
+    monkeypatch.setattr(os, 'fsync', other_process_writes)
+    write_map(tmp_path / 'a.png', probability, label)
+    assert kept_maps.get_rank() == 1 and [path.name for path in tmp_path.iterdir()] == ['a.png']
+    assert np.array_equal(read_map(tmp_path / 'a.png')[0], level_of(probability))
 
 
 def test_pairs_of_one_name_have_maps_of_different_names():

@@ -24,7 +24,7 @@ class AreaOfInterest:
         name: Name of the shapes in error messages.
 
     Raises:
-        OutsideError: If no pixel of the raster lies in the shapes.
+        OutsideError: If the shapes do not meet the raster.
         ValueError: If the raster has no coordinate system to which they could be transformed.
     """
 

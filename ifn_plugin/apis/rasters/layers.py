@@ -11,6 +11,7 @@ import geopandas
 import pyogrio
 
 from ifn_plugin.apis.rasters.writing import STYLES
+from ifn_plugin.fileio import unfinished_path
 
 
 def write_layer(frames: Iterator[geopandas.GeoDataFrame], path: Path, driver: str, tags: Mapping[str, str]) -> int:
@@ -28,7 +29,7 @@ def write_layer(frames: Iterator[geopandas.GeoDataFrame], path: Path, driver: st
     if driver == 'Parquet':
         return _write_parquet(frames, path)
     # most formats cannot be appended to or only slowly: a GeoPackage without an index can, and is copied in a stream
-    blocks, number = path.with_name('blocks.gpkg'), 0
+    blocks, number = unfinished_path(path).with_suffix('.gpkg'), 0
     plain = driver == 'GeoJSON'  # the other formats want one type of geometry
     for frame in frames:
         pyogrio.write_dataframe(

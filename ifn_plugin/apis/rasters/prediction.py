@@ -16,7 +16,8 @@ from ifn_plugin.apis.rasters.opening import reading_environment
 from ifn_plugin.apis.rasters.pair import RasterPair, shrunk
 from ifn_plugin.apis.rasters.writing import FULL, NODATA, PROFILE, UnfinishedRaster
 
-NO_DATA = 'have no pixel with data in both dates. Fix: compare their extents and nodata values (gdalinfo).'
+NO_DATA = ('have no pixel with data in both dates and in the area of interest, if there is one. Fix: compare their '
+           'extents and nodata values (gdalinfo).')
 
 
 @dataclass(frozen=True)

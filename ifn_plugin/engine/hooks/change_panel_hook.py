@@ -17,7 +17,7 @@ from mmengine.visualization import Visualizer
 
 from ifn_plugin.datasets import LoadPair, find_loaders
 from ifn_plugin.registry import HOOKS
-from ifn_plugin.utils.samples import list_files
+from ifn_plugin.utils.samples import sample_files
 from ifn_plugin.visualization import draw_panel
 
 
@@ -71,7 +71,7 @@ class ChangePanelHook(Hook):
         protocol = getattr(runner.test_loop, 'protocol', '')
         for sample in outputs or ():
             # OpenCV aborts the process at a name that is not valid UTF-8, for which Python uses surrogates
-            stem = re.sub('[\ud800-\udfff]', '_', Path(list_files(sample.img_path)[0]).stem)
+            stem = re.sub('[\ud800-\udfff]', '_', Path(sample_files(sample.img_path)[0]).stem)
             stem += f'_{protocol}' if protocol else ''
             # panels of images with the same name in two folders must not overwrite each other
             name = next(name for name in chain((stem, ), (f'{stem}_{i}' for i in count(2))) if name not in self._names)

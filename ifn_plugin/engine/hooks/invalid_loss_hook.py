@@ -10,7 +10,7 @@ from ifn_plugin.engine.hooks.delayed_hook import DelayedHook
 from ifn_plugin.engine.transfer import Transfer, transfer
 from ifn_plugin.engine.utils import advise
 from ifn_plugin.registry import HOOKS
-from ifn_plugin.utils.samples import list_files
+from ifn_plugin.utils.samples import sample_files
 
 
 @HOOKS.register_module()
@@ -49,7 +49,7 @@ class InvalidLossHook(DelayedHook):
         if losses:
             # the collate function decides what a batch is
             samples = data_batch.get('data_samples') or [] if isinstance(data_batch, dict) else []
-            files = [' and '.join(list_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
+            files = [' and '.join(sample_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             self.pending = (runner.iter + 1, list(losses), files, transfer(losses))
             if self.pending[3].is_there():
                 self.look(runner)
