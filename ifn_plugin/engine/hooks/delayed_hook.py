@@ -14,20 +14,20 @@ class DelayedHook(Hook):
     """
 
     @abstractmethod
-    def look(self, runner: Runner) -> None:
+    def process_pending(self, runner: Runner) -> None:
         """Process the pending outputs, if there are any."""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Process the outputs of the iteration before the checkpoint."""
-        self.look(runner)
+        self.process_pending(runner)
         super().before_save_checkpoint(runner, checkpoint)
 
     def before_val(self, runner: Runner) -> None:
         """Process the pending outputs before a validation, which takes time."""
-        self.look(runner)
+        self.process_pending(runner)
         super().before_val(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Process the outputs of the last iteration."""
-        self.look(runner)
+        self.process_pending(runner)
         super().after_train(runner)

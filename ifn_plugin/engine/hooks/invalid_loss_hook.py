@@ -44,7 +44,7 @@ class InvalidLossHook(DelayedHook):
             FloatingPointError: If a loss is NaN or infinite; the message names the iteration, the levels, the images
                 and the last checkpoint.
         """
-        self.look(runner)
+        self.process_pending(runner)
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         if losses:
             # the collate function decides what a batch is
@@ -52,9 +52,9 @@ class InvalidLossHook(DelayedHook):
             files = [' and '.join(sample_files(getattr(sample, 'img_path', 'unnamed'))) for sample in samples]
             self.pending = (runner.iter + 1, list(losses), files, transfer(losses))
             if self.pending[3].is_there():
-                self.look(runner)
+                self.process_pending(runner)
 
-    def look(self, runner: Runner) -> None:
+    def process_pending(self, runner: Runner) -> None:
         """Check the pending losses.
 
         Raises:

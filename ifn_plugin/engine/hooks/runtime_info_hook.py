@@ -28,19 +28,19 @@ class DelayedRuntimeInfoHook(DelayedHook, RuntimeInfoHook):
                          data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
         """Store the losses: on a GPU those of the previous iteration, otherwise those of this one."""
-        self.look(runner)
+        self.process_pending(runner)
         if not outputs:
             return
         self.pending = (list(outputs), transfer(outputs))
         if self.pending[1].is_there() or self._is_logged(runner, batch_idx):
-            self.look(runner)
+            self.process_pending(runner)
 
     def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         return self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
             self.every_n_inner_iters(batch_idx, hook.interval) for hook in loggers)
 
-    def look(self, runner: Runner) -> None:
+    def process_pending(self, runner: Runner) -> None:
         """Store the pending losses."""
         if self.pending is not None:
             names, values = self.pending
