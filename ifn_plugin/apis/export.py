@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class ChangeNetwork(nn.Module):
         loader: The transform that loads its images, such as ``ChangeDetector.loader``. Defaults to ``LoadPair()``.
 
     Raises:
-        ValueError: If the detector is not an IFN, or its backbone does not take the channels that are loaded.
+        ValueError: If the detector is not an IFN alone, or its backbone does not take the channels that are loaded.
     """
 
     mean: Tensor
@@ -43,6 +44,10 @@ class ChangeNetwork(nn.Module):
         if not isinstance(backbone, IFN) or not isinstance(head, IFNHead):
             raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but only '
                              'ifn_plugin.IFN with ifn_plugin.IFNHead can be exported.')
+        test_cfg: Any = getattr(model, 'test_cfg', None) or {}
+        if hasattr(model, 'neck') or test_cfg.get('mode') == 'slide' or getattr(preprocessor, 'test_cfg', None):
+            raise ValueError('A neck, sliding windows or padding in tests would be missing in the exported network. '
+                             'Fix: leave out model.neck and data_preprocessor.test_cfg, set model.test_cfg.mode=whole.')
         self.backbone, self.head = copy.deepcopy(backbone), copy.deepcopy(head)
         self.channels = loader.in_channels
         if self.channels != backbone.in_channels:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from ifn_plugin.utils import abbreviate
 from ifn_plugin.utils.configurations import resolve_config, type_name
 
 Image = np.ndarray | str | Path
+# mmengine's default scope is one for all threads
+SCOPE = RLock()
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class ChangeDetector:
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
         self.cfg, self.config, self.checkpoint = cfg, cfg.filename or '', str(checkpoint)
-        with DefaultScope.overwrite_default_scope(self.scope):
+        with SCOPE, DefaultScope.overwrite_default_scope(self.scope):
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
         load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
         self.model = model.to(self.device).eval()
@@ -133,7 +136,9 @@ class ChangeDetector:
         """
         batch: list[np.ndarray] = []
         full = None
-        for pair in read_ahead(self._read, pairs, self.batch_size):
+        # the caller may fill its arrays again while they wait
+        own = ([image.copy() if isinstance(image, np.ndarray) else image for image in pair] for pair in pairs)
+        for pair in read_ahead(self._read, own, self.batch_size):
             if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
                 full = batch[0].shape if len(batch) == self.batch_size else full
                 yield from self._detect(batch)
@@ -162,7 +167,7 @@ class ChangeDetector:
         stacked = np.ascontiguousarray(pairs.transpose(0, 1, 4, 2, 3)).reshape(len(pairs), -1, *pairs.shape[2:4])
         shape = pairs.shape[2:4]
         samples = [SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)) for _ in pairs]
-        with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.scope):
+        with torch.inference_mode(), SCOPE, DefaultScope.overwrite_default_scope(self.scope):
             # one pair at a time, as open-cd's preprocessor requires
             ready = [self.model.data_preprocessor(dict(inputs=[pair], data_samples=[sample]))
                      for pair, sample in zip(torch.from_numpy(stacked), samples)]

@@ -126,7 +126,7 @@ class Run:
         refuse_existing(self.folder.parent, results, overwrite)
         self._remove()
         record = dict(started=time.time(), settings=settings)
-        write_atomic(json.dumps(record, indent=1, ensure_ascii=False).encode(), self._record)
+        write_atomic(json.dumps(record, indent=1).encode(), self._record)
         return float(record['started'])
 
     def recorded(self, name: str) -> dict[str, Any] | None:

@@ -78,8 +78,9 @@ def _is_raster(name: str) -> bool:
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
         try:
             dataset = open_raster(name)
-        except ValueError:
-            if cv2.haveImageReader(name):  # OpenCV reads formats that GDAL may not, such as AVIF
+        except ValueError as error:
+            # OpenCV reads formats that GDAL may not, such as AVIF; names that are not UTF-8 end the process
+            if not isinstance(error.__cause__, UnicodeError) and cv2.haveImageReader(name):
                 return False
             raise
         with dataset:

@@ -200,6 +200,4 @@ def write_dataset(folder: Path, counts: Mapping[str, int], size: int = 256, seed
             # default_rng builds a SeedSequence from these, so that a pair does not depend on the number of others
             date1, date2, label = draw_pair(np.random.default_rng([seed, zlib.crc32(split.encode()), number]), size)
             for kind, image in (('A', date1[..., ::-1]), ('B', date2[..., ::-1]), ('label', label)):
-                path = folder / split / kind / f'{number:04d}.png'
-                if not cv2.imwrite(str(path), image):
-                    raise OSError(f'{path} cannot be written.')
+                (folder / split / kind / f'{number:04d}.png').write_bytes(cv2.imencode('.png', image)[1].tobytes())

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -23,12 +24,16 @@ from ifn_plugin.datasets.settings import find_loaders, list_dataset_settings
 from ifn_plugin.datasets.transforms.bands import LoadBands
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
 from ifn_plugin.fileio import write_atomic
+from ifn_plugin.registry import DATASETS
+from ifn_plugin.utils.configurations import is_type
 
 FOLDERS = ('A', 'B', 'label')
 
 KEYS = ('img_path_from', 'img_path_to', 'seg_map_path')
 
 SUMS = 'SHA256SUMS'
+# of this file, which names files whatever their names are encoded in
+ENCODING: dict[str, Any] = dict(encoding='utf-8', errors='surrogateescape')
 
 GIB = 2**30
 
@@ -108,7 +113,10 @@ def _configured_splits(cfg: Config) -> Iterator[_Split]:
                                  'on disk are packed. Fix: copy the data set to disk.')
             names = ('data_root', 'data_prefix', 'img_suffix', 'img_suffix_from', 'img_suffix_to', 'seg_map_suffix',
                      'ann_file', 'indices')
-            dataset = LEVIRCDDataset(**{name: settings[name] for name in names if settings.get(name) is not None})
+            if is_type(settings.get('type'), DATASETS, LEVIRCDDataset):
+                dataset = DATASETS.build({**settings, 'pipeline': []})
+            else:
+                dataset = LEVIRCDDataset(**{name: settings[name] for name in names if settings.get(name) is not None})
             yield _Split(Path(split if number == 1 else f'{split}-{number}'), dataset, load_label)
 
 
@@ -142,7 +150,7 @@ def _write(path: Path, array: np.ndarray, source: Path) -> str:
 def read_sums(split: Path) -> dict[str, str]:
     """Read the checksums of a packed split by the files' path relative to it."""
     path = split / SUMS
-    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
+    lines = path.read_text(**ENCODING).splitlines() if path.is_file() else []
     # a killed run may have left an incomplete line
     return {line[66:]: line[:64] for line in lines if line[64:66] == '  ' and line.endswith('.npy')}
 
@@ -150,7 +158,7 @@ def read_sums(split: Path) -> dict[str, str]:
 def _tidy_sums(split: Path, labels: str, without: Collection[str] = ()) -> None:
     """Rewrite the checksums, sorted and without duplicates, below a line on the settings of the labels."""
     lines = [f'{digest}  {name}\n' for name, digest in sorted(read_sums(split).items()) if name not in without]
-    write_atomic(''.join([f'{labels}\n', *lines]).encode(), split / SUMS)
+    write_atomic(''.join([f'{labels}\n', *lines]).encode(**ENCODING), split / SUMS)
 
 
 def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: dict[str, str]) -> bool:
@@ -162,7 +170,7 @@ def _is_packed(files: list[Path], packed: list[Path], names: list[str], sums: di
 def _check_labels(split: Path, labels: str) -> None:
     """Reject labels with other settings than those already packed."""
     path = split / SUMS
-    first = path.read_text(encoding='utf-8').partition('\n')[0] if path.is_file() else labels
+    first = path.read_text(**ENCODING).partition('\n')[0] if path.is_file() else labels
     if first.startswith('#') and first != labels:
         raise ValueError(f'{split} was packed with other settings ({first[2:]}; now {labels[2:]}). Fix: use the same '
                          'settings, or another folder.')
@@ -220,7 +228,7 @@ def pack(src: Path | Config,
         arrays = (*loaded['img'], loaded['gt_seg_map'].view(np.int8))
         lines = [f'{_write(dst / split.name / name, array, file)}  {name}\n'
                  for name, array, file in zip(names, arrays, files)]
-        with (dst / split.name / SUMS).open('a', encoding='utf-8') as sums_file:
+        with (dst / split.name / SUMS).open('a', **ENCODING) as sums_file:
             sums_file.writelines(lines)
     for folder in labels:
         _tidy_sums(folder, labels[folder])

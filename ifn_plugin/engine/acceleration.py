@@ -29,6 +29,8 @@ def accelerate(model: nn.Module,
                tf32: bool = True) -> torch.dtype:
     """Accelerate a detector of mmseg or open-cd in place. The names and values of its weights do not change.
 
+    A second call replaces what the first has switched on, except for the layout and for what holds for the process.
+
     Args:
         model: The detector, on its device.
         channels_last: Lay out the weights of convolutions, and so the maps between them, channels last.
@@ -53,6 +55,7 @@ def accelerate(model: nn.Module,
             neither ``True`` nor ``False``; from the detector, if windows leave gaps.
     """
     _check_settings(channels_last, dtype, compile, window_batch, keep_memory, tf32)
+    _unbind(model)
     place = next((parameter.device for parameter in model.parameters()), torch.device(get_device()))
     device = place.type
     precision = _choose_precision(model, dtype, place)
@@ -99,6 +102,14 @@ def _warn(message: str) -> None:
 def _bind(module: nn.Module, name: str, function: Callable) -> None:
     """Replace a method of one object. A bound method follows its object into a deep copy; a closure would not."""
     setattr(module, name, MethodType(function, module))
+    module.__dict__.setdefault('_accelerated', set()).add(name)
+
+
+def _unbind(model: nn.Module) -> None:
+    """Bring back the methods that an earlier call has replaced."""
+    for module in model.modules():
+        for name in module.__dict__.pop('_accelerated', ()):
+            module.__dict__.pop(name, None)
 
 
 def _choose_precision(model: nn.Module, dtype: str, device: torch.device) -> torch.dtype:

@@ -75,6 +75,7 @@ def one_channel_loss(loss: nn.Module, logit: Tensor, label: Tensor, ignore_index
     mmseg's losses select pixels by a mask, which synchronizes host and device. The replacements here give the same
     values without it. A label without labelled pixels gives 0.
     """
+    label = label.masked_fill(label < 0, ignore_index)  # as mmseg's cross-entropy does
     ignored = label == ignore_index
     masked = MASKED_LOSSES.get(type(loss))
     if masked is not None:
@@ -100,13 +101,12 @@ def masked_cross_entropy(loss: CrossEntropyLoss, logit: Tensor, label: Tensor, i
     Args:
         loss: mmseg's loss, for its settings.
         logit: Logits, (N, 1, H, W).
-        label: Label, (N, 1, H, W), of 0 and 1 where it is not ignored; negative values are ignored as well.
+        label: Label, (N, 1, H, W), of 0 and 1 where it is not ignored.
         ignored: Mask of ignored pixels, (N, 1, H, W).
 
     Returns:
         The weighted loss, a scalar; with ``reduction='none'``, (N, 1, H, W).
     """
-    ignored = ignored | (label < 0)
     counted = (~ignored).float()
     changed_weight = None if loss.class_weight is None else _scalar(loss.class_weight[0], logit)
     values = F.binary_cross_entropy_with_logits(
@@ -173,14 +173,14 @@ def masked_accuracy(logit: Tensor, label: Tensor, threshold: float, ignore_index
 
     Args:
         logit: Logits, (N, 1, H, W).
-        label: Label, (N, 1, H, W), of 0, 1 and ``ignore_index``.
+        label: Label, (N, 1, H, W), of 0, 1 and ``ignore_index``; negative values are ignored as well.
         threshold: Probability above which a pixel is changed.
         ignore_index: Label value of ignored pixels.
 
     Returns:
         The percentage of correct pixels, a scalar.
     """
-    counted = label != ignore_index
+    counted = (label != ignore_index) & (label >= 0)
     right = (logit > _scalar(threshold, logit).logit()) == (label == 1)
     return 100 * (right & counted).sum() / counted.sum().clamp(min=1)
 

@@ -105,6 +105,15 @@ def test_errors(detector, checkpoint, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('name, value', [
+    ('neck', torch.nn.Identity()), ('test_cfg', dict(mode='slide', crop_size=(64, 64), stride=(64, 64)))])
+def test_what_would_be_missing_is_refused(checkpoint, name, value):
+    model = ChangeDetector(CONFIG, checkpoint, 'cpu').model
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=r'would be missing in the exported network\. Fix: leave out'):
+        ChangeNetwork(model)
+
+
 def test_the_detector_stays_as_it_is(checkpoint):
     model = ChangeDetector(CONFIG, checkpoint, device='cpu').model.train()
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,6 +1,7 @@
 """Change maps by the detector in Python."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import hostile
@@ -41,6 +42,28 @@ def test_probabilities_are_those_of_testing(detector, levir_like):
     assert np.array_equal(from_files.changed, from_files.probability > 0.3) and 0 < from_files.changed.mean() < 1
     from_arrays = detector.predict(*(cv2.imread(path)[..., ::-1] for path in paths))
     assert np.array_equal(from_arrays.probability, from_files.probability)
+
+
+def test_arrays_may_be_filled_again(detector):
+    """As by a reader of videos, while their maps are computed."""
+    buffers = [np.empty((48, 40, 3), np.uint8) for _ in range(2)]
+
+    def fill():
+        for seed in range(5):
+            for buffer, image in zip(buffers, pair(seed)):
+                buffer[:] = image
+            yield buffers
+
+    expected = detector.predict_all(pair(seed) for seed in range(5))
+    for one, other in zip(detector.predict_all(fill()), expected, strict=True):
+        assert np.array_equal(one.probability, other.probability)
+
+
+def test_threads_leave_the_default_scope_alone(detector):
+    with ThreadPoolExecutor(4) as pool:
+        maps = list(pool.map(lambda seed: detector.predict(*pair(seed)).probability, [0, 1] * 4))
+    assert all(np.array_equal(found, maps[number % 2]) for number, found in enumerate(maps))
+    assert not [name for name in DefaultScope._instance_dict if name.startswith('overwrite')]
 
 
 @pytest.mark.parametrize('height, width', [(1, 1), (17, 33), (5, 300)])

@@ -5,9 +5,13 @@ from pathlib import Path
 import layouts
 import mmseg
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmseg.structures import SegDataSample
 
 from ifn_plugin.analysis.dataset_check import find_splits
+from ifn_plugin.utils.configurations import read_config
 
 CONFIGS = layouts.list_configs()
 SCRIPT = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py'  # what `mim train mmseg` runs
@@ -39,6 +43,17 @@ def test_encoder_weights_can_be_set_on_the_command_line(config):
     cfg.merge_from_dict({f'{encoder}.init_cfg.checkpoint': 'weights.pth'})
     init_cfg = cfg.model.backbone.get('backbone', cfg.model.backbone).init_cfg
     assert (init_cfg.type, init_cfg.checkpoint) == ('Pretrained', 'weights.pth')
+
+
+@pytest.mark.parametrize('name', ['unet_256x256_40k_levircd.py', 'unet_vgg16_256x256_40k_levircd.py'])
+def test_other_models_take_any_size(name):
+    cfg = read_config(name)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model).eval()
+    with torch.no_grad():
+        result, = model.test_step(dict(inputs=[torch.zeros(6, 40, 50, dtype=torch.uint8)], data_samples=[
+            SegDataSample(metainfo=dict(ori_shape=(40, 50), img_shape=(40, 50)))]))
+    assert result.pred_sem_seg.shape == (40, 50)
 
 
 def test_no_step_of_a_pipeline_is_taken_by_its_number():

@@ -308,6 +308,20 @@ def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
         assert torch.equal(a['data_samples'].gt_sem_seg.data, b['data_samples'].gt_sem_seg.data)
 
 
+def test_a_users_data_set_packs_what_it_lists(levir_root, tmp_path):
+
+    class Chosen(LEVIRCDDataset):
+
+        def load_data_list(self):
+            return super().load_data_list()[1:]
+
+    settings = dict(type=Chosen, data_root=str(levir_root / 'train'), pipeline=[
+        dict(type='ifn_plugin.LoadPair'), dict(type='ifn_plugin.LoadChangeLabel')])
+    assert pack(Config(dict(train_dataloader=dict(dataset=settings))), tmp_path / 'packed') == 3
+    assert sorted(path.name for path in (tmp_path / 'packed' / 'train' / 'A').iterdir()) == [
+        '0001.npy', '0002.npy', '0003.npy']
+
+
 def test_dates_in_one_folder_are_packed_into_two(tmp_path):
     """As in xBD."""
     source, packed = tmp_path / 'xbd' / 'tier', tmp_path / 'packed'

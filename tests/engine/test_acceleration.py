@@ -70,6 +70,16 @@ def test_logits_stay(eager, settings, tolerance):
     assert not torch.equal(got, expected)
 
 
+def test_a_second_call_replaces_what_the_first_has_switched_on(eager):
+    detector = build_detector()
+    accelerate(detector, **OFF | dict(dtype='bfloat16', window_batch=8))
+    accelerate(detector, **OFF | dict(compile=dict(backend='eager')))
+    assert accelerate(detector, **OFF) == torch.float32
+    assert torch.equal(logits(detector), logits(eager)) and type(detector).forward == detector.forward.__func__
+    names = {'forward', 'encode_decode', 'slide_inference'}
+    assert not names & vars(detector).keys() and not names & vars(detector.backbone).keys()
+
+
 def test_probabilities_of_any_head_are_those_of_float32_logits():
     register_all_modules(init_default_scope=True)
     detector = MODELS.build(ConfigDict(

@@ -142,6 +142,14 @@ def test_a_label_without_a_labelled_pixel_gives_nothing(settings):
     assert value == 0 and (logit.grad == 0).all()
 
 
+@pytest.mark.parametrize('loss', [BCE, dict(type='mmseg.DiceLoss'), dict(LOVASZ, per_image=True)], ids=str)
+def test_negative_labels_are_ignored(loss):
+    logit, label = torch.randn(2, 1, 8, 8), torch.randint(-1, 2, (2, 1, 8, 8))
+    loss, ignored = MODELS.build(dict(loss)), label.masked_fill(label < 0, 255)
+    torch.testing.assert_close(one_channel_loss(loss, logit, label, 255), one_channel_loss(loss, logit, ignored, 255))
+    assert masked_accuracy(logit, label, 0.5, 255) == masked_accuracy(logit, ignored, 0.5, 255)
+
+
 def test_negative_labels_are_ignored_in_cross_entropy_as_in_mmsegs():
     logit, label = torch.randn(2, 1, 8, 8), torch.randint(-1, 2, (2, 8, 8))
     loss = MODELS.build(dict(BCE))

@@ -1,6 +1,8 @@
 """Change maps by the command."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -88,6 +90,20 @@ def test_images_beyond_pillows_limit_are_counted(levir_like, monkeypatch):
     size = Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels
     monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', size // 2 - 1)
     assert Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels == 2 * (size // 2 - 1)
+
+
+@pytest.mark.parametrize('folders', [True, False])
+def test_names_in_another_encoding_are_refused(checkpoint, levir_like, tmp_path, python, folders):
+    """OpenCV would end the process."""
+    pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
+    name = os.fsdecode('变化'.encode('gbk')) + '.png'
+    for date in 'AB':
+        (tmp_path / date).mkdir()
+        shutil.copy(next((levir_like / 'test' / date).iterdir()), tmp_path / date / name)
+    dates = [tmp_path / date / ('' if folders else name) for date in 'AB']
+    output = python('-m', 'ifn_plugin.tools.predict', CONFIG, checkpoint, *dates, tmp_path / 'out', fails=True)
+    assert re.search(r'A/\S+\.png: this name is not in UTF-8, as GDAL needs it\. Fix: rename it', output)
+    assert 'Traceback' not in output
 
 
 def test_a_list_of_pairs(checkpoint, tmp_path):

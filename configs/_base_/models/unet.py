@@ -5,6 +5,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True,
     size_divisor=16,
+    test_cfg=dict(size_divisor=16),
     pad_val=0,
     seg_pad_val=255)
 model = dict(

@@ -9,6 +9,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from ifn_plugin.fileio import BrokenConnectionError, complete_answers, forget_answers
+from ifn_plugin.utils.text import readable
 
 
 class UnreachableError(ValueError):
@@ -52,6 +53,9 @@ def open_raster(name: str) -> Any:
         kind = ValueError if Path(name).exists() else FileNotFoundError
         reason = ' '.join(str(error).split()).removeprefix(f'{name}: ')
         raise kind(f'{name} cannot be opened as an image or raster: {reason}') from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f'{readable(name)}: this name is not in UTF-8, as GDAL needs it. Fix: rename it, for example '
+                         'by convmv -f gbk -t utf8 --notest.') from error
     if not dataset.count:
         parts = dataset.subdatasets
         dataset.close()

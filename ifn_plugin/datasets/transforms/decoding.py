@@ -11,7 +11,7 @@ import cv2
 import mmcv
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import EXTRASAMPLES, SAMPLESPERPIXEL, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, ImageFileDirectory_v2
 
 PNG, JPEG, TIFF = b'\x89PNG', b'\xff\xd8', (b'II', b'MM')
 
@@ -47,16 +47,23 @@ def decode(content: bytes, path: str) -> np.ndarray:
     # some versions of OpenCV pad truncated files
     elif content.startswith(JPEG) and content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda'):
         raise ValueError(f'{path} is damaged ({len(content)} bytes: it has no end). {REPLACE}')
+    elif content.startswith((b'GIF8', b'RIFF')) and _is_animated(content):
+        raise ValueError(f'{path} is animated. Fix: save the single frame to use.')
     try:
         image = mmcv.imfrombytes(content, flag='color' if content.startswith(JPEG) else 'unchanged', backend='cv2')
         # 'color' applies the orientation but drops 16 bits and transparency, which 'unchanged' keeps to be rejected
-        if image is not None and b'eXIf' in parts and image.dtype == np.uint8 and not is_transparent(image):
+        if image is not None and image.dtype == np.uint8 and not is_transparent(image) and (
+                b'eXIf' in parts or (image.ndim == 3 and not content.startswith((PNG, JPEG, *TIFF)))):
             image = mmcv.imfrombytes(content, flag='color', backend='cv2')
     except (cv2.error, MemoryError) as error:
         raise ValueError(f'{path} {_explain(content, path, error)}') from error
     if image is None:
         raise ValueError(f'{path} {_explain(content, path)}')
-    samples, alpha = _read_channels(content) if image.ndim == 2 or is_transparent(image) else (0, True)
+    samples, alpha, negative = (
+        _read_channels(content) if image.ndim == 2 or is_transparent(image) else (0, True, False))
+    if negative:
+        raise ValueError(f'{path} stores white as 0 (MINISWHITE): OpenCV inverts it, GDAL does not. Fix: save it with '
+                         'black as 0.')
     if image.ndim == 2 and samples > 1:
         raise ValueError(f'{path} has {samples} channels, of which OpenCV reads one. Fix: save only the channel to '
                          'use, or only red, green and blue (gdal_translate -co PHOTOMETRIC=RGB); '
@@ -97,15 +104,23 @@ def read_indices(content: bytes) -> tuple[np.ndarray, bool] | None:
     return indices, bool(inverted)
 
 
+def _is_animated(content: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return bool(getattr(image, 'is_animated', False))
+    except Exception:  # an invalid header can raise anything; OpenCV reports damage
+        return False
+
+
 def is_transparent(image: np.ndarray) -> bool:
     """Return whether the last of four channels makes any pixel transparent."""
     return image.ndim == 3 and image.shape[2] == 4 and bool((image[..., 3] != 255).any())
 
 
-def _read_channels(content: bytes) -> tuple[int, bool]:
-    """Return the number of a TIFF's channels, 0 for other formats, and whether its first extra channel is alpha."""
+def _read_channels(content: bytes) -> tuple[int, bool, bool]:
+    """Return how many channels a TIFF has, 0 for other formats; if the first extra one is alpha; if 0 is white."""
     if not content.startswith(TIFF):
-        return 0, True
+        return 0, True, False
     try:
         # not with Image.open, which does not support every layout of channels
         directory = ImageFileDirectory_v2(content[:16 if 43 in content[2:4] else 8])
@@ -115,9 +130,10 @@ def _read_channels(content: bytes) -> tuple[int, bool]:
             warnings.simplefilter('ignore')  # damage is reported elsewhere
             directory.load(file)
         # 1 and 2 are two kinds of alpha, 0 is anything else
-        return int(directory.get(SAMPLESPERPIXEL, 1)), directory.get(EXTRASAMPLES, (0, ))[0] in (1, 2)
+        return (int(directory.get(SAMPLESPERPIXEL, 1)), directory.get(EXTRASAMPLES, (0, ))[0] in (1, 2),
+                directory.get(PHOTOMETRIC_INTERPRETATION) == 0)
     except Exception:  # an invalid header can raise anything; OpenCV reports damage
-        return 0, True
+        return 0, True, False
 
 
 def _check_parts(content: bytes) -> set[bytes]:
@@ -146,7 +162,7 @@ def _explain(content: bytes, path: str, error: BaseException | None = None) -> s
                 'reads, and predict window by window.')
     if isinstance(error, MemoryError) or 'Insufficient memory' in reason:
         return f'needs more memory than is available ({reason}). Fix: cut the image into tiles.'
-    samples, _ = _read_channels(content)
+    samples = _read_channels(content)[0]
     if samples > 4:
         return f'has {samples} channels, but an image needs 3 and a label 1. {OTHER_BANDS}.'
     kind = _find_format(content, path)

@@ -224,9 +224,9 @@ class LoadChangeLabel(_Loader):
         if sum(counts.values()) < label.size:
             unknown = sorted(set(np.unique(label).tolist()).difference(known))
             raise ValueError(
-                f'{path} has the values {abbreviate(unknown, 6)}, but a change label has 0 for unchanged and 255 or 1 '
-                'for changed. Fix: threshold it and save it losslessly (PNG, not JPEG), or set threshold=127 in '
-                'LoadChangeLabel.')
+                f'{path} has the values {abbreviate(unknown, 6)}, but a change label has 0 for unchanged and '
+                f'{self.changed or "255 or 1"} for changed. Fix: threshold it and save it losslessly (PNG, not JPEG), '
+                'or set threshold=127 in LoadChangeLabel.')
         if self.changed is None and counts[1] and counts[255]:
             raise ValueError(
                 f'{path} has both 1 and 255. Fix: set changed=1 in LoadChangeLabel if 255 means ignored.')

@@ -7,9 +7,11 @@ import torch
 from mmseg.models.backbones.unet import BasicConvBlock
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
+from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from ifn_plugin.models.decode_heads.pyramid import select_pyramid
+from ifn_plugin.models.losses import check_label, masked_accuracy, one_channel_loss
 from ifn_plugin.registry import MODELS
 
 
@@ -62,3 +64,27 @@ class UNetHead(BaseDecodeHead):
             x = block(torch.cat((x, skip), dim=1))
         logits: Tensor = self.cls_seg(x)
         return logits
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Compute the losses.
+
+        Args:
+            seg_logits: Logits, (N, out_channels, H, W).
+            batch_data_samples: Samples with ``gt_sem_seg``, (1, H, W), of 0, 1 and ``ignore_index``.
+
+        Returns:
+            Each loss, and ``acc_seg``; of one channel as :class:`ifn_plugin.models.decode_heads.IFNHead` has them, also
+            where no pixel is labelled.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.out_channels > 1:
+            losses = super().loss_by_feat(seg_logits, batch_data_samples)
+            return losses
+        label = self._stack_batch_gt(batch_data_samples)
+        check_label(label, self.ignore_index)
+        logit = resize(seg_logits, size=label.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+            name, value = str(loss.loss_name), one_channel_loss(loss, logit, label, self.ignore_index)
+            losses[name] = losses[name] + value if name in losses else value
+        losses['acc_seg'] = masked_accuracy(logit, label, self.threshold, self.ignore_index)
+        return losses

@@ -8,10 +8,10 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ifn_plugin.datasets import LoadBands, LoadChangeLabel, LoadPair
-from ifn_plugin.datasets.transforms.decoding import read_indices
+from ifn_plugin.datasets.transforms.decoding import decode, read_indices
 
 LABEL = np.zeros((12, 20), np.uint8)
 LABEL[2:7, 3:9] = 1
@@ -181,3 +181,35 @@ def test_near_infrared_is_not_called_transparency_alone(tmp_path, alpha, message
 def test_errors_name_what_is_wrong(tmp_path, content, message):
     (tmp_path / 'image.png').write_bytes(content)
     assert re.search(rf'image\.png {message}.*Fix: replace it, or remove it', refusal(load, tmp_path / 'image.png'))
+
+
+@pytest.mark.parametrize('bits', [1, 8])
+def test_white_as_0_is_refused(tmp_path, bits):
+    """OpenCV inverts it, rasterio does not."""
+    rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed: pip install ifn_plugin[geo]')
+    path = tmp_path / 'a.tif'
+    with rasterio.open(path, 'w', driver='GTiff', width=8, height=8, count=1, dtype='uint8', nbits=bits,
+                       photometric='MINISWHITE') as raster:
+        raster.write(np.eye(8, dtype=np.uint8), 1)
+    with pytest.raises(ValueError, match=r'a\.tif stores white as 0 \(MINISWHITE\).*Fix: save it with black as 0'):
+        decode(path.read_bytes(), str(path))
+
+
+@pytest.mark.parametrize('kind', ['GIF', 'WEBP'])
+def test_animations_are_refused(tmp_path, kind):
+    frames = [Image.new('RGB', (8, 8), colour) for colour in ('red', 'blue')]
+    frames[0].save(tmp_path / 'a', kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r'a is animated\. Fix: save the single frame'):
+        decode((tmp_path / 'a').read_bytes(), 'a')
+    frames[0].save(tmp_path / 'b', kind)
+    assert decode((tmp_path / 'b').read_bytes(), 'b').shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation_of_webp(tmp_path, orientation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8))
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(tmp_path / 'a.webp', lossless=True, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'a.webp')))
+    assert np.array_equal(decode((tmp_path / 'a.webp').read_bytes(), 'a.webp')[..., ::-1], expected)

@@ -53,6 +53,25 @@ def test_decoder_learns_and_the_frozen_encoder_stays(detector):
     assert all(p.grad is None and p.equal(old) for p, old in zip(detector.backbone.parameters(), encoder))
 
 
+def test_accuracy_is_that_of_the_map_and_nothing_labelled_is_no_loss(detector):
+    label = torch.full((2, 32, 32), 255)
+    label[0, :16] = 0
+    label[0, :4] = 1
+    logit = torch.randn(2, 1, 32, 32, requires_grad=True)
+    losses = detector.decode_head.loss_by_feat(logit, [sample(x) for x in label])
+    counted, wanted = logit[0, 0, :16] > 0, label[0, :16] == 1
+    assert losses['acc_seg'].item() == pytest.approx(100 * (counted == wanted).float().mean().item())
+    losses = detector.decode_head.loss_by_feat(logit, [sample(torch.full((32, 32), 255)) for _ in range(2)])
+    losses['loss_ce'].backward()
+    assert losses['loss_ce'] == 0 and not logit.grad.any()
+
+
+def test_two_channels_are_left_to_mmseg(detector):
+    head = UNetHead(num_classes=2)
+    losses = head.loss_by_feat(torch.randn(1, 2, 8, 8), [sample(torch.ones(8, 8, dtype=torch.long))])
+    assert losses['loss_ce'].isfinite()
+
+
 @pytest.mark.parametrize('height, width', [(64, 48), (33, 50), (16, 17)])
 def test_any_size_gives_a_map_of_that_size(detector, height, width):
     detector.eval()
