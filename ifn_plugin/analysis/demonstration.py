@@ -62,6 +62,8 @@ def _check_splits(folder: Path) -> None:
     if missing:
         raise ValueError(f'{folder} has no folder {", ".join(missing)}. Fix: the demo needs train, val and test, each '
                          'with the folders A, B and label.')
+    for split in COUNTS:
+        LEVIRCDDataset(data_root=str(folder / split))
 
 
 def configure(data: Path, work_dir: Path, seed: int = 0, max_iters: int | None = None) -> Config:
@@ -115,6 +117,7 @@ def run_demonstration(data: Path | None, work_dir: Path, seed: int = 0,
         For each method, the metrics of :class:`ifn_plugin.evaluation.metric.ChangeMetric` on the test split.
 
     Raises:
+        FileNotFoundError: If a pair is incomplete.
         ValueError: If a split of ``data`` is missing.
     """
     begin = time.monotonic()

@@ -23,7 +23,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return the heading and the table in Markdown."""
-        table = PrettyTable(self.header)
+        table = PrettyTable([_escape(cell) for cell in self.header])
         table.set_style(TableStyle.MARKDOWN)
         table.align = 'l'
         table.add_rows([[self._cell(row, column) for column in range(len(self.header))]
@@ -31,5 +31,9 @@ class Table:
         return (f'### {self.title}\n\n' if self.title else '') + table.get_string()
 
     def _cell(self, row: int, column: int) -> str:
-        text = self.rows[row][column].replace('|', r'\|')
+        text = _escape(self.rows[row][column])
         return f'**{text}**' if (row, column) in self.best else text
+
+
+def _escape(text: str) -> str:
+    return text.replace('|', r'\|')

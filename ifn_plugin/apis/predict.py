@@ -17,7 +17,7 @@ from ifn_plugin.apis.running import Run, on_first, refuse_existing
 from ifn_plugin.apis.sources import find_sources
 from ifn_plugin.datasets import LoadPair
 from ifn_plugin.datasets.transforms.bands import Scale
-from ifn_plugin.fileio import find_checksum
+from ifn_plugin.fileio import any_size, find_checksum
 from ifn_plugin.version import __version__
 
 if TYPE_CHECKING:
@@ -141,13 +141,9 @@ class Prediction:
     def pixels(self) -> int:
         """Number of pixels that the network sees at once of a pair: those of a window, or of the first image."""
         if self.plan is None:
-            try:
-                with Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
-                    return int(image.width * image.height)
-            except Image.DecompressionBombError:
-                return 2 * (Image.MAX_IMAGE_PIXELS or 0)  # it has more
-            except OSError:
-                return 2**20  # an image that Pillow does not read
+            with suppress(OSError), any_size(), Image.open(next(iter(self.sources.pairs.values()))[0]) as image:
+                return int(image.width * image.height)
+            return 2**20  # an image that Pillow does not read
         grid = self.plan.grid(next(iter(self.plan.shapes)))
         return int(grid.rows.window * grid.columns.window)
 

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ifn_plugin.apis.inferencer import find_pairs
 from ifn_plugin.apis.pairs import Sources, name_pair, name_source, read_table
+from ifn_plugin.fileio import any_size
 
 # Formats of pictures, by rasterio's and Pillow's names
 PICTURES = ('PNG', 'JPEG', 'MPO', 'BMP', 'WEBP', 'GIF', 'PNM', 'PPM')
@@ -92,12 +93,12 @@ def _is_raster(name: str) -> bool:
 def _is_picture(name: str) -> bool:
     """Check whether a file is a picture, as far as Pillow can tell without rasterio."""
     try:
-        with Image.open(name) as image:
+        with any_size(), Image.open(name) as image:
             return image.format in PICTURES
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{name}: no such file or folder. URLs and files in archives need rasterio. Fix: '
                                 'pip install "ifn_plugin[geo]".') from error
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except UnidentifiedImageError:
         return False
 
 

@@ -23,7 +23,7 @@ from ifn_plugin.datasets.levircd import LEVIRCDDataset, walk
 from ifn_plugin.datasets.settings import find_loaders, list_dataset_settings
 from ifn_plugin.datasets.transforms.bands import LoadBands
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
-from ifn_plugin.fileio import write_atomic
+from ifn_plugin.fileio import any_size, write_atomic
 from ifn_plugin.registry import DATASETS
 from ifn_plugin.utils.configurations import is_type
 
@@ -122,15 +122,12 @@ def _configured_splits(cfg: Config) -> Iterator[_Split]:
 
 def _packed_size(image: Path) -> int:
     """Return the size of a packed pair in bytes, from the header of an image."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit guards decoding, which is not done here
     try:
-        with Image.open(image) as header:
+        with any_size(), Image.open(image) as header:
             return 7 * header.width * header.height
     except Exception:  # an invalid header can raise anything; the loader gives the better message
         date1, _ = LoadPair().transform(dict(img_path=[str(image), str(image)]))['img']
         return 7 * date1.shape[0] * date1.shape[1]
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _digest(path: Path) -> str:

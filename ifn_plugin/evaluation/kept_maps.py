@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ifn_plugin.evaluation.thresholds import LEVELS
-from ifn_plugin.fileio import write_atomic
+from ifn_plugin.fileio import any_size, write_atomic
 
 # Folder of the maps in a test's log folder
 MAPS = 'maps'
@@ -63,7 +63,7 @@ def read_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Levels and label (0, 1, and 255 for ignored pixels), each (H, W), uint8.
     """
-    with Image.open(path) as image:
+    with any_size(), Image.open(path) as image:
         levels, label = image.split()
         return np.asarray(levels), np.asarray(label)
 

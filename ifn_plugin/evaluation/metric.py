@@ -60,9 +60,11 @@ class ChangeMetric(BaseMetric):
         self.chosen_threshold: float | None = None
         self.threshold: float | None = None
         self.record: dict[str, Any] = {}
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Forget what an evaluation that was broken off has counted."""
+        self.results.clear()
         self._fits, self._probable = True, False
         self._range = _PLAUSIBLE
         # numbers of unchanged and of changed pixels between the thresholds
@@ -154,7 +156,7 @@ class ChangeMetric(BaseMetric):
         misfits, self._probable = map(bool, found)
         self._fits = not misfits
         metrics: dict = super().evaluate(size)
-        self._start()
+        self.start()
         return metrics
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -13,11 +13,24 @@ from ifn_plugin.engine.processes import check_launcher, set_up_cpu_processes
 from ifn_plugin.utils import configurations
 
 
+class OptionsAction(DictAction):
+    """mmengine's action for ``--cfg-options``, whose errors are a line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        for text in values:
+            try:
+                super().__call__(parser, namespace, [text], option_string)
+            except (AssertionError, ValueError):
+                parser.error(f'{option_string} {text}: this is not KEY=VALUE. Fix: no white space around = or inside '
+                             'brackets, and other arguments before these.')
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``train`` and ``test`` share, with open-cd's names."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results; default: ./work_dirs/CONFIG_NAME')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE',
         help='settings to override, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]", without white space')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass one or the other spelling

@@ -1,12 +1,11 @@
 """Arguments of ``predict``."""
 
 import argparse
+import re
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from ifn_plugin.apis.predict import OUTPUTS
-from ifn_plugin.tools._common import add_acceleration_arguments
+from ifn_plugin.tools._common import OptionsAction, add_acceleration_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -25,7 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='pairs of one size in a batch; default: 1 on a CPU, as many as fit on a GPU, 8 at most '
                         'of 1024×1024')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to override')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass one or the other spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -42,6 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for how rasters are read."""
+    parser._negative_number_matcher = re.compile(r'-(\.?\d|inf)')  # argparse takes -3.4e+38 for an option
     group = parser.add_argument_group('rasters')
     group.add_argument('--bands', type=int, nargs='+',
                        help="bands for red, green and blue, or for the network's own; default: the configuration's, or "

@@ -13,10 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from ifn_plugin.analysis.comparison import Comparison, RunError
-from ifn_plugin.tools._common import read_config
+from ifn_plugin.tools._common import OptionsAction, read_config
 from ifn_plugin.tools._types import size_and_batch
 
 
@@ -34,7 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--cost', type=size_and_batch, metavar='SIZExBATCH',
                         help='measure time and memory too, such as 256x8')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings of the protocol to override')
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE',
+        help='settings of the protocol to override')
     args = parser.parse_args(argv)
     args.names = args.names or [Path(config).stem for config in args.configs]
     if len(args.names) != len(args.configs):

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     args = parse_args(argv)
     try:
         return run_demonstration(args.data, args.work_dir, args.seed, args.max_iters)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 

@@ -8,11 +8,9 @@ sizes.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from ifn_plugin.apis.export import ChangeNetwork, compare, export
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.tools._common import read_config
+from ifn_plugin.tools._common import OptionsAction, read_config
 
 TOLERANCE = 1e-4
 
@@ -23,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to override')
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to override')
     return parser.parse_args(argv)
 
 

@@ -28,6 +28,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--names needs one name for each of the {len(args.work_dirs)} folders')
     if args.names and len(set(args.names)) != len(args.names):
         parser.error('--names needs a different name for each folder')
+    if len({folder.resolve() for folder in args.work_dirs}) != len(args.work_dirs):
+        parser.error('name each folder once')
     args.out = args.out or args.work_dirs[0] / 'report.html'
     if args.out.suffix != '.html':
         parser.error(f'--out {args.out}: name a file that ends in .html')

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
@@ -90,6 +91,14 @@ def read_config(config: str | Path) -> Config:
         raise
     except Exception as error:  # a configuration is Python code, which can raise anything
         raise ValueError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
+
+
+def parse_config(text: str) -> Config:
+    """Read the text of a complete configuration, without importing the packages that it names."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'config.py')
+        path.write_text(text, encoding='utf-8')
+        return Config.fromfile(path, import_custom_modules=False)
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:

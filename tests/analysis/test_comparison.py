@@ -229,6 +229,7 @@ def test_cost_of_all_models_together(tmp_path, monkeypatch):
     def measure(entries, cases, variants):
         calls.append({entry.config for entry in entries})
         rows = [dict(config=entries[0].name, variant=variants[0], seconds=[0.2], peak_memory=2**30)]
+        rows += [dict(config='b', variant=variants[0], error='CUDA out of memory')] if len(calls) == 4 else []
         counts = [dict(config=entry.name, parameters=10**6, trainable=10**6, macs=10**9) for entry in entries]
         yield dict(device='a machine', rounds=5, counts=counts, cases=[case._asdict() | dict(rows=rows)
                                                                        for case in cases])
@@ -251,6 +252,10 @@ def test_cost_of_all_models_together(tmp_path, monkeypatch):
     text = squeeze('\n\n'.join(table.markdown() for table in cost_report(tmp_path)))
     assert text.startswith('### a machine\n\n| configuration |') and '| b | 1.00 | 1.00 |' in text
     assert '### train, 64×64, batch 2\n' in text and '| a | float32 | 200 | 1.00 |' in text
+    # what has failed is said, and measured again
+    assert run('a', 256) == 1
+    assert '| b | float32 | failed: CUDA out of memory |' in squeeze(cost_report(tmp_path)[-1].markdown())
+    assert run('a', 256) == 1 and run('a', 256) == 0 and len(calls) == 5
 
 
 def test_the_best_of_each_column_is_marked():

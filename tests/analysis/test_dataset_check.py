@@ -109,6 +109,15 @@ def test_leaks_between_splits_are_errors(root, change, light):
                      r'evaluation data must not be used for training', found)
 
 
+def test_a_pair_in_validation_and_test_is_a_note_at_any_depth(root, tmp_path):
+    nested = tmp_path / 'above' / 'LEVIR'
+    shutil.copytree(root, nested)
+    for kind in ('A', 'B', 'label'):
+        shutil.copy(nested / 'test' / kind / '0001.png', nested / 'val' / kind / 'twin.png')
+    for folder in (nested, nested.parent):
+        assert 'the checkpoint and the threshold are chosen on test data' in check(folder, notes=1)[0]
+
+
 def test_duplicates_in_a_split_are_notes(root):
     for kind in ('A', 'B', 'label'):
         shutil.copy(root / 'train' / kind / '0001.png', root / 'train' / kind / 'twin.png')
@@ -246,6 +255,14 @@ def test_the_page_shows_samples_and_findings(root, tmp_path):
         link = re.search(f'<a href="#(pair-\\d)">see {name}</a>', page)[1]
         figure = re.search(f'<figure id="{link}">.*?</figure>', page, re.DOTALL)[0]
         assert name in figure and 'must not be used for training' in figure
+
+
+def test_a_pair_of_two_splits_is_captioned_by_each(root, tmp_path):
+    Config({f'{split}_dataloader': dict(dataset=data_set(root, 'test')) for split in ('val', 'test')}).dump(
+        tmp_path / 'config.py')
+    write_summary(tmp_path / 'page.html', *find(tmp_path / 'config.py'), 1)
+    captions = re.findall(r'<figcaption>(\w+)/\d+\.png,', (tmp_path / 'page.html').read_text())
+    assert captions == ['val', 'test']
 
 
 @pytest.mark.slow

@@ -8,13 +8,14 @@ import re
 import cv2
 import numpy as np
 import pytest
+import torch
 from evaluations import write_evaluation
 from PIL import Image
 
 from ifn_plugin.analysis.report import read_run, write_report
 from ifn_plugin.analysis.report.maps import read_maps
 from ifn_plugin.evaluation.bootstrap import interval, resample_f1
-from ifn_plugin.evaluation.kept_maps import MAPS
+from ifn_plugin.evaluation.kept_maps import MAPS, read_map, write_map
 from ifn_plugin.evaluation.objects import ObjectCounts, count_objects
 from ifn_plugin.visualization.embedded import PairPictures, embed_pairs
 
@@ -57,6 +58,31 @@ def test_settings_that_differ_are_listed(data, tmp_path):
     page = (tmp_path / 'page.html').read_text()
     assert re.search('<td>optim_wrapper.optimizer.lr</td><td>0.1</td><td>0.2</td>', page)
     assert '1 settings in which' in page.replace('\n', ' ') and 'work_dir' not in page
+
+
+def test_differences_in_pipelines_and_in_letters_case_are_listed(data, tmp_path):
+    for name, crop in (('a', 128), ('b', 256)):
+        steps = [dict(type='Load', text='x' * 150), dict(transforms=[dict(type='Crop', size=(crop, crop))])]
+        write_evaluation(tmp_path / name / '1', data, seed=crop, config=config(
+            train_dataloader=dict(pipeline=steps, data_root='levir' if name == 'a' else 'LEVIR')))
+    write_report([read_run(tmp_path / name, name) for name in 'ab'], tmp_path / 'page.html', 0)
+    page = (tmp_path / 'page.html').read_text()
+    assert '<td>train_dataloader.pipeline.1.transforms.0.size</td><td>(128, 128)</td><td>(256, 256)</td>' in page
+    assert '<td>train_dataloader.data_root</td><td>&#39;levir&#39;</td><td>&#39;LEVIR&#39;</td>' in page
+
+
+def test_packages_that_a_record_names_need_not_be_there(data, tmp_path):
+    write_evaluation(tmp_path / '1', data, config=config(custom_imports=dict(imports=['gone'])))
+    evaluation, = read_run(tmp_path, 'run').evaluations
+    assert evaluation.config.custom_imports.imports == ['gone']
+    assert 'run' in write_report([read_run(tmp_path, 'run')], tmp_path / 'page.html', 0)
+
+
+def test_maps_beyond_pillows_limit_are_read(tmp_path, monkeypatch):
+    write_map(tmp_path / 'a.png', torch.zeros(8, 8), torch.ones(8, 8))
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 8)
+    levels, label = read_map(tmp_path / 'a.png')
+    assert levels.shape == (8, 8) and label.all()
 
 
 def test_maps_that_are_not_those_of_the_record_are_left_out(data, tmp_path):

@@ -3,6 +3,7 @@ import logging
 import pickle
 from argparse import ArgumentParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmengine.config import Config, DictAction
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
@@ -29,6 +30,7 @@ from sklearn.metrics import (
 )
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.engine import EvaluationHook
 from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
 from ifn_plugin.utils.configurations import find_config
 
@@ -386,6 +388,21 @@ def test_threshold_of_the_validation_is_used_in_the_test():
     expected = by_sklearn([(probability > np.float32(0.62), label) for probability, label in pairs])
     assert measured['threshold@val'] == 0.62
     assert {name: measured[f'{name}@val'] for name in NAMES} == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize('way', ['val', 'test'])
+def test_what_was_broken_off_does_not_count(way):
+    """As in a notebook, where the same runner validates or tests again."""
+    pairs, metric, fresh = random_probabilities(2), ChangeMetric(), ChangeMetric()
+    metric.process(None, [with_probabilities(*pairs[0])])
+    loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[metric]), dataloader=SimpleNamespace(dataset=None))
+    runner = SimpleNamespace(val_loop=loop, test_loop=loop, model=torch.nn.Linear(1, 1),
+                             message_hub=MessageHub('broken'))
+    getattr(EvaluationHook(), 'before_val_epoch' if way == 'val' else 'before_test')(runner)
+    for each in (metric, fresh):
+        for pair in pairs:
+            each.process(None, [with_probabilities(*pair)])
+    assert metric.evaluate(len(pairs)) == fresh.evaluate(len(pairs)) and len(metric.record['pairs']) == len(pairs)
 
 
 def run_configuration(options):

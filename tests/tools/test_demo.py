@@ -51,6 +51,15 @@ def test_a_missing_split_is_named_with_its_folder(data, tmp_path, split):
         demo.main(['--data', str(folder), '--work-dir', str(tmp_path / 'work')])
 
 
+@pytest.mark.parametrize('folder', ['val/label', 'test/label', 'train/B'])
+def test_an_incomplete_split_is_named_before_the_training(data, tmp_path, folder):
+    mine = shutil.copytree(data, tmp_path / 'mine')
+    shutil.rmtree(mine / folder)
+    with pytest.raises(SystemExit, match=f'mine/{folder}'):
+        demo.main(['--data', str(mine), '--work-dir', str(tmp_path / 'work')])
+    assert not (tmp_path / 'work').exists()
+
+
 def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demonstration, 'COUNTS', dict(train=1, val=1, test=1))
     folder = tmp_path / 'data'

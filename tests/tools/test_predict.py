@@ -13,6 +13,7 @@ import pytest
 from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.apis.predict import Options, Prediction
 from ifn_plugin.datasets import LoadPair
+from ifn_plugin.tools._predict_arguments import parse_args
 from ifn_plugin.tools.predict import main
 from ifn_plugin.utils.configurations import find_config
 
@@ -89,7 +90,7 @@ def test_images_beyond_pillows_limit_are_counted(levir_like, monkeypatch):
     dates = [levir_like / 'test' / date for date in 'AB']
     size = Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels
     monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', size // 2 - 1)
-    assert Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels == 2 * (size // 2 - 1)
+    assert Prediction(*map(str, dates), Path('out'), LoadPair(), Options()).pixels == size
 
 
 @pytest.mark.parametrize('folders', [True, False])
@@ -180,3 +181,12 @@ def test_a_device_that_is_not_there_is_a_line(checkpoint, tmp_path, device):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(SystemExit, match=rf'^device={device}: torch cannot compute there \([^\n]+\)\. Fix: use cpu'):
         main([str(CONFIG), str(checkpoint), *[str(tmp_path / 'a.png')] * 2, str(tmp_path / 'out'), '--device', device])
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--nodata', '-3.4028235e+38'], ['--nodata', '-inf'], ['--scale', '-1e3', '1e3'], ['--scale', '-.5', '2'],
+    ['--bbox', '-1e5', '-2', '3', '4']], ids=' '.join)
+def test_negative_numbers_are_not_taken_for_options(arguments):
+    args = parse_args(['config.py', 'a.pth', 'a.tif', 'b.tif', 'out', *arguments])
+    found = getattr(args, arguments[0][2:])
+    assert (found if isinstance(found, list) else [found]) == [float(number) for number in arguments[1:]]

@@ -22,9 +22,10 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
     (['{tmp}'], 'has neither a training log'),
     (['{tmp}', '--names', 'a', 'b'], '--names needs one name for each of the 1 folders'),
     (['{tmp}', '--out', 'page.pdf'], 'ends in .html'),
+    (['{tmp}', '{tmp}/../{name}/'], 'name each folder once'),
 ])
 def test_errors(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
-        main([argument.format(tmp=tmp_path) for argument in arguments])
+        main([argument.format(tmp=tmp_path, name=tmp_path.name) for argument in arguments])
     assert message in f'{error.value}{capsys.readouterr().err}'
     assert not list(tmp_path.iterdir())

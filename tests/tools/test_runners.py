@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
-from ifn_plugin.tools import test, train
+from ifn_plugin.tools import compare, export, test, train
 from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import find_config
 
@@ -289,3 +289,12 @@ def test_configuration_that_does_not_fit(python, options, tmp_path):
     output = python('-m', 'ifn_plugin.tools.train', CONFIG, '--work-dir', tmp_path, '--cfg-options', *options,
                     'model.backbone.in_channels=4', fails=True)
     assert 'needs 4 channels for each date, so 8 for the pair, but got 6' in output
+
+
+@pytest.mark.parametrize('parse, names', [
+    (train.parse_args, 'a'), (test.parse_args, 'ab'), (export.parse_args, 'abc'), (compare.parse_args, 'abc')])
+@pytest.mark.parametrize('words', [['key', '4'], ['key', '=', '4'], ['key=[1,2']], ids=' '.join)
+def test_options_without_a_value_are_a_line(capsys, parse, names, words):
+    with pytest.raises(SystemExit):
+        parse([*names, '--cfg-options', *words])
+    assert f'--cfg-options {words[0]}: this is not KEY=VALUE. Fix: no white space' in capsys.readouterr().err

@@ -99,14 +99,14 @@ def _ratio(record: dict[str, Any], first: dict[str, Any]) -> str:
 
 
 def cost_tables(result: dict[str, Any]) -> Iterator[Table]:
-    """Yield short tables, without ranges, ratios and failed rows."""
+    """Yield short tables, without ranges and ratios."""
     rows = [[record['config'], f'{record["parameters"] / 1e6:.2f}', f'{record["macs"] / 1e9:.2f}']
             for record in result.get('counts', []) if 'error' not in record]
     yield Table(result['device'], ['configuration', 'parameters, millions', 'GMAC a pair'], rows)
     for case in result['cases']:
-        rows = [[row['config'], row['variant'], f'{1000 * statistics.median(row["seconds"]):.4g}',
-                 '' if row['peak_memory'] is None else f'{row["peak_memory"] / GIB:.2f}']
-                for row in case['rows'] if 'error' not in row]
+        rows = [[row['config'], row['variant'], *([f'failed: {row["error"]}', ''] if 'error' in row else [
+            f'{1000 * statistics.median(row["seconds"]):.4g}',
+            '' if row['peak_memory'] is None else f'{row["peak_memory"] / GIB:.2f}'])] for row in case['rows']]
         size = f', {case["size"]}×{case["size"]}' if case['size'] else ''
         if case['size'] or case['task'] == 'end_to_end':
             size += f', batch {case["batch"]}'

@@ -25,7 +25,8 @@ def measure_cost(work_dir: Path, folders: dict[str, Path], size: int, batch: int
     entries = [Entry(name, settings_file(folder)) for name, folder in folders.items()]
     former = read_cost(work_dir)
     measured = ({record['config'] for record in former['counts']},
-                {(case['task'], case['size'], case['batch']) for case in former['cases']})
+                {(case['task'], case['size'], case['batch']) for case in former['cases']
+                 if not any('error' in row for row in case['rows'])})
     changed = max(entry.config.stat().st_mtime for entry in entries)
     if measured != (set(folders), set(cases)) or (work_dir / 'cost.json').stat().st_mtime < changed:
         for result in run_benchmark(entries, cases, ['float32']):

@@ -167,6 +167,10 @@ def read_progress(log: Path) -> str:
     return f'{task}: {where}iteration {done} of {total}' + (f', {left} left' if left else '')
 
 
+def _read(settings: Path) -> Config:
+    return Config.fromfile(settings, import_custom_modules=False)  # a model's packages may be gone
+
+
 def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
     """Read all finished runs in the work dir of a comparison, whichever command made them.
 
@@ -178,9 +182,9 @@ def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
         For each model, the results of its seeds.
     """
     results: dict[str, list[dict[str, Any]]] = {}
-    protocol = protocol_settings(Config.fromfile(settings_file(like)))
+    protocol = protocol_settings(_read(settings_file(like)))
     for path in sorted(work_dir.glob('*/seed*/result.json')):
         settings = settings_file(path.parent)
-        if settings.exists() and protocol_settings(Config.fromfile(settings)) == protocol:
+        if settings.exists() and protocol_settings(_read(settings)) == protocol:
             results.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
     return results

@@ -88,7 +88,7 @@ def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[i
 
 def _leak(parts: Collection[str]) -> tuple[bool, str]:
     """Return whether it is an error that the parts of a data set share a pair, and why they should not."""
-    if set(parts) <= {'val', 'test'}:
+    if {Path(part).name for part in parts} <= {'val', 'test'}:
         return False, 'the checkpoint and the threshold are chosen on test data'
     return True, 'evaluation data must not be used for training'
 

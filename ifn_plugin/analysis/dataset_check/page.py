@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ifn_plugin.analysis.dataset_check.records import Finding, Split, Trio
+from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split, Trio
 from ifn_plugin.analysis.dataset_check.summary import summarize
 from ifn_plugin.analysis.pairs import load_pair
 from ifn_plugin.datasets import LoadChangeLabel, LoadPair
@@ -36,8 +36,8 @@ def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Findin
     places = {files: f'pair-{place}' for place, files in enumerate(list(concerned)[:PICTURED], 1)}
     pairs = {pair.files: (split, pair) for split in splits for pair in split.pairs}
 
-    def card(files: Trio) -> dict[str, object]:
-        split, pair = pairs[files]
+    def card(split: Split, pair: Pair) -> dict[str, object]:
+        files = pair.files
         return dict(place=places.get(files, ''), findings=concerned.get(files, []), picture=_picture(
             files, split.loaders), caption=f'{split.name}/{files[0].name}, {100 * pair.changed:.2f} % changed')
 
@@ -46,11 +46,11 @@ def write_summary(path: Path, splits: Sequence[Split], findings: Sequence[Findin
         # from the least to the most change
         ranked = sorted(split.pairs, key=lambda pair: pair.changed)
         chosen = np.unique(np.linspace(0, len(ranked) - 1, min(number, len(ranked))).astype(int))
-        samples[split.name] = [card(ranked[place].files) for place in chosen]
+        samples[split.name] = [card(split, ranked[place]) for place in chosen]
     write_page(
         path, 'check_dataset.html.j2', summaries=[summarize(split) for split in splits], samples=samples,
         findings=[(finding, [(places[files], files[0].name) for files in finding.pairs if files in places])
-                  for finding in listed], problems=[card(files) for files in places],
+                  for finding in listed], problems=[card(*pairs[files]) for files in places],
         total=len(findings), errors=sum(finding.error for finding in findings), charts=_charts(splits))
 
 

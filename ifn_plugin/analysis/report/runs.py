@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ifn_plugin.analysis.logs import read_log
+from ifn_plugin.utils.configurations import parse_config
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Evaluation:
         text = self.content.get('config')
         if not text:
             return None
-        cfg = Config.fromstring(text, '.py')
+        cfg = parse_config(text)
         cfg.model = cfg.model.get('module') or cfg.model
         return cfg
 
@@ -139,7 +140,7 @@ def _way(content: dict[str, Any]) -> str:
     """Describe how weights were evaluated: by which model, on which data, and by which protocols."""
     if not content.get('config'):
         return str(content.get('tta'))
-    cfg = Config.fromstring(content['config'], '.py')
+    cfg = parse_config(content['config'])
     loader = cfg.get('test_dataloader') or {}
     return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), sorted(content['protocols'])])
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.utils import import_modules_from_strings
 
 from ifn_plugin.analysis.pairs import load_pair
 from ifn_plugin.analysis.report.runs import Evaluation, Run
@@ -69,6 +70,7 @@ def _draw(evaluation: Evaluation, weights: Path | None, chosen: Sequence[tuple[s
     cfg = evaluation.config
     if cfg is None or weights is None:
         raise FileNotFoundError(f'no file of the weights ({evaluation.checkpoint})')
+    import_modules_from_strings(**cfg.get('custom_imports') or dict(imports=None))
     cfg.model.test_cfg = dict(mode='whole')
     if 'IFNHead' not in str(cfg.model.get('decode_head')):
         return

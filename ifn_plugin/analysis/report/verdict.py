@@ -98,17 +98,16 @@ def differences(evaluations: Sequence[Evaluation]) -> Table:
     """Return a table of the settings in which the configurations of evaluations differ."""
     known = [(evaluation, dict(_flatten(cfg))) for evaluation in evaluations if (cfg := evaluation.config) is not None]
     keys = dict.fromkeys(key for _, settings in known for key in settings)
-    rows = [[key, *cells] for key in keys
+    rows = [[key, *(text if len(text) <= 120 else f'{text[:119]}…' for text in cells)] for key in keys
             if len(set(cells := [settings.get(key, '–') for _, settings in known])) > 1]
     return Table('', ['setting', *(evaluation.name for evaluation, _ in known)], rows)
 
 
-def _flatten(settings: Config | dict[str, Any], prefix: str = '') -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
+def _flatten(settings: Config | dict[str, Any] | list[Any], prefix: str = '') -> Iterator[tuple[str, str]]:
+    for key, value in enumerate(settings) if isinstance(settings, list) else settings.items():
         if not prefix and key in _ELSEWHERE:
             continue
-        if isinstance(value, dict) and value:
+        if value and (isinstance(value, dict) or (isinstance(value, list) and isinstance(value[0], dict))):
             yield from _flatten(value, f'{prefix}{key}.')
         else:
-            text = repr(value)
-            yield f'{prefix}{key}', text if len(text) <= 120 else f'{text[:119]}…'
+            yield f'{prefix}{key}', repr(value)

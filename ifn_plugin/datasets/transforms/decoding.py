@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, ImageFileDirectory_v2
 
+from ifn_plugin.fileio import any_size
+
 PNG, JPEG, TIFF = b'\x89PNG', b'\xff\xd8', (b'II', b'MM')
 
 REPLACE = 'Fix: replace it, or remove it and its counterparts.'
@@ -89,7 +91,7 @@ def read_indices(content: bytes) -> tuple[np.ndarray, bool] | None:
     if content.startswith(JPEG) or (content.startswith(PNG) and content[25] != 3):
         return None
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with any_size(), Image.open(io.BytesIO(content)) as image:
             # transparent images are rejected elsewhere
             if image.mode != 'P' or image.convert('RGBA').getchannel('A').getextrema()[0] != 255:
                 return None

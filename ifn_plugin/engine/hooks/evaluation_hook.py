@@ -92,6 +92,9 @@ class EvaluationHook(Hook):
         """Copy the buffers of the first process to all: they are the running statistics that checkpoints store."""
         for buffer in runner.model.buffers():
             broadcast(buffer)
+        for metric in runner.val_loop.evaluator.metrics:
+            if isinstance(metric, ChangeMetric):
+                metric.start()
         _hand_over_threshold(runner, runner.val_loop.evaluator)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -121,6 +124,7 @@ class EvaluationHook(Hook):
         _hand_over_threshold(runner, runner.test_loop.evaluator)
         for metric in runner.test_loop.evaluator.metrics:
             if isinstance(metric, ChangeMetric):
+                metric.start()
                 metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)
                 if metric.choose_threshold:
                     print_log("test_evaluator has choose_threshold=True: a test takes validation's threshold.",

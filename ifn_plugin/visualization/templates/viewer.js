@@ -10,6 +10,7 @@ class Viewer {
       pair.number = number;
       pair.maps.forEach(accumulate);
     });
+    this.fixed = this.models.map((_, i) => this.pairs.some(pair => pair.maps[i] && !pair.maps[i].above));
     this.rows = new Map();
     this.get = name => root.querySelector(`[name=${name}]`);
     this.list = root.querySelector('.pairs');
@@ -85,8 +86,10 @@ class Viewer {
     if (this.dialog.open) this.look();
   }
 
-  // Number of the threshold in effect for a model; null is its own, which may lie between two steps
+  // Number of the threshold in effect for a model; null is its own, which may lie between two steps, or the only one
+  // where a map is missing
   index(model) {
+    if (this.fixed[model]) return null;
     if (typeof this.choice === 'number') return this.choice;
     return this.choice === 'chosen' ? this.models[model].chosen_index : null;
   }
@@ -158,8 +161,8 @@ class Viewer {
     body.replaceChildren(...this.models.map((model, i) => {
       const [all, filtered] = parts[i];
       const index = this.index(i);
-      const fixed = index !== null && this.pairs.some(pair => pair.maps[i] && !pair.maps[i].above);
-      const at = thresholdText(index === null || fixed ? model.threshold : this.thresholds[index]);
+      const fixed = this.fixed[i] && this.choice !== 'own';
+      const at = thresholdText(index === null ? model.threshold : this.thresholds[index]);
       const dot = make('span', {class: 'dot', style: `background: ${colourOf(i)}`});
       const row = make('tr', {'data-model': String(i)}, make('td', {title: model.name}, dot, model.name),
                        make('td', {class: 'optional'}, fixed ? `${at} (fixed)` : at));
