@@ -1,6 +1,7 @@
 """Lookup and reading of configurations, and of the types that they name."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
@@ -112,7 +114,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         options: Settings by their dotted names, such as ``'param_scheduler.0.end'``.
 
     Raises:
-        ValueError: If an option changes nothing, or does not fit the configuration.
+        ValueError: If an option is known to change nothing, or does not fit the configuration.
     """
     read = {*inspect.signature(Runner).parameters, *_READ_FROM_CFG}
     for key, value in options.items():
@@ -124,10 +126,12 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
             hint = (f' Fix: an element of a list is {element}.NUMBER, counted from 0.' if element in {*cfg, *read}
                     else suggest(name, {*cfg, *read}))
             raise ValueError(f'{key}={value}: no such setting in {cfg.filename}.{hint}')
-        if isinstance(cfg[name], (str, list, tuple, dict)) and (used := [
-                place + dot + rest for top in read & {*cfg} for place in _find(cfg[name], cfg[top], top)]):
+        used = [place + dot + rest for top in read & {*cfg} for place in _find(cfg[name], cfg[top], top)]
+        if used and isinstance(cfg[name], (str, list, tuple, dict)):  # many settings may have the same number
             raise ValueError(f'{key}={value} changes nothing: {name} is a variable of {cfg.filename}, whose value has '
                              f'already been used. Fix: set {", ".join(sorted(used))}.')
+        print_log(f'{key}={value} has an effect only if code of yours reads {name}: mmengine does not. Where it is a '
+                  'variable of the file, set what it is used for.', 'current', logging.WARNING)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:

@@ -391,18 +391,30 @@ def test_threshold_of_the_validation_is_used_in_the_test():
 
 
 @pytest.mark.parametrize('way', ['val', 'test'])
-def test_what_was_broken_off_does_not_count(way):
+def test_what_was_broken_off_does_not_count(way, tmp_path):
     """As in a notebook, where the same runner validates or tests again."""
     pairs, metric, fresh = random_probabilities(2), ChangeMetric(), ChangeMetric()
     metric.process(None, [with_probabilities(*pairs[0])])
     loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[metric]), dataloader=SimpleNamespace(dataset=None))
     runner = SimpleNamespace(val_loop=loop, test_loop=loop, model=torch.nn.Linear(1, 1),
-                             message_hub=MessageHub('broken'))
+                             message_hub=MessageHub('broken'), log_dir=str(tmp_path))
     getattr(EvaluationHook(), 'before_val_epoch' if way == 'val' else 'before_test')(runner)
     for each in (metric, fresh):
         for pair in pairs:
             each.process(None, [with_probabilities(*pair)])
     assert metric.evaluate(len(pairs)) == fresh.evaluate(len(pairs)) and len(metric.record['pairs']) == len(pairs)
+
+
+def test_two_tests_of_the_same_second_have_folders_of_their_own(options, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr('time.strftime', lambda *_: 'then')
+    for number in range(2):
+        cfg = run_configuration(options)
+        cfg.work_dir, cfg.load_from, cfg.experiment_name = str(tmp_path), str(checkpoint), f'{tmp_path.name}-{number}'
+        cfg.default_hooks.evaluation.keep_maps = number == 0
+        Runner.from_cfg(cfg).test()
+    records = [json.loads((tmp_path / name / 'evaluation_test.json').read_text()) for name in ('then', 'then_1')]
+    assert [record['maps'] for record in records] == [True, False]
+    assert len(list((tmp_path / 'then' / 'maps').iterdir())) == 2 and not (tmp_path / 'then_1' / 'maps').exists()
 
 
 def run_configuration(options):

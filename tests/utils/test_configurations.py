@@ -135,6 +135,15 @@ def test_options_that_change_nothing_are_refused(option, message):
         merge_options(read_config('ifn_mmseg_256x256_40k_levircd.py'), option)
 
 
+def test_options_that_only_own_code_may_read_are_warned_of(monkeypatch):
+    said = []
+    monkeypatch.setattr('ifn_plugin.utils.configurations.print_log', lambda text, *_: said.append(text))
+    cfg = read_config('ifn_demo.py')
+    cfg.own = 3
+    merge_options(cfg, {'own': 4, 'train_cfg.max_iters': 5})
+    assert cfg.own == 4 and said == [said[0]] and said[0].startswith('own=4 has an effect only if code of yours reads')
+
+
 def test_options_override_settings_and_add_those_that_runners_read():
     cfg = read_config('ifn_mmseg_256x256_40k_levircd.py')
     merge_options(cfg, {'param_scheduler.1.end': 5, 'sync_bn': 'torch', 'experiment_name': 'x'})

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, master_only
+from mmengine.dist import broadcast, broadcast_object_list, is_main_process, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -69,6 +70,7 @@ class EvaluationHook(Hook):
         self._tested: dict[str, Any] = {}
         self._starts = False
         self._config: str | None = None
+        self._folder: Path | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Remember whether the next checkpoint to be loaded is the one that the run starts from.
@@ -121,6 +123,7 @@ class EvaluationHook(Hook):
             ValueError: As in :func:`ifn_plugin.datasets.views.check_views`.
         """
         check_views(runner.test_loop.dataloader.dataset)
+        self._folder = self._folder or _claim_folder(runner.log_dir)
         _hand_over_threshold(runner, runner.test_loop.evaluator)
         for metric in runner.test_loop.evaluator.metrics:
             if isinstance(metric, ChangeMetric):
@@ -139,7 +142,7 @@ class EvaluationHook(Hook):
         """Keep the change maps of the batch."""
         if not self.keep_maps or not any(isinstance(m, ChangeMetric) for m in runner.test_loop.evaluator.metrics):
             return
-        folder = Path(runner.log_dir, MAPS, getattr(runner.test_loop, 'protocol', ''))
+        folder = Path(self._folder or runner.log_dir, MAPS, getattr(runner.test_loop, 'protocol', ''))
         for sample in outputs or ():
             files = [*sample_files(sample.get('img_path')), sample.get('seg_map_path')]
             if 'seg_logits' in sample and 'gt_sem_seg' in sample and len(files) > 1:
@@ -152,6 +155,9 @@ class EvaluationHook(Hook):
         loop = runner.test_loop
         records = loop.records if isinstance(loop, ProtocolsTestLoop) else collect_records(loop.evaluator)
         self._write(runner, 'test', records, self._tested or self._trained(runner))
+        if self._folder is not None and is_main_process():
+            with suppress(OSError):  # it is not empty
+                (self._folder / MAPS).rmdir()
 
     @staticmethod
     def _trained(runner: Runner) -> dict[str, Any]:
@@ -173,4 +179,22 @@ class EvaluationHook(Hook):
                 about, date=datetime.now().isoformat(' ', 'seconds'), seed=runner.seed, versions=_versions(),
                 tta=isinstance(model, BaseTTAModel), maps=split == 'test' and self.keep_maps, config=self._config,
                 protocols=records))
-            write_atomic(content.encode(), Path(runner.log_dir, f'evaluation_{split}.json'))
+            folder = self._folder if split == 'test' else None
+            write_atomic(content.encode(), Path(folder or runner.log_dir, f'evaluation_{split}.json'))
+
+
+def _claim_folder(log_dir: str) -> Path:
+    """Return the log folder, or one beside it if another test has begun there in the same second, as mmengine names it.
+
+    Where a test begins, there is a folder for its maps.
+    """
+    claimed = ['']
+    if is_main_process():
+        for number in count():
+            folder = Path(f'{log_dir}_{number}' if number else log_dir)
+            with suppress(FileExistsError):
+                (folder / MAPS).mkdir(parents=True)
+                claimed[0] = str(folder)
+                break
+    broadcast_object_list(claimed)
+    return Path(claimed[0])
