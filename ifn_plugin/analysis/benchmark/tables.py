@@ -17,7 +17,7 @@ GIB = 2**30
 def write_result(result: dict[str, Any], path: Path) -> None:
     """Write a result as Markdown and as JSON, to ``path`` with ``.md`` and with ``.json``."""
     for suffix, text in (('.md', report(result) + '\n'), ('.json', json.dumps(result, indent=1))):
-        write_atomic(text.encode(), path.with_name(path.name.removesuffix('.md') + suffix))
+        write_atomic(text.encode(), path.with_name(path.name.removesuffix('.md').removesuffix('.json') + suffix))
 
 
 def read_result(path: Path) -> dict[str, Any]:

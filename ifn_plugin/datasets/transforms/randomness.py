@@ -3,7 +3,7 @@
 import functools
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
@@ -111,9 +111,16 @@ def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
                  if isinstance(value, _KINDS))
 
 
+def _are_samples(items: Sequence[Any]) -> bool:
+    """Check whether a list is of a data set's samples or of their numbers, by its first: searching it takes long."""
+    first = items[0]
+    parts = first if isinstance(first, (list, tuple)) else [first]
+    return isinstance(first, dict) or (len(items) > 100 and all(_is_leaf(type(part)) for part in parts))
+
+
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, (list, tuple)):
-        if not (item and isinstance(item[0], dict)):
+        if item and not _are_samples(item):
             yield from ((f'{path}[{place}]', part) for place, part in enumerate(item))
         return
     if isinstance(item, Mapping):

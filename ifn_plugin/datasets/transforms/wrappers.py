@@ -39,11 +39,12 @@ class EachDate(BaseTransform):
         images = get_dates(results, self)
         states = get_global_states() if self.share_random_params else None
         outputs = []
-        for image in images:
+        for number, image in enumerate(images, 1):
+            own = results if number == len(images) else _copy_arrays(results)
             if states is not None:
                 set_global_states(states)
             reseed_generators(self.transforms)
-            output = self.transforms(dict(results, img=image))
+            output = self.transforms(dict(own, img=image))
             if output is None:
                 return None  # makes mmengine draw another sample
             outputs.append(output)
@@ -51,6 +52,12 @@ class EachDate(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(transforms={self.transforms}, share_random_params={self.share_random_params})'
+
+
+def _copy_arrays(results: dict[str, Any]) -> dict[str, Any]:
+    # a transform may change the label in place, which belongs to both dates
+    return {key: value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value
+            for key, value in results.items()}
 
 
 @TRANSFORMS.register_module()

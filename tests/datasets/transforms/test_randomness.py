@@ -3,6 +3,7 @@
 import functools
 import pickle
 import random
+import time
 
 import cv2
 import numpy as np
@@ -147,6 +148,16 @@ def test_global_generators_are_not_found_as_a_transforms_own():
             self.module, self.draw = np.random, np.random.uniform
 
     assert [name for name, found in find_generators(_Borrowed()).items() if found is not OF_THE_MODULE] == []
+
+
+def test_long_lists_of_data_are_not_searched():
+    holder = _FlipByChance('OpenCV')
+    holder.indices, holder.files = list(range(10**6)), [('a', 'b')] * 10**6
+    holder.short, holder.long = [1, random.Random(0)], [random.Random(0)] * 101
+    begin = time.perf_counter()
+    found = find_generators(holder)
+    assert time.perf_counter() - begin < 0.2
+    assert {'short[1]', 'long[0]'} == {path.rpartition('.')[2] for path in found if '[' in path}
 
 
 def test_nothing_is_drawn_without_own_generators():

@@ -453,6 +453,16 @@ def test_refused_sample_is_passed_on(share):
     assert transform(pair_of(dark, other=bright)) is None
 
 
+def test_dates_do_not_change_each_others_label():
+    """By a transform that writes into it, at another place for each date."""
+    cut = dict(type='mmseg.RandomCutOut', prob=1., n_holes=1, cutout_shape=(4, 4), fill_in=(0, 0, 0), seg_fill_in=255)
+    image, label = np.ones((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+    for share in (True, False):
+        results = EachDate([cut], share_random_params=share)(dict(
+            img=[image.copy(), image.copy()], gt_seg_map=label.copy(), seg_fields=['gt_seg_map']))
+        assert np.array_equal(results['gt_seg_map'] == 255, (results['img'][0] == 0).all(axis=2))
+
+
 def test_repr_names_what_is_inside():
     text = repr(EachDate([CROP], share_random_params=False))
     assert 'RandomCrop' in text and 'share_random_params=False' in text
