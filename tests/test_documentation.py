@@ -65,7 +65,6 @@ NOT_RUN = {
     r'ifn-plugin --completion .+': 'tests/test_main.py runs it; here it would write into the home folder',
     r'torchrun --nnodes 2 .+': 'two machines are needed',
     r'python -m ifn_plugin\.tools\.compare levircd-tiles.+': 'seven models take hours; another list of models is run',
-    r'python -m ifn_plugin\.tools\.train .+ train_cfg\.max_iters=1000 .+': 'takes half an hour; others are run',
     r'(IFN_PLUGIN_\w+=\S+ )+pytest .+': 'measurements that take hours, by hand',
 }
 # Programs of others that are run where they are

@@ -220,7 +220,7 @@ def _coincide(first: Any, second: Any) -> bool:
     """Check whether the pixels of two rasters coincide, wherever they lie."""
     if first.crs is None or first.crs != second.crs or first.gcps[0] or second.gcps[0]:
         return False
-    places = ~first.transform * second.transform
+    places = ~first.transform @ second.transform
     return places.almost_equals(places.translation(round(places.c), round(places.f)), precision=1e-3)
 
 
