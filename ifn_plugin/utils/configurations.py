@@ -16,8 +16,9 @@ from mmengine.runner import Runner
 from ifn_plugin.utils.stack import StackError
 from ifn_plugin.utils.text import suggest
 
-# what mmengine's runner and test-time augmentation read beside the runner's parameters
-_READ_FROM_CFG = ('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline')
+# what mmengine and test-time augmentation read beside the runner's parameters
+_READ_FROM_CFG = ('compile', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model',
+                  'tta_pipeline')
 
 
 def _config_folders() -> tuple[Path, Path]:
