@@ -1,12 +1,14 @@
 """Export of a trained IFN to a file that runs without this package: ONNX, or a ``torch.export`` program."""
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ifn_plugin.datasets import LoadPair
@@ -45,9 +47,12 @@ class ChangeNetwork(nn.Module):
             raise ValueError(f'The configuration has {type(backbone).__name__} and {type(head).__name__}, but only '
                              'ifn_plugin.IFN with ifn_plugin.IFNHead can be exported.')
         test_cfg: Any = getattr(model, 'test_cfg', None) or {}
-        if hasattr(model, 'neck') or test_cfg.get('mode') == 'slide' or getattr(preprocessor, 'test_cfg', None):
-            raise ValueError('A neck, sliding windows or padding in tests would be missing in the exported network. '
-                             'Fix: leave out model.neck and data_preprocessor.test_cfg, set model.test_cfg.mode=whole.')
+        if hasattr(model, 'neck'):
+            raise ValueError('The configuration has a neck, but only an IFN without one can be exported. Fix: train one '
+                             'without model.neck.')
+        if test_cfg.get('mode') == 'slide' or getattr(preprocessor, 'test_cfg', None):
+            print_log('The exported network takes entire images as they are: sliding windows and padding in tests, '
+                      'which this configuration has, are left out.', 'current', logging.WARNING)
         self.backbone, self.head = copy.deepcopy(backbone), copy.deepcopy(head)
         self.channels = loader.in_channels
         if self.channels != backbone.in_channels:
