@@ -48,7 +48,7 @@ class ChangeNetwork(nn.Module):
                              'ifn_plugin.IFN with ifn_plugin.IFNHead can be exported.')
         test_cfg: Any = getattr(model, 'test_cfg', None) or {}
         if hasattr(model, 'neck'):
-            raise ValueError('The configuration has a neck, but only an IFN without one can be exported. Fix: train one '
+            raise ValueError('The configuration has a neck, but only an IFN without one can be exported. Fix: train it '
                              'without model.neck.')
         if test_cfg.get('mode') == 'slide' or getattr(preprocessor, 'test_cfg', None):
             print_log('The exported network takes entire images as they are: sliding windows and padding in tests, '

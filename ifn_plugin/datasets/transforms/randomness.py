@@ -115,7 +115,7 @@ def _are_samples(items: Sequence[Any]) -> bool:
     """Check whether a list is of a data set's samples or of their numbers, by its first: searching it takes long."""
     first = items[0]
     parts = first if isinstance(first, (list, tuple)) else [first]
-    return isinstance(first, dict) or (len(items) > 100 and all(_is_leaf(type(part)) for part in parts))
+    return isinstance(first, dict) or (len(items) > 100 and all(_is_leaf(part.__class__) for part in parts))
 
 
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
