@@ -52,8 +52,8 @@ class BasePairEncoder(BaseModule):
             t2: Date 2, (N, C, H, W).
 
         Returns:
-            Feature maps, fine to coarse, (N, 2·F, ⌈H/s⌉, ⌈W/s⌉) with F channels per date, date 1's first, and the
-            encoder's strides s.
+            Feature maps, fine to coarse, (N, 2·F, H/s, W/s), rounded as the encoder does, with F channels per date,
+            date 1's first, and the encoder's strides s.
 
         Raises:
             ValueError: If the dates differ in shape or do not have ``in_channels`` channels.
