@@ -7,7 +7,6 @@ from ifn_plugin.fileio.pillow import any_size
 from ifn_plugin.fileio.servers import BrokenConnectionError, complete_answers, forget_answers
 
 __all__ = [
-    'any_size',
-    'BrokenConnectionError', 'CheckpointError', 'WholeFileBackend', 'atomic_path', 'complete_answers', 'find_checksum',
-    'forget_answers', 'load_checkpoint_file', 'make_loading_safe', 'unfinished_path', 'write_atomic'
+    'BrokenConnectionError', 'CheckpointError', 'WholeFileBackend', 'any_size', 'atomic_path', 'complete_answers',
+    'find_checksum', 'forget_answers', 'load_checkpoint_file', 'make_loading_safe', 'unfinished_path', 'write_atomic'
 ]

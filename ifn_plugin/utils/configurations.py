@@ -123,9 +123,9 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         if name in read:
             continue
         if name not in cfg:
-            element = name.partition('[')[0]
-            hint = (f' Fix: an element of a list is {element}.NUMBER, counted from 0.' if element in {*cfg, *read}
-                    else suggest(name, {*cfg, *read}))
+            known, element = {*cfg, *read}, name.partition('[')[0]
+            hint = (f' Fix: an element of a list is {element}.NUMBER, counted from 0.' if element in known
+                    else suggest(name, known))
             raise ValueError(f'{key}={value}: no such setting in {cfg.filename}.{hint}')
         used = [place + dot + rest for top in read & {*cfg} for place in _find(cfg[name], cfg[top], top)]
         if used and isinstance(cfg[name], (str, list, tuple, dict)):  # many settings may have the same number
