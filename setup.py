@@ -52,10 +52,9 @@ setup(
     python_requires='>=3.10',
     # Not the stack itself: mmsegmentation has two distributions with one module name, and open-cd works with one of
     # them only. The import of the plugin says what is missing.
-    install_requires=['packaging'],
+    install_requires=['packaging', 'prettytable>=3.12'],
     extras_require={
-        'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5',
-                  'prettytable>=3.12'],
+        'mmseg': ['torch', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.1,<2.2', 'onedl-mmsegmentation>=1.4.2,<1.5'],
         'geo': ['rasterio', 'geopandas', 'affine>=3', 'shapely>=2.1'],
         'xarray': ['rasterio', 'geopandas', 'affine>=3', 'shapely>=2.1', 'rioxarray'],
         'export': ['onnx', 'onnxscript', 'onnxruntime'],

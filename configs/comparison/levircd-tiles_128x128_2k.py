@@ -9,7 +9,6 @@ train_cfg = dict(max_iters=2000, val_interval=250, val_begin=250)
 default_hooks = dict(
     checkpoint=dict(interval=500, save_best='F1@val', max_keep_ckpts=1), logger=dict(interval=10))
 test_cfg = dict(
-    _delete_=True,
     type='ifn_plugin.ProtocolsTestLoop',
     protocols=dict(
         whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256))))

@@ -4,7 +4,6 @@
 _base_ = ['../_base_/datasets/levircd.py', '../_base_/schedules/schedule_40k.py', '../_base_/default_runtime.py']
 default_hooks = dict(checkpoint=dict(save_best='F1@val', max_keep_ckpts=1))
 test_cfg = dict(
-    _delete_=True,
     type='ifn_plugin.ProtocolsTestLoop',
     protocols=dict(
         whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256))))

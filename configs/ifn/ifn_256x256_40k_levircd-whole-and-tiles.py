@@ -4,7 +4,6 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 test_cfg = dict(
-    _delete_=True,
     type='ifn_plugin.ProtocolsTestLoop',
     protocols=dict(
         whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256))))

@@ -217,7 +217,7 @@ class Prediction:
         options = self.options
         settings = dict(
             version=__version__, dates=self.sources.dates, pairs=_digest(self.sources.pairs),
-            files=_digest([_stamp(name) for name in (*self.sources.files, options.aoi or '')]),
+            files=_digest([*map(_stamp, filter(None, (*self.sources.files, options.aoi)))]),
             configuration=_digest(detector.cfg.to_dict()), checkpoint=find_checksum(detector.checkpoint)[:16],
             threshold=detector.threshold, precision=str(detector.dtype), compiled=detector.compiled,
             batch_size=detector.batch_size, outputs=sorted(options.outputs), polygons=options.polygons is not None)

@@ -111,7 +111,7 @@ class Run:
         self.started: float = on_first(lambda: self._start(settings, results, overwrite))
 
     def _start(self, settings: dict[str, Any], results: Iterable[Path], overwrite: bool) -> float:
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(json.dumps(settings, default=str))
         if self._record.exists():
             record = json.loads(self._record.read_bytes())
             former: dict[str, Any] = record['settings']

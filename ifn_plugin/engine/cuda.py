@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
+from mmengine.utils import apply_to
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -37,13 +38,13 @@ def can_fuse(optimizers: Sequence[Optimizer], device: str = 'cuda') -> bool:
         for optimizer in optimizers for group in optimizer.param_groups)
 
 
-def set_fused(optimizer: Optimizer, device: str = 'cuda') -> None:
+def set_fused(optimizer: Optimizer) -> None:
     """Let an optimizer for which :func:`can_fuse` holds take its steps in one kernel from now on."""
     for group in optimizer.param_groups:
         group['fused'] = True
-    for state in optimizer.state.values():
+    for parameter, state in optimizer.state.items():
         # a fused kernel counts on the device; a resumed count may be on the CPU
-        state['step'] = torch.as_tensor(state['step'], dtype=torch.float32, device=device)
+        state['step'] = torch.as_tensor(state['step'], dtype=torch.float32, device=parameter.device)
 
 
 class PinnableBatch(dict):
@@ -58,15 +59,13 @@ class PinnableBatch(dict):
 
 
 def _pin(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        return data.pin_memory()
     if isinstance(data, BaseDataElement):
         pinned = data.new()
-        pinned.set_data({name: _pin(value) for name, value in data.items()})
+        pinned.set_data(_pin(dict(data.items())))
         return pinned
-    if isinstance(data, dict):
-        return {name: _pin(value) for name, value in data.items()}
-    return type(data)(_pin(value) for value in data) if type(data) in (list, tuple) else data
+    if isinstance(data, Tensor):
+        return data.pin_memory()
+    return apply_to(data, lambda part: isinstance(part, (Tensor, BaseDataElement)), _pin)
 
 
 class PinnableCollate:

@@ -18,8 +18,8 @@ def resample_f1(counts: Sequence[np.ndarray], repetitions: int = 2000, seed: int
     """
     number = len(counts[0])
     weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), repetitions)
-    hits, false_alarms, misses = np.moveaxis(np.stack([weights @ model for model in counts]), 2, 0)
-    scores: np.ndarray = 200 * hits / np.maximum(2 * hits + false_alarms + misses, 1)
+    tp, fp, fn = np.moveaxis(np.stack([weights @ model for model in counts]), 2, 0)
+    scores: np.ndarray = 200 * tp / np.maximum(2 * tp + fp + fn, 1)
     return scores
 
 

@@ -97,9 +97,9 @@ class ChangeMetric(BaseMetric):
             changed, found = label == 1, (predicted == 1) & counted
             if not (changed | (label == 0) | ~counted).all():
                 raise ValueError(f'{place}the label has values other than 0, 1 and {self.ignore_index}.')
-            hits = (found & changed).sum()
-            false_alarms, misses = found.sum() - hits, changed.sum() - hits
-            counts = torch.stack((hits, false_alarms, misses, counted.sum() - hits - false_alarms - misses)).tolist()
+            tp = (found & changed).sum()
+            fp, fn = found.sum() - tp, changed.sum() - tp
+            counts = torch.stack((tp, fp, fn, counted.sum() - tp - fp - fn)).tolist()
             self.results.append(([*sample_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
             # the last sample is kept apart: a sampler may have repeated one to give all processes the same number
             self._histogram = self._histogram + self._last
@@ -161,23 +161,23 @@ class ChangeMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics from the counts of each pair."""
-        hits, false_alarms, misses, rejections = (sum(result[i] for result in results) for i in range(1, 5))
-        if hits + misses == 0:
+        tp, fp, fn, tn = (sum(result[i] for result in results) for i in range(1, 5))
+        if tp + fn == 0:
             print_log('ChangeMetric: no label has a changed pixel, so precision, recall, F1 and IoU are meaningless.',
                       'current', logging.WARNING)
-        elif false_alarms and not misses + rejections:
+        elif fp and not fn + tn:
             # without the detector's threshold, which EvaluationHook sets, a map of one class fits any probabilities
             print_log('ChangeMetric: every pixel is called changed, as it may be after a few iterations; the scores '
                       'say nothing about the network. Fix: with --tta, set '
                       "tta_model=dict(type='ifn_plugin.ChangeTTAModel'); otherwise train longer, or look at the "
                       'weights and at decode_head.threshold.', 'current', logging.WARNING)
-        metrics = scores(hits, false_alarms, misses, rejections)
+        metrics = scores(tp, fp, fn, tn)
         self.record = dict(metrics=metrics, threshold=self.threshold, pairs=[
             dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
         if self._probable and self._fits:
             curve = self._curve()
             self.record['curve'] = dict(
-                zip(('thresholds', 'hits', 'false_alarms', 'misses', 'rejections'),
+                zip(('thresholds', 'tp', 'fp', 'fn', 'tn'),
                     (THRESHOLDS.tolist(), *curve.tolist())))
             metrics |= scores_at(curve, 0.5, '@0.5')
             metrics['AP'] = average_precision(curve)
@@ -189,5 +189,5 @@ class ChangeMetric(BaseMetric):
     def _curve(self) -> Tensor:
         """Count true positives, false positives, false negatives and true negatives at each threshold, (4, T)."""
         above = self._histogram.flip(1).cumsum(1).flip(1)[:, 1:]
-        (false_alarms, hits), (unchanged, changed) = above, self._histogram.sum(1)
-        return torch.stack((hits, false_alarms, changed - hits, unchanged - false_alarms))
+        (fp, tp), (unchanged, changed) = above, self._histogram.sum(1)
+        return torch.stack((tp, fp, changed - tp, unchanged - fp))

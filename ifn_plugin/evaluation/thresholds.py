@@ -25,21 +25,21 @@ def change_probability(logits: Tensor) -> Tensor:
     return logits[0] if len(logits) == 1 else logits.softmax(dim=0)[1]
 
 
-def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[str, float]:
+def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
     """Compute the scores of the class "changed" from a confusion matrix.
 
     Args:
-        hits: True positives, in pixels.
-        false_alarms: False positives.
-        misses: False negatives.
-        rejections: True negatives.
+        tp: True positives, in pixels.
+        fp: False positives.
+        fn: False negatives.
+        tn: True negatives.
 
     Returns:
         ``Precision``, ``Recall``, ``F1``, ``IoU``, overall accuracy ``OA`` and Cohen's ``Kappa``, in percent; 0 where
         the denominator is 0.
     """
-    found, changed = hits + false_alarms, hits + misses
-    total = found + misses + rejections
+    found, changed = tp + fp, tp + fn
+    total = found + fn + tn
     # Cohen's kappa, multiplied out: exact in integers
     by_chance = found * changed + (total - found) * (total - changed)
 
@@ -47,12 +47,12 @@ def scores(hits: int, false_alarms: int, misses: int, rejections: int) -> dict[s
         return 100 * part / whole if whole else 0.
 
     return {
-        'Precision': percent(hits, found),
-        'Recall': percent(hits, changed),
-        'F1': percent(2 * hits, found + changed),
-        'IoU': percent(hits, found + misses),
-        'OA': percent(hits + rejections, total),
-        'Kappa': percent(total * (hits + rejections) - by_chance, total**2 - by_chance),
+        'Precision': percent(tp, found),
+        'Recall': percent(tp, changed),
+        'F1': percent(2 * tp, found + changed),
+        'IoU': percent(tp, found + fn),
+        'OA': percent(tp + tn, total),
+        'Kappa': percent(total * (tp + tn) - by_chance, total**2 - by_chance),
     }
 
 
@@ -64,19 +64,23 @@ def scores_at(curve: Tensor, threshold: float, suffix: str) -> dict[str, float]:
 
 def best_threshold(curve: Tensor) -> float:
     """Find the threshold with the highest F1. ``curve``: the counts at each threshold, (4, T)."""
-    hits, false_alarms, misses = curve[:3].double()
-    f1 = 2 * hits / (2 * hits + false_alarms + misses).clamp(min=1)
+    tp, fp, fn = curve[:3].double()
+    f1 = 2 * tp / (2 * tp + fp + fn).clamp(min=1)
     # the middle one of several that are equally good
     best = (f1 == f1.max()).nonzero()
     return float(THRESHOLDS[best[len(best) // 2]])
 
 
 def average_precision(curve: Tensor) -> float:
-    """Compute average precision, in percent, as a sum over steps of recall like scikit-learn's."""
-    hits, false_alarms, misses, rejections = curve.double()
-    changed, unchanged = hits[:1] + misses[:1], false_alarms[:1] + rejections[:1]
+    """Compute average precision, in percent, as a sum over steps of recall like scikit-learn's.
+
+    Args:
+        curve: Numbers of true and false positives, false and true negatives at each threshold, (4, T).
+    """
+    tp, fp, fn, tn = curve.double()
+    changed, unchanged = tp[:1] + fn[:1], fp[:1] + tn[:1]
     # from the strictest threshold to none
-    hits, false_alarms = torch.cat((hits.flip(0), changed)), torch.cat((false_alarms.flip(0), unchanged))
-    precision = hits / (hits + false_alarms).clamp(min=1)
-    steps = hits.diff(prepend=hits.new_zeros(1)) / changed.clamp(min=1)
+    tp, fp = torch.cat((tp.flip(0), changed)), torch.cat((fp.flip(0), unchanged))
+    precision = tp / (tp + fp).clamp(min=1)
+    steps = tp.diff(prepend=tp.new_zeros(1)) / changed.clamp(min=1)
     return float(100 * (precision * steps).sum())

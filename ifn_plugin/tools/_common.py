@@ -29,13 +29,24 @@ class OptionsAction(DictAction):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``train`` and ``test`` share, with open-cd's names."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results; default: ./work_dirs/CONFIG_NAME')
+    add_options_argument(parser)
+    add_launcher_arguments(parser)
+    add_acceleration_arguments(parser, runs=True)
+
+
+def add_options_argument(parser: argparse.ArgumentParser, what: str = 'settings') -> None:
+    """Add ``--cfg-options``, which overrides ``what``."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE',
-        help='settings to override, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]", without white space')
+        help=f'{what} to override, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]", without white '
+        'space')
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a job launcher."""
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch's launchers pass one or the other spelling
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    add_acceleration_arguments(parser, runs=True)
 
 
 def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = False) -> None:
@@ -44,7 +55,7 @@ def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = Fal
     group.add_argument('--accelerate', action='store_true', help='all of these, in the precision that suits the device')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], help='precision of autocast')
     group.add_argument(
-        '--window-batch', type=window_count, help="sliding windows in a batch, with test_cfg.mode='slide'")
+        '--window-batch', type=positive, help="sliding windows in a batch, with test_cfg.mode='slide'")
     switches = {
         'channels-last': 'channels-last memory format',
         'compile': 'compile the network',
@@ -58,16 +69,28 @@ def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = Fal
         group.add_argument(f'--{name}', action=argparse.BooleanOptionalAction, help=meaning)
 
 
-def window_count(text: str) -> int:
-    """Read the number of sliding windows in a batch.
+def positive(text: str) -> int:
+    """Read a number of things.
 
     Raises:
-        ArgumentTypeError: If it is less than one.
+        ArgumentTypeError: If it is no integer, or less than 1.
     """
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text}: use 1 or more windows')
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text}: use an integer of at least 1')
+    return int(text)
+
+
+def size_and_batch(text: str) -> tuple[int, int]:
+    """Read the size of images and batches, such as ``256x8``.
+
+    Raises:
+        ArgumentTypeError: If the text does not have this form, or a number is less than 1.
+    """
+    size, _, batch = text.partition('x')
+    try:
+        return positive(size), positive(batch)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f'{text}: use SIZExBATCH, such as 256x8, both at least 1') from error
 
 
 def chosen_acceleration(args: argparse.Namespace) -> dict[str, Any]:

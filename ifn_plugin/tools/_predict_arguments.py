@@ -5,7 +5,12 @@ import re
 from pathlib import Path
 
 from ifn_plugin.apis.predict import OUTPUTS
-from ifn_plugin.tools._common import OptionsAction, add_acceleration_arguments
+from ifn_plugin.tools._common import (
+    add_acceleration_arguments,
+    add_launcher_arguments,
+    add_options_argument,
+    positive,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -20,14 +25,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='write over results that exist')
     parser.add_argument('--threshold', type=float, help="a pixel above this is changed; default: configuration's")
     parser.add_argument('--device', help='device, such as cpu or cuda:1; default: a GPU where there is one')
-    parser.add_argument('--batch-size', type=int,
+    parser.add_argument('--batch-size', type=positive,
                         help='pairs of one size in a batch; default: 1 on a CPU, as many as fit on a GPU, 8 at most '
                         'of 1024×1024')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to override')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # torch's launchers pass one or the other spelling
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_options_argument(parser)
+    add_launcher_arguments(parser)
     add_acceleration_arguments(parser)
     parser.add_argument('--no-accelerate', action='store_true',
                         help='float32, uncompiled; default: the precision that suits the device, and compiled where '
@@ -75,8 +77,6 @@ def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     """Check the arguments' values, and end the process with a line on the first wrong one."""
     if args.threshold is not None and not 0 <= args.threshold < 1:
         parser.error(f'--threshold {args.threshold}: use a probability from 0 to below 1.')
-    if args.batch_size is not None and args.batch_size < 1:
-        parser.error(f'--batch-size {args.batch_size}: use at least 1.')
     if args.scale is not None and len(args.scale) not in (2, 4):
         parser.error('--scale: give two values, or two for each date.')
     if args.date2 is None and args.pair_by == 'place':

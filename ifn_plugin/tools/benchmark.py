@@ -20,8 +20,7 @@ from ifn_plugin.analysis.benchmark import (
     write_result,
 )
 from ifn_plugin.engine.acceleration import DTYPES
-from ifn_plugin.tools._common import resolve_config
-from ifn_plugin.tools._types import size_and_batch
+from ifn_plugin.tools._common import positive, resolve_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,13 +36,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='measure training steps, such as 256x8')
     parser.add_argument('--inference', nargs='*', type=size_and_batch, default=[], metavar='SIZExBATCH',
                         help='measure inference, such as 1024x1')
-    parser.add_argument('--end-to-end', nargs='*', type=int, default=[], metavar='BATCH',
+    parser.add_argument('--end-to-end', nargs='*', type=positive, default=[], metavar='BATCH',
                         help="measure training with its data pipeline and the configuration's workers")
     parser.add_argument('--data', action='store_true',
                         help='measure training pipelines, in one process, with files in memory')
     parser.add_argument('--cold-data', action='store_true', help='the same, with files read from disk')
     parser.add_argument('--data-root', nargs='+', help='data set of each configuration, or one for all')
-    parser.add_argument('--rounds', type=int, default=5, help='measurements of each row; default: 5')
+    parser.add_argument('--rounds', type=positive, default=5, help='measurements of each row; default: 5')
     parser.add_argument('--out', type=Path, help='write FILE.md and FILE.json', metavar='FILE')
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.configs):
@@ -56,10 +55,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--data-root needs one folder, or one for each of the {len(args.configs)} configurations')
     if not (args.train or args.inference or args.end_to_end or args.data or args.cold_data):
         parser.error('nothing to measure: give --train, --inference, --end-to-end, --data or --cold-data')
-    if min(args.end_to_end, default=1) < 1:
-        parser.error(f'--end-to-end {min(args.end_to_end)}: a batch has to be at least 1')
-    if args.rounds < 1:
-        parser.error(f'--rounds {args.rounds}: use at least 1')
     return args
 
 

@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 
 from ifn_plugin.analysis.comparison import Comparison, RunError
-from ifn_plugin.tools._common import OptionsAction, read_config
-from ifn_plugin.tools._types import size_and_batch
+from ifn_plugin.tools._common import add_options_argument, read_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -31,9 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="load no pretrained weights and freeze nothing, except where a model's code does so by itself")
     parser.add_argument('--cost', type=size_and_batch, metavar='SIZExBATCH',
                         help='measure time and memory too, such as 256x8')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE',
-        help='settings of the protocol to override')
+    add_options_argument(parser, "the protocol's settings")
     args = parser.parse_args(argv)
     args.names = args.names or [Path(config).stem for config in args.configs]
     if len(args.names) != len(args.configs):

@@ -4,12 +4,7 @@ import argparse
 from pathlib import Path
 
 from ifn_plugin.analysis.demonstration import run_demonstration
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+from ifn_plugin.tools._common import positive
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,7 +12,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--data', type=Path, help="your pairs, in LEVIR-CD's layout: {train,val,test}/{A,B,label}")
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for all files written')
     parser.add_argument('--seed', type=int, default=0, help='seed of drawing and training')
-    parser.add_argument('--max-iters', type=_positive, help="training iterations; default: the configuration's")
+    parser.add_argument('--max-iters', type=positive, help="training iterations; default: the configuration's")
     return parser.parse_args(argv)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ifn_plugin.apis.export import ChangeNetwork, compare, export
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.tools._common import OptionsAction, read_config
+from ifn_plugin.tools._common import add_options_argument, read_config
 
 TOLERANCE = 1e-4
 
@@ -20,8 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to override')
+    add_options_argument(parser)
     return parser.parse_args(argv)
 
 

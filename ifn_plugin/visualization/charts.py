@@ -57,7 +57,7 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]],
-          bands: Sequence[tuple[Any, Any, Any, dict]] = (), **limits: Any) -> str:
+          bands: Sequence[tuple[Any, Any, Any, dict]] = ()) -> str:
     """Draw a chart.
 
     Args:
@@ -66,7 +66,6 @@ def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]
         y: Label of the y axis.
         lines: For each line, its label in the legend (empty for none), x and y coordinates, and matplotlib's settings.
         bands: For each band, its x coordinates, lower and upper limits, and matplotlib's settings.
-        limits: Further settings of matplotlib's axes, such as ``xlim``.
 
     Returns:
         The ``<svg>`` element.
@@ -84,7 +83,7 @@ def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]
         axes.plot(xs, ys, label=plain(label), **style)
     for xs, low, high, style in bands:
         axes.fill_between(xs, low, high, **style)
-    axes.set(title=plain(title), xlabel=x, ylabel=y, **limits)
+    axes.set(title=plain(title), xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
     if any(label for label, *_ in lines):

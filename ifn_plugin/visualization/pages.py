@@ -17,8 +17,8 @@ from ifn_plugin.utils import readable
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Render one of the templates in the folder ``templates``, and write the page.
 
-    In a template, ``asset('vendored/NAME')`` is the text of a file in this room, and ``packed(value)`` is a value, with
-    objects as their attributes, as compressed JSON in base64.
+    In a template, ``asset('vendored/NAME')`` is the text of a file in this package, and ``packed(value)`` is a value,
+    with objects as their attributes, as compressed JSON in base64.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.visualization'), autoescape=True,
                                      extensions=['jinja2.ext.loopcontrols'])

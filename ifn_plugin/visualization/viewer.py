@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.visualization.embedded import LIMIT, PairPictures, embed_pairs
+from ifn_plugin.visualization.embedded import PairPictures, embed_pairs
 
 
 @dataclass
@@ -15,10 +15,10 @@ class ViewedModel:
 
     Attributes:
         name: Title of the column.
-        index: Number of the step of the thresholds at the threshold of the model.
+        index: Index of the level at the model's threshold, from :func:`level_index`.
         threshold: This threshold.
         chosen: Threshold that validation chose, if any.
-        chosen_index: Number of the step at that threshold.
+        chosen_index: Index of the level at that threshold.
         note: Remark below the title.
     """
 
@@ -66,7 +66,7 @@ class ViewedPair:
 
 
 def viewer_content(models: Sequence[ViewedModel], pairs: Sequence[ViewedPair], thresholds: Sequence[float],
-                   labelled: bool = True, limit: int = LIMIT) -> dict[str, Any]:
+                   labelled: bool = True) -> dict[str, Any]:
     """Return what the template ``viewer.html.j2`` shows.
 
     Args:
@@ -74,12 +74,11 @@ def viewer_content(models: Sequence[ViewedModel], pairs: Sequence[ViewedPair], t
         pairs: The rows.
         thresholds: Thresholds at which the levels of histograms and maps change.
         labelled: Whether the pairs have labels, and so scores.
-        limit: Limit of the length of all pictures as text.
 
     Returns:
         ``data``, for ``packed``, and ``pictures``, for JSON.
     """
-    embedded = embed_pairs([pair.read for pair in pairs], limit, [model.index for model in models])
+    embedded = embed_pairs([pair.read for pair in pairs], indices=[model.index for model in models])
     rows = [dict(name=pair.name, files=list(pair.files), note=pair.note, maps=[
         None if seen is None else dict(
             counts=list(seen.counts), histogram=None if seen.histogram is None else seen.histogram.ravel().tolist(),

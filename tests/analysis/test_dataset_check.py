@@ -92,6 +92,17 @@ def test_each_fault_is_found(root, fault, message):
     assert re.search(message, found), found
 
 
+def brighten(image):
+    image[:2, :2] //= 2
+    return image
+
+
+def test_dates_that_differ_in_a_few_pixels_are_not_the_same_image(root):
+    shutil.copy(root / 'train/A/0004.png', root / 'train/B/0004.png')
+    edit(root / 'train/B/0004.png', brighten)
+    check(root)
+
+
 def darker(image):
     return (0.8 * image + 5).astype(np.uint8)
 

@@ -77,8 +77,8 @@ def test_the_slider_moves_the_maps_and_the_scores_below_them(tested, open_page):
         let white = 0;
         for (let i = 0; i < data.length; i += 4) white += data[i] === 255;
         return white === number; }""", arg=[canvas.element_handle(), int(changed.sum())])
-    hits = int((changed & (label == 1)).sum())
-    f1 = scores(hits, int(changed.sum()) - hits, int((label == 1).sum()) - hits, 0)['F1']
+    tp = int((changed & (label == 1)).sum())
+    f1 = scores(tp, int(changed.sum()) - tp, int((label == 1).sum()) - tp, 0)['F1']
     assert f'F1 {f1:.1f}' in page.locator('.pair').first.locator('[data-model="1"] figcaption').inner_text()
 
 

@@ -120,7 +120,7 @@ def read(path):
 def test_what_is_written(files, tmp_path):
     paths, images = files(300, 520)
     with RasterPair(*paths) as pair:
-        summary = predict_raster(Difference(), pair, tmp_path / 'out' / 'map.tif', tmp_path / 'out' / 'p.tif', 128)
+        summary = predict_raster(Difference(), pair, f'{tmp_path}/out/map.tif', tmp_path / 'out' / 'p.tif', 128)
     expected = Difference().probabilities(images[None])[0]
     found, profile, overviews = read(tmp_path / 'out' / 'map.tif')
     assert np.array_equal(found, expected > 0.5) and summary.changed == (expected > 0.5).sum()

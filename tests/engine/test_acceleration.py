@@ -16,7 +16,7 @@ from mmseg.utils import register_all_modules
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from ifn_plugin.engine import AccelerationHook, accelerate, acceleration
-from ifn_plugin.engine.cuda import PinnableCollate, can_fuse, pin_batches, set_fused, use_tf32
+from ifn_plugin.engine.cuda import PinnableCollate, can_fuse, pin_batches, use_tf32
 from ifn_plugin.engine.hooks import acceleration_hook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.inference import ChangeDetector
@@ -443,7 +443,6 @@ def as_on_a_gpu(monkeypatch):
     """Let the decisions be those on a GPU, and their effects fall on the CPU."""
     monkeypatch.setattr(acceleration_hook, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(acceleration_hook, 'can_fuse', partial(can_fuse, device='cpu'))
-    monkeypatch.setattr(acceleration_hook, 'set_fused', partial(set_fused, device='cpu'))
 
 
 def train_once(hook, runner):

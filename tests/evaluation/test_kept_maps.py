@@ -94,12 +94,12 @@ def test_kept_maps_give_the_counts_of_the_record(options, checkpoint, tmp_path, 
         for pair in record['pairs']:
             counts = count_levels(*read_map(folder / MAPS / protocol / map_name(pair['files'])))
             total += counts
-            (false_alarms, hits), (unchanged, changed) = counts[:, index + 1:].sum(1), counts.sum(1)
-            assert pair['counts'] == [hits, false_alarms, changed - hits, unchanged - false_alarms]
+            (fp, tp), (unchanged, changed) = counts[:, index + 1:].sum(1), counts.sum(1)
+            assert pair['counts'] == [tp, fp, changed - tp, unchanged - fp]
         places = torch.searchsorted(THRESHOLDS, LEVELS)
         above = np.cumsum(total[:, ::-1], 1)[:, ::-1][:, 1:len(LEVELS) + 1]
-        assert np.array_equal(above[1], np.array(record['curve']['hits'])[places])
-        assert np.array_equal(above[0], np.array(record['curve']['false_alarms'])[places])
+        assert np.array_equal(above[1], np.array(record['curve']['tp'])[places])
+        assert np.array_equal(above[0], np.array(record['curve']['fp'])[places])
 
 
 def test_maps_are_kept_only_if_asked(options, checkpoint, tmp_path):

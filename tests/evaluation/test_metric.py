@@ -103,7 +103,7 @@ def test_any_maps_equal_sklearn(pairs):
 def test_pixels_of_all_samples_count_together():
     ones, zeros = np.ones((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
     half = np.array([[1, 1], [0, 0]], np.uint8)
-    # 4 hits; 2 false alarms; 2 misses: not the mean of the samples' own scores
+    # 4 true positives, 2 false positives, 2 false negatives: not the mean of the samples' own scores
     measured = measure([(ones, ones), (half, zeros), (zeros, half)])
     # of 12 pixels 8 are right; by chance 6 would be
     expected = dict(Precision=100 * 4 / 6, Recall=100 * 4 / 6, F1=100 * 8 / 12, IoU=50., OA=100 * 8 / 12, Kappa=100 / 3)
@@ -269,10 +269,10 @@ def test_any_threshold_equals_sklearn(seed):
     curve = metric.record['curve']
     for index in (0, 5, 300, 700, 1200, len(THRESHOLDS) - 1):
         found = probability > np.float32(curve['thresholds'][index])
-        assert curve['hits'][index] == (found & (label == 1)).sum()
-        assert curve['false_alarms'][index] == (found & (label == 0)).sum()
-        assert curve['misses'][index] == (~found & (label == 1)).sum()
-        assert curve['rejections'][index] == (~found & (label == 0)).sum()
+        assert curve['tp'][index] == (found & (label == 1)).sum()
+        assert curve['fp'][index] == (found & (label == 0)).sum()
+        assert curve['fn'][index] == (~found & (label == 1)).sum()
+        assert curve['tn'][index] == (~found & (label == 0)).sum()
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -285,8 +285,8 @@ def test_average_precision_and_curve_equal_sklearn(seed):
     assert measured['AP'] == pytest.approx(100 * average_precision_score(label, probability), abs=0.05)
     precision, recall, _ = precision_recall_curve(label, probability)
     curve = metric.record['curve']
-    hits, false_alarms, misses = (np.array(curve[name]) for name in ('hits', 'false_alarms', 'misses'))
-    ours = np.interp(np.linspace(0.1, 0.9, 9), hits[::-1] / (hits + misses)[::-1], (hits / (hits + false_alarms))[::-1])
+    tp, fp, fn = (np.array(curve[name]) for name in ('tp', 'fp', 'fn'))
+    ours = np.interp(np.linspace(0.1, 0.9, 9), tp[::-1] / (tp + fn)[::-1], (tp / (tp + fp))[::-1])
     np.testing.assert_allclose(ours, np.interp(np.linspace(0.1, 0.9, 9), recall[::-1], precision[::-1]), atol=0.005)
 
 

@@ -209,8 +209,8 @@ def test_figures_are_open_cds(trained, python, options, tmp_path):
     config.write_text(f'_base_ = [{str(CONFIG)!r}]\ntest_evaluator = {[dict(metric) for metric in metrics]}\n')
     # two iterations teach little: one where about half of the pixels are found
     curve = json.loads(next(trained.glob('*/evaluation_val.json')).read_text())['protocols']['']['curve']
-    surplus = [hits + false - misses - rejected for hits, false, misses, rejected in zip(
-        *(curve[name] for name in ('hits', 'false_alarms', 'misses', 'rejections')))]
+    surplus = [tp + fp - fn - tn for tp, fp, fn, tn in zip(
+        *(curve[name] for name in ('tp', 'fp', 'fn', 'tn')))]
     threshold = curve['thresholds'][min(range(len(surplus)), key=lambda place: abs(surplus[place]))]
     output = python(OPENCD / 'tools' / 'test.py', config, trained / 'iter_2.pth', '--work-dir', tmp_path,
                     '--cfg-options', *options, f'model.decode_head.threshold={threshold}')

@@ -83,7 +83,7 @@ def test_an_unfinished_drawing_is_not_taken_for_a_data_set(tmp_path, monkeypatch
 def test_max_iters_below_one_is_refused(capsys):
     with pytest.raises(SystemExit):
         demo.parse_args(['--max-iters', '0'])
-    assert '--max-iters' in capsys.readouterr().err
+    assert '--max-iters: 0: use an integer of at least 1' in capsys.readouterr().err
 
 
 def test_large_images_are_validated_on_a_few_only(tmp_path):

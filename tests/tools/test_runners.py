@@ -230,7 +230,7 @@ def test_each_acceleration_has_a_flag_of_its_own(switch):
 def test_no_window_at_once(capsys, count):
     with pytest.raises(SystemExit):
         train.parse_args(['config.py', f'--window-batch={count}'])
-    assert f'--window-batch: {count}: use 1 or more windows' in capsys.readouterr().err
+    assert f'--window-batch: {count}: use an integer of at least 1' in capsys.readouterr().err
 
 
 @pytest.mark.slow

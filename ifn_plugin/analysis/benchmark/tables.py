@@ -68,7 +68,8 @@ def case_table(case: dict[str, Any]) -> Table:
             continue
         peak, other = record['peak_memory'], first.get('peak_memory')
         memory = f' ({peak / other:.2f})' if peak and other else ''
-        rows.append([*name, _time(record), _ratio(record, first), '' if peak is None else f'{peak / GIB:.2f}{memory}'])
+        rows.append([*name, format_times(record['seconds']), _ratio(record, first),
+                     '' if peak is None else f'{peak / GIB:.2f}{memory}'])
     return Table(
         title, ['configuration', 'variant', 'ms a pair: median (range)', 'ratio', 'peak memory, GiB (of the first)'],
         rows)
@@ -81,14 +82,14 @@ def _data_table(case: dict[str, Any]) -> Table:
             rows.append([record['config'], f'failed: {record["error"]}', '', ''])
         else:
             rate = f'{1 / statistics.median(record["seconds"]):.4g}'
-            rows.append([record['config'], _time(record), rate, _ratio(record, first)])
+            rows.append([record['config'], format_times(record['seconds']), rate, _ratio(record, first)])
     return Table('Training pipeline, ' + ('files in memory' if case['task'] == 'data' else 'files on disk'),
                  ['configuration', 'ms a sample: median (range)', 'samples/s', 'ratio'], rows)
 
 
-def _time(record: dict[str, Any]) -> str:
-    seconds = [1000 * second for second in record['seconds']]
-    return f'{statistics.median(seconds):.4g} ({min(seconds):.4g}–{max(seconds):.4g})'
+def format_times(seconds: Sequence[float]) -> str:
+    """Return the median and the range in milliseconds."""
+    return f'{1000 * statistics.median(seconds):.4g} ({1000 * min(seconds):.4g}–{1000 * max(seconds):.4g})'
 
 
 def _ratio(record: dict[str, Any], first: dict[str, Any]) -> str:

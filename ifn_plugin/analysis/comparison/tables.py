@@ -68,17 +68,17 @@ def curves(results: dict[str, list[dict[str, Any]]], score: str) -> Chart:
     Returns:
         The chart, without lines if nothing was validated.
     """
-    chart = Chart(VALIDATION[score], 'iteration', '%', note=BANDS)
+    result = Chart(VALIDATION[score], 'iteration', '%', note=BANDS)
     for number, (name, runs) in enumerate(results.items()):
         # keyed by iteration, since a resumed run may have repeated a validation
         found = [{entry['step']: entry[score] for entry in result['validations'] if score in entry} for result in runs]
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if steps:
             values = [[validated[step] for validated in found] for step in steps]
-            chart.line(name, number, steps, list(map(statistics.mean, values)), dots=True)
+            result.line(name, number, steps, list(map(statistics.mean, values)), dots=True)
             if len(found) > 1:
-                chart.band(name, number, steps, list(map(min, values)), list(map(max, values)))
-    return chart
+                result.band(name, number, steps, list(map(min, values)), list(map(max, values)))
+    return result
 
 
 def draw(curve: Chart) -> str:

@@ -74,7 +74,7 @@ def check_uniform_images(split: Split, pair: Pair) -> Iterator[Finding]:
 
 def check_identical_images(split: Split, pair: Pair) -> Iterator[Finding]:
     """Find identical dates with a label that has changes."""
-    if np.array_equal(*pair.thumbnails) and pair.changed:
+    if pair.identical and pair.changed:
         yield Finding(split.name, True, f'{pair.files[0]} and {pair.files[1]} are the same image, but the label has '
                       'changes.', [pair.files])
 

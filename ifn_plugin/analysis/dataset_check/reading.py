@@ -102,4 +102,5 @@ def read_pair(loaders: tuple[LoadPair, LoadChangeLabel], trio: Trio) -> Pair | s
     moments = np.stack([power.mean(axis=0, dtype=np.float64) for power in (levels, np.square(levels))]
                        ) if labelled else np.zeros((2, 1))
     return Pair(trio, label.shape, float((label == 1).sum() / max(1, labelled)), labelled, values,
-                moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails), inverted)
+                moments[:, ::-1] if loaders[0].bgr else moments, np.stack(thumbnails), inverted,
+                identical=np.array_equal(dates[0], dates[1]))

@@ -42,6 +42,7 @@ class Pair:
         moments: Mean of each channel over both dates' labelled pixels, and mean of its square, (2, C).
         thumbnails: Greyscale thumbnails of both dates, (2, 32, 32).
         inverted: Whether the label has a colour table in which 0 is lighter than the rest.
+        identical: Whether both dates are the same image.
     """
 
     files: Trio
@@ -52,6 +53,7 @@ class Pair:
     moments: np.ndarray
     thumbnails: np.ndarray
     inverted: bool = False
+    identical: bool = False
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 from ifn_plugin.analysis.benchmark import Case, Subject
 from ifn_plugin.analysis.benchmark.resources import peak_memory
-from ifn_plugin.analysis.benchmark.tables import GIB
+from ifn_plugin.analysis.benchmark.tables import GIB, format_times
 from ifn_plugin.analysis.gpu_check.results import attempt
 from ifn_plugin.analysis.gpu_check.scale import PLAIN, Scale
 from ifn_plugin.utils.configurations import find_config
@@ -46,16 +46,10 @@ def _measure(name: str, case: Case, variant: str, rounds: int, plain_memory: int
         each.stop()
     seconds, plain = (list(column) for column in zip(*times))
     medians = statistics.median(seconds), statistics.median(plain)
-    line = (f'{name}: {_milliseconds(seconds)} ms a pair, plain {_milliseconds(plain)}, ratio '
+    line = (f'{name}: {format_times(seconds)} ms a pair, plain {format_times(plain)}, ratio '
             f'{medians[1] / medians[0]:.2f}; peak memory {memory / GIB:.2f} GiB, plain {plain_memory / GIB:.2f}')
     return dict(line=line, case=case._asdict(), variant=variant, seconds=seconds, plain_seconds=plain,
                 ratio=medians[1] / medians[0], peak_memory=memory, plain_peak_memory=plain_memory)
-
-
-def _milliseconds(seconds: list[float]) -> str:
-    """Format the median and the range."""
-    median, low, high = (1000 * value for value in (statistics.median(seconds), min(seconds), max(seconds)))
-    return f'{median:.4g} ({low:.4g}–{high:.4g})'
 
 
 def _start(variant: str, case: Case) -> tuple[Subject, int]:

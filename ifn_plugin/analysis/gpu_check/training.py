@@ -10,11 +10,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ifn_plugin.analysis.demonstration import configure
 from ifn_plugin.analysis.gpu_check.scale import Scale
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.fileio import write_atomic
-from ifn_plugin.utils.configurations import find_config
 from ifn_plugin.visualization.charts import chart, style_of
 
 
@@ -54,15 +54,8 @@ def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
 
 
 def _settings(scale: Scale, folder: Path) -> Config:
-    cfg = Config.fromfile(find_config('ifn_demo.py'))
-    cfg.work_dir = cfg.visualizer.save_dir = str(folder)
-    cfg.randomness.seed = 0
+    cfg = configure(folder / 'data', folder, max_iters=scale.iterations)
     cfg.custom_hooks = [dict(type='ifn_plugin.AccelerationHook', compile=False, keep_memory=False)]
-    for split in scale.counts:
-        cfg[f'{split}_dataloader'].dataset.data_root = str(folder / 'data')
     cfg.default_hooks.visualization.draw = False
-    iterations = cfg.max_iters if scale.iterations is None else scale.iterations
-    cfg.train_cfg.update(max_iters=iterations, val_interval=max(1, iterations // 2))
-    cfg.param_scheduler[0].total_steps = cfg.default_hooks.checkpoint.interval = iterations
-    cfg.default_hooks.logger.interval = max(1, iterations // 48)
+    cfg.default_hooks.logger.interval = max(1, cfg.train_cfg.max_iters // 48)
     return cfg

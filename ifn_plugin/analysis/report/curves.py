@@ -51,17 +51,17 @@ def threshold_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     for number, evaluation in enumerate(evaluations):
         if 'curve' in evaluation.record:
             curve = {name: np.asarray(values, float) for name, values in evaluation.record['curve'].items()}
-            found = curve['hits'] + curve['false_alarms']
-            changed = np.maximum(curve['hits'] + curve['misses'], 1)
+            found = curve['tp'] + curve['fp']
+            changed = np.maximum(curve['tp'] + curve['fn'], 1)
             shown = found > 0
             # at the same recalls and thresholds for all, so that hovering compares them
-            recall, precision = (values[shown][::-1] for values in (100 * curve['hits'] / changed,
-                                                                    100 * curve['hits'] / np.maximum(found, 1)))
+            recall, precision = (values[shown][::-1] for values in (100 * curve['tp'] / changed,
+                                                                    100 * curve['tp'] / np.maximum(found, 1)))
             if len(recall):
                 places = 100 * grid[(100 * grid >= recall[0]) & (100 * grid <= recall[-1])]
                 precisions.line(f'{evaluation.name}, AP {evaluation.record["metrics"]["AP"]:.1f}', number, places,
                                 np.interp(places, recall, precision))
-            f1 = 200 * curve['hits'] / np.maximum(found + changed, 1)
+            f1 = 200 * curve['tp'] / np.maximum(found + changed, 1)
             scores.line(evaluation.name, number, grid[1:-1], np.interp(grid[1:-1], curve['thresholds'], f1))
     if scores.lines:
         yield from (precisions, scores)

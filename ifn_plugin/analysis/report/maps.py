@@ -81,8 +81,8 @@ def _read(path: Path, index: int) -> PairMap | None:
 
 def _fits(histogram: np.ndarray, counts: list[int], index: int) -> bool:
     """Check that a map gives the counts of the record, as far as the steps of its levels tell."""
-    hits, false_alarms, misses, rejections = counts
-    if histogram.sum(1).tolist() != [false_alarms + rejections, hits + misses]:
+    tp, fp, fn, tn = counts
+    if histogram.sum(1).tolist() != [fp + tn, tp + fn]:
         return False
     most, least = histogram[:, index:].sum(1), histogram[:, index + 2:].sum(1)
-    return bool((least <= (false_alarms, hits)).all() and ((false_alarms, hits) <= most).all())
+    return bool((least <= (fp, tp)).all() and ((fp, tp) <= most).all())

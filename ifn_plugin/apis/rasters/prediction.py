@@ -39,8 +39,8 @@ class RasterSummary:
 
 def predict_raster(detector: ChangeDetector,
                    pair: RasterPair,
-                   map_path: Path | None = None,
-                   probability_path: Path | None = None,
+                   map_path: str | Path | None = None,
+                   probability_path: str | Path | None = None,
                    window: int = 1024,
                    tags: Mapping[str, str] | None = None) -> RasterSummary:
     """Predict the changes between two rasters of any size, in constant memory, and write them as GeoTIFF files.
@@ -74,8 +74,8 @@ def predict_raster(detector: ChangeDetector,
 def write_maps(blocks: Iterable[Block],
                pair: RasterPair,
                threshold: float,
-               map_path: Path | None,
-               probability_path: Path | None,
+               map_path: str | Path | None,
+               probability_path: str | Path | None,
                window: int,
                tags: Mapping[str, str] | None = None,
                may_be_empty: bool = False) -> RasterSummary:
@@ -109,7 +109,7 @@ def write_maps(blocks: Iterable[Block],
     changed = valid_pixels = 0
     with ExitStack() as stack:
         map_file, probability_file = (
-            stack.enter_context(UnfinishedRaster(path, profile, kind, tags)) if path else None
+            stack.enter_context(UnfinishedRaster(Path(path), profile, kind, tags)) if path else None
             for kind, path in dict(map=map_path, probability=probability_path).items())
         for place, probability, valid in blocks:
             found = (probability > threshold) & valid

@@ -7,6 +7,7 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from mmengine.utils import apply_to
 from torch import Tensor
 
 from ifn_plugin.engine.acceleration import accelerate
@@ -118,18 +119,9 @@ class AccelerationHook(Hook):
         """Save the weights and the optimizer's state in the layout that they have without the hook."""
         for name in ('state_dict', 'ema_state_dict', 'optimizer'):
             if name in checkpoint:
-                checkpoint[name] = _contiguous(checkpoint[name])
+                checkpoint[name] = apply_to(checkpoint[name], torch.is_tensor, Tensor.contiguous)
         if self.switched_fused and 'optimizer' in checkpoint:
             stored = checkpoint['optimizer']
             for optimizer in [stored] if 'param_groups' in stored else stored.values():
                 # another device, or a run without the hook, may go on from here
                 optimizer['param_groups'] = [dict(group, fused=None) for group in optimizer['param_groups']]
-
-
-def _contiguous(state: Any) -> Any:
-    """Copy nested containers with every tensor made contiguous; tensors that already are contiguous are shared."""
-    if isinstance(state, Tensor):
-        return state.contiguous()
-    if isinstance(state, dict):
-        return type(state)((key, _contiguous(value)) for key, value in state.items())
-    return [_contiguous(value) for value in state] if isinstance(state, list) else state

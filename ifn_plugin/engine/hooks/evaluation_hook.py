@@ -34,10 +34,12 @@ from ifn_plugin.version import __version__
 _CHOSEN = 'change_threshold'
 
 
-def _hand_over_threshold(runner: Runner, evaluator: Evaluator) -> None:
-    for metric in evaluator.metrics:
-        if isinstance(metric, ChangeMetric):
-            metric.threshold = getattr(getattr(detector_of(runner), 'decode_head', None), 'threshold', None)
+def _start_metrics(runner: Runner, evaluator: Evaluator) -> list[ChangeMetric]:
+    metrics = [metric for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
+    for metric in metrics:
+        metric.start()
+        metric.threshold = getattr(getattr(detector_of(runner), 'decode_head', None), 'threshold', None)
+    return metrics
 
 
 def _versions() -> dict[str, str]:
@@ -94,10 +96,7 @@ class EvaluationHook(Hook):
         """Copy the buffers of the first process to all: they are the running statistics that checkpoints store."""
         for buffer in runner.model.buffers():
             broadcast(buffer)
-        for metric in runner.val_loop.evaluator.metrics:
-            if isinstance(metric, ChangeMetric):
-                metric.start()
-        _hand_over_threshold(runner, runner.val_loop.evaluator)
+        _start_metrics(runner, runner.val_loop.evaluator)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Store the threshold and write the record of the validation."""
@@ -124,15 +123,12 @@ class EvaluationHook(Hook):
         """
         check_views(runner.test_loop.dataloader.dataset)
         self._folder = self._folder or _claim_folder(runner.log_dir)
-        _hand_over_threshold(runner, runner.test_loop.evaluator)
-        for metric in runner.test_loop.evaluator.metrics:
-            if isinstance(metric, ChangeMetric):
-                metric.start()
-                metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)
-                if metric.choose_threshold:
-                    print_log("test_evaluator has choose_threshold=True: a test takes validation's threshold.",
-                              'current', logging.WARNING)
-                    metric.choose_threshold = False
+        for metric in _start_metrics(runner, runner.test_loop.evaluator):
+            metric.chosen_threshold = runner.message_hub.runtime_info.get(_CHOSEN)
+            if metric.choose_threshold:
+                print_log("test_evaluator has choose_threshold=True: a test takes validation's threshold.",
+                          'current', logging.WARNING)
+                metric.choose_threshold = False
 
     def after_test_iter(self,
                         runner: Runner,

@@ -21,8 +21,7 @@ class ProtocolsTestLoop(TestLoop):
         runner: The runner.
         dataloader: The test data, as entire images.
         evaluator: The metrics.
-        protocols: mmseg's ``test_cfg`` of each protocol, by name; the name becomes the prefix of its metrics. Defaults
-            to ``whole`` and ``tiles``.
+        protocols: mmseg's ``test_cfg`` of each protocol, by name; the name becomes the prefix of its metrics.
         kwargs: Keyword arguments of ``TestLoop``.
 
     Attributes:
@@ -30,11 +29,10 @@ class ProtocolsTestLoop(TestLoop):
         protocol: Name of the current protocol.
     """
 
-    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict] | None = None,
+    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, protocols: dict[str, dict],
                  **kwargs: Any) -> None:
         super().__init__(runner, dataloader, evaluator, **kwargs)
-        self.protocols = protocols or dict(
-            whole=dict(mode='whole'), tiles=dict(mode='slide', crop_size=(256, 256), stride=(256, 256)))
+        self.protocols = protocols
         self.records: dict[str, dict] = {}
         self.protocol = ''
 

@@ -5,6 +5,6 @@ from torch import Tensor
 
 
 def fit(x: Tensor, height: int, width: int) -> Tensor:
-    """Crop or replicate the lower and right borders to a size, since encoders round odd sizes up or down."""
+    """Crop maps, (N, C, H, W), or replicate their lower and right borders, to a size: encoders round odd sizes."""
     missing = (0, max(width - x.shape[3], 0), 0, max(height - x.shape[2], 0))
     return (F.pad(x, missing, mode='replicate') if any(missing) else x)[..., :height, :width]

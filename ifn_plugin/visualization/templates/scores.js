@@ -1,13 +1,13 @@
 // Scores of the class "changed", as ifn_plugin.evaluation.scores computes them: in percent, 0 where undefined
 const SCORES = ['Precision', 'Recall', 'F1', 'IoU'];
 
-function scoresOf([hits, falseAlarms, misses]) {
+function scoresOf([tp, fp, fn]) {
   const percent = (part, whole) => whole ? 100 * part / whole : 0;
   return {
-    Precision: percent(hits, hits + falseAlarms),
-    Recall: percent(hits, hits + misses),
-    F1: percent(2 * hits, 2 * hits + falseAlarms + misses),
-    IoU: percent(hits, hits + falseAlarms + misses),
+    Precision: percent(tp, tp + fp),
+    Recall: percent(tp, tp + fn),
+    F1: percent(2 * tp, 2 * tp + fp + fn),
+    IoU: percent(tp, tp + fp + fn),
   };
 }
 
@@ -28,8 +28,8 @@ function accumulate(map) {
 // True positives, false positives, false negatives and true negatives above a level; null is the model's own threshold
 function countsAt(map, index) {
   if (index === null || !map.above) return map.counts;
-  const falseAlarms = map.above[index], hits = map.above[256 + index];
-  return [hits, falseAlarms, map.totals[1] - hits, map.totals[0] - falseAlarms];
+  const fp = map.above[index], tp = map.above[256 + index];
+  return [tp, fp, map.totals[1] - tp, map.totals[0] - fp];
 }
 
 function totalAt(maps, index) {

@@ -107,8 +107,8 @@ class Viewer {
   found(pair, model) {
     const map = pair.maps[model];
     if (!map) return -1;
-    const [hits, falseAlarms, misses, rejections] = this.counts(map, model);
-    return (hits + falseAlarms) / Math.max(1, hits + falseAlarms + misses + rejections);
+    const [tp, fp, fn, tn] = this.counts(map, model);
+    return (tp + fp) / Math.max(1, tp + fp + fn + tn);
   }
 
   passes(pair) {
