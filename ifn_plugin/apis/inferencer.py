@@ -27,7 +27,7 @@ from ifn_plugin.evaluation import change_probability
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
 from ifn_plugin.utils import abbreviate
-from ifn_plugin.utils.configurations import resolve_config, type_name
+from ifn_plugin.utils.configurations import read_config, type_name
 
 Image = np.ndarray | str | Path
 # mmengine's default scope is one for all threads
@@ -64,8 +64,8 @@ class ChangeDetector:
 
     Raises:
         FileNotFoundError: If the configuration or the checkpoint is missing.
-        ValueError: If the checkpoint cannot be read safely or does not fit the configuration (the keys are named), or
-            if torch cannot compute on the device.
+        ValueError: If the threshold is not from 0 to below 1, the checkpoint cannot be read safely or does not fit the
+            configuration (the keys are named), or torch cannot compute on the device.
     """
 
     def __init__(self,
@@ -75,7 +75,9 @@ class ChangeDetector:
                  threshold: float | None = None,
                  batch_size: int = 4,
                  acceleration: dict[str, Any] | None = None) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(resolve_config(config))
+        cfg = config if isinstance(config, Config) else read_config(config)
+        if threshold is not None and not 0 <= threshold < 1:
+            raise ValueError(f'threshold={threshold}: use a probability from 0 to below 1.')
         self.device = find_device(device)
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
@@ -108,8 +110,8 @@ class ChangeDetector:
 
         Args:
             date1: The earlier image: a file, or an array (H, W, 3), RGB, uint8; for a detector of other bands, those
-                that ``LoadBands`` in its configuration names, (H, W, C), with values as in the files; NaN and infinite
-                values are nodata.
+                that ``LoadBands`` in its configuration names, (H, W, C), with values as in the files; NaN, infinite
+                and masked values are nodata.
             date2: The later image, of the same size.
 
         Returns:
@@ -136,9 +138,7 @@ class ChangeDetector:
         """
         batch: list[np.ndarray] = []
         full = None
-        # the caller may fill its arrays again while they wait
-        own = ([image.copy() if isinstance(image, np.ndarray) else image for image in pair] for pair in pairs)
-        for pair in read_ahead(self._read, own, self.batch_size):
+        for pair in read_ahead(self._read, map(_keep, pairs), self.batch_size):
             if batch and (len(batch) == self.batch_size or pair.shape != batch[0].shape):
                 full = batch[0].shape if len(batch) == self.batch_size else full
                 yield from self._detect(batch)
@@ -187,15 +187,24 @@ class ChangeDetector:
                 raise ValueError(f'The dates differ in size: {dates[0].shape} and {dates[1].shape}. Fix: resample both '
                                  'to the same grid.')
             if isinstance(self.loader, LoadBands):
-                finite = np.logical_and(*(np.isfinite(np.asarray(image)).all(axis=2) for image in pair))
+                arrays: Any = pair
+                valid1, valid2 = (np.ma.filled(np.isfinite(array), False).all(axis=2) for array in arrays)
                 for date in dates:
-                    date[~finite] = 0  # nodata, as in images from files
+                    date[~(valid1 & valid2)] = 0  # nodata, as in images from files
         stacked = np.stack(dates)
         return stacked[..., ::-1] if self.loader.bgr else stacked
 
     def _detect(self, batch: list[np.ndarray], fill_up: bool = False) -> Iterator[ChangeMap]:
         for probability in self.probabilities(np.stack(batch), fill_up):
             yield ChangeMap(probability, probability > self.threshold)
+
+
+def _keep(pair: tuple[Image, Image]) -> list[Image]:
+    """Copy the arrays of a pair, which the caller may fill again while they wait."""
+    if isinstance(pair, (str, Path)) or len(pair) != 2:
+        given = pair if isinstance(pair, (str, Path)) else f'{len(pair)} items'
+        raise ValueError(f'predict_all needs pairs, but got {given}. Fix: predict_all([(date1, date2), ...]).')
+    return [image.copy() if isinstance(image, np.ndarray) else image for image in pair]
 
 
 def find_pairs(folder1: str | Path, folder2: str | Path) -> dict[str, tuple[Path, Path]]:

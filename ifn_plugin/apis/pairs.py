@@ -85,7 +85,8 @@ def read_table(path: str) -> Pairs:
     pairs: Pairs = {}
     with table.open(newline='', encoding='utf-8-sig', errors='replace') as file:
         for number, row in enumerate(csv.reader(file), 1):
-            if not row or (number == 1 and row == ['date1', 'date2']):
+            row = [name.strip() for name in row]
+            if not row or (number == 1 and [name.lower() for name in row] == ['date1', 'date2']):
                 continue
             if len(row) != 2 or not all(row):
                 raise ValueError(f'{path}, line {number}: {",".join(row)[:100]!r} are not two columns. Fix: name the '

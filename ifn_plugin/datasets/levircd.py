@@ -1,13 +1,16 @@
 """Data sets in the layout of LEVIR-CD."""
 
 import itertools
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine import fileio
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from ifn_plugin.datasets.views import check_views
@@ -170,6 +173,11 @@ def find_equal(names: Sequence[str], folders: Sequence[Any], kinds: Sequence[Map
     return ''
 
 
+def find_repeated(names: Sequence[str]) -> str:
+    """List the first names that occur several times; empty if there are none."""
+    return abbreviate([name for name, number in Counter(names).items() if number > 1], 5)
+
+
 def find_beyond(indices: int | Sequence[int] | None, number: int) -> str:
     """List the first of a data set's ``indices`` that are out of range for ``number`` pairs; empty if none is."""
     listed = [] if indices is None or isinstance(indices, int) else indices
@@ -245,6 +253,10 @@ class LEVIRCDDataset(BaseSegDataset):
         names = sorted(date1)
         if self.ann_file:
             names = read_names(self.ann_file, date1, self.suffixes['img_path_from'], self.backend_args)
+            repeated = find_repeated(names)
+            if repeated:
+                print_log(f'{self.ann_file} lists these pairs several times, and so they count several times: '
+                          f'{repeated}.', 'current', logging.WARNING)
         self._check_complete(names, kinds)
         equal = find_equal(names, [self.data_prefix[prefix] for prefix in kinds], list(kinds.values()))
         if equal:

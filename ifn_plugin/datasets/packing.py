@@ -55,12 +55,17 @@ def find_splits(folder: Path, kinds: Sequence[str] = FOLDERS) -> list[Path]:
         The splits, relative to the folder.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is none, or one lacks a subfolder.
     """
     splits = [split.relative_to(folder) for split in _list_splits(folder, kinds)]
     if not splits:
         raise FileNotFoundError(f'{folder}: no folder contains {kinds[0]}, {kinds[1]} and {kinds[2]}. Fix: name other '
                                 'folders with --folders.')
+    for parent in sorted({path.parent for path in walk(folder) if path.name in kinds and path.is_dir()}):
+        lacking = [kind for kind in kinds if not (parent / kind).is_dir()]
+        if lacking and not any(parent.is_relative_to(folder / split) for split in splits):
+            raise FileNotFoundError(f'{parent / lacking[0]}: no such folder, so this split would be left out. Fix: add '
+                                    'it, or pack the other splits one by one.')
     return splits
 
 

@@ -48,10 +48,13 @@ def write_map(path: Path, probability: Tensor, label: Tensor) -> None:
         label: (H, W): 1 is "changed", 0 is "unchanged", and all other values are ignored.
     """
     truth = torch.where((label == 0) | (label == 1), label, 255).to(torch.uint8).cpu().numpy()
+    write_png(Image.merge('LA', (Image.fromarray(level_of(probability)), Image.fromarray(truth))), path)
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write an image, even if several processes write the same: a sampler gives some pairs to two of them."""
     stream = io.BytesIO()
-    Image.merge('LA', (Image.fromarray(level_of(probability)), Image.fromarray(truth))).save(
-        stream, 'PNG', compress_level=1)
-    # a sampler gives some pairs to several processes, which may write them at the same moment
+    image.save(stream, 'PNG', compress_level=1)
     own = path.with_name(f'{get_rank()}-{path.name}')
     write_atomic(stream.getvalue(), own)
     own.replace(path)

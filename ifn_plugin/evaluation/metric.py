@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_dist_info
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
+from PIL import Image
 from torch import Tensor
 
+from ifn_plugin.evaluation.kept_maps import write_png
 from ifn_plugin.evaluation.thresholds import (
     THRESHOLDS,
     average_precision,
@@ -42,6 +45,9 @@ class ChangeMetric(BaseMetric):
     Args:
         choose_threshold: Whether to choose a threshold on the evaluated data.
         ignore_index: Label value of the pixels to ignore.
+        output_dir: Folder for the change maps, as of mmseg's ``IoUMetric``: PNG files of 0 and 1, named after date 2.
+            ``--out`` of mmseg's and open-cd's test scripts sets it.
+        keep_results: Unused; these scripts set it, too.
         kwargs: Keyword arguments of ``BaseMetric``, such as ``prefix``.
 
     Attributes:
@@ -53,8 +59,10 @@ class ChangeMetric(BaseMetric):
             each of ``THRESHOLDS``.
     """
 
-    def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, **kwargs: Any) -> None:
+    def __init__(self, choose_threshold: bool = False, ignore_index: int = 255, output_dir: str | None = None,
+                 keep_results: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.output_dir = output_dir
         self.choose_threshold = choose_threshold
         self.ignore_index = ignore_index
         self.chosen_threshold: float | None = None
@@ -70,6 +78,7 @@ class ChangeMetric(BaseMetric):
         # numbers of unchanged and of changed pixels between the thresholds
         self._histogram = torch.zeros(2, len(THRESHOLDS) + 1, dtype=torch.int64)
         self._last = self._histogram
+        self._written: dict[str, list[str]] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the pixels of each sample.
@@ -82,7 +91,7 @@ class ChangeMetric(BaseMetric):
 
         Raises:
             ValueError: If a label is missing, differs in size from the prediction, or has values other than 0, 1 and
-                ``ignore_index``, or if a probability is NaN or infinite.
+                ``ignore_index``, if a probability is NaN or infinite, or if two maps would have the same name.
         """
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
@@ -100,10 +109,20 @@ class ChangeMetric(BaseMetric):
             tp = (found & changed).sum()
             fp, fn = found.sum() - tp, changed.sum() - tp
             counts = torch.stack((tp, fp, fn, counted.sum() - tp - fp - fn)).tolist()
-            self.results.append(([*sample_files(sample.get('img_path')), sample.get('seg_map_path')], *counts))
+            files = sample_files(sample.get('img_path'))
+            self.results.append(([*files, sample.get('seg_map_path')], *counts))
+            if self.output_dir is not None:
+                self._write(predicted, files)
             # the last sample is kept apart: a sampler may have repeated one to give all processes the same number
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, predicted == 1, changed, counted, place)
+
+    def _write(self, predicted: Tensor, files: list[str]) -> None:
+        path = Path(str(self.output_dir), f'{Path(files[-1]).stem}.png')
+        if self._written.setdefault(path.name, files) != files:
+            raise ValueError(f'The maps of {files[-1]} and {self._written[path.name][-1]} would both be {path}. Fix: '
+                             'use python -m ifn_plugin.tools.predict.')
+        write_png(Image.fromarray(predicted.byte().cpu().numpy()), path)
 
     def _count(self, sample: dict, predicted: Tensor, changed: Tensor, counted: Tensor, place: str) -> Tensor:
         if 'seg_logits' not in sample or not self._fits:
@@ -191,3 +210,11 @@ class ChangeMetric(BaseMetric):
         above = self._histogram.flip(1).cumsum(1).flip(1)[:, 1:]
         (fp, tp), (unchanged, changed) = above, self._histogram.sum(1)
         return torch.stack((tp, fp, changed - tp, unchanged - fp))
+
+
+def collect_records(evaluator: Evaluator, protocol: str = '') -> dict[str, dict]:
+    """Collect the record of each ``ChangeMetric``, by protocol and, if there are several metrics, by prefix."""
+    metrics = [metric for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
+    # several metrics have different prefixes
+    return {'/'.join(filter(None, (protocol, metric.prefix if len(metrics) > 1 else ''))): metric.record
+            for metric in metrics}

@@ -35,6 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The path to write to. It is renamed to the final path at the end of the block, and removed after an error.
 
     Raises:
+        FileNotFoundError: If what was written is gone, since another process writes the same.
         OSError: If the disk is full; the message says what to do.
     """
     unfinished = unfinished_path(path)
@@ -42,6 +43,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _remove(unfinished)
     try:
         yield unfinished
+        if not unfinished.exists():
+            raise FileNotFoundError(errno.ENOENT, f'{path} could not be written, since {unfinished.name} is gone: does '
+                                    'another process write into this folder? Fix: give each its own')
         if not unfinished.is_dir():
             with unfinished.open('rb+') as file:
                 os.fsync(file.fileno())

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmseg.models.losses import CrossEntropyLoss, DiceLoss, LovaszLoss
@@ -12,43 +13,44 @@ from mmseg.models.losses.utils import weight_reduce_loss
 from torch import Tensor, nn
 
 
-def check_loss(loss: nn.Module) -> None:
-    """Reject mmseg's losses that fail, or mean something else, on one-channel logits.
+def check_loss(loss: nn.Module, head: str) -> None:
+    """Reject mmseg's losses that fail, or mean something else, on the one-channel logits of a head.
 
     Raises:
         ValueError: If the loss is one of them; the message names the setting to change.
     """
     if type(loss).__module__.startswith('mmseg.'):
         if not isinstance(loss, (CrossEntropyLoss, DiceLoss, LovaszLoss)):
-            raise ValueError(f'IFNHead predicts one channel, which {type(loss).__name__} does not support. Fix: '
+            raise ValueError(f'{head} predicts one channel, which {type(loss).__name__} does not support. Fix: '
                              "CrossEntropyLoss(use_sigmoid=True), DiceLoss(use_sigmoid=True) or "
                              "LovaszLoss(loss_type='binary').")
-        _check_settings(type(loss).__name__, loss)
+        _check_settings(type(loss).__name__, loss, head)
     if 'loss' not in str(loss.loss_name):
         warnings.warn(
             f'loss_name={loss.loss_name!r} does not contain "loss": mmengine will log it but not train with it.',
             stacklevel=3)
 
 
-def _check_settings(name: str, loss: nn.Module) -> None:
+def _check_settings(name: str, loss: nn.Module, head: str) -> None:
     if not getattr(loss, 'use_sigmoid', True):
-        raise ValueError(f'IFNHead predicts one channel: {name} needs use_sigmoid=True.')
+        raise ValueError(f'{head} predicts one channel: {name} needs use_sigmoid=True.')
     if isinstance(loss, LovaszLoss) and loss.cls_criterion is not lovasz_hinge:
-        raise ValueError(f"IFNHead predicts one channel: {name} needs loss_type='binary'.")
+        raise ValueError(f"{head} predicts one channel: {name} needs loss_type='binary'.")
     if isinstance(loss, DiceLoss):
         if not loss.activate:
-            raise ValueError(f'IFNHead gives logits, not probabilities: {name} needs activate=True.')
+            raise ValueError(f'{head} gives logits, not probabilities: {name} needs activate=True.')
         if loss.ignore_index == 0:
-            raise ValueError(f"{name}'s ignore_index is a channel, and 0 is IFNHead's only one. Fix: leave it out; "
-                             "IFNHead's own ignore_index is the label value to ignore.")
+            raise ValueError(f"{name}'s ignore_index is a channel, and 0 is {head}'s only one. Fix: leave it out; "
+                             f"{head}'s own ignore_index is the label value to ignore.")
     weights = getattr(loss, 'class_weight', None)
     if weights is None:
         return
     if isinstance(loss, LovaszLoss):
         raise ValueError(f"{name}(loss_type='binary') ignores class_weight={weights}. Fix: leave it out.")
+    weights = np.ravel(weights).tolist()
     if len(weights) != 1:
         fix = f'class_weight=[{weights[1] / weights[0]:g}]' if len(weights) == 2 and weights[0] else 'class_weight=[3.]'
-        raise ValueError(f'IFNHead predicts one channel, so {name} takes one class_weight, that of changed pixels '
+        raise ValueError(f'{head} predicts one channel, so {name} takes one class_weight, that of changed pixels '
                          f'relative to unchanged ones, not {len(weights)}: {weights}. Fix: {fix}.')
 
 
@@ -108,7 +110,7 @@ def masked_cross_entropy(loss: CrossEntropyLoss, logit: Tensor, label: Tensor, i
         The weighted loss, a scalar; with ``reduction='none'``, (N, 1, H, W).
     """
     counted = (~ignored).float()
-    changed_weight = None if loss.class_weight is None else _scalar(loss.class_weight[0], logit)
+    changed_weight = None if loss.class_weight is None else _scalar(float(np.ravel(loss.class_weight)[0]), logit)
     values = F.binary_cross_entropy_with_logits(
         logit, label.masked_fill(ignored, 0).float(), pos_weight=changed_weight, reduction='none')
     number = counted.sum() if loss.reduction == 'mean' and loss.avg_non_ignore else None

@@ -46,13 +46,14 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
         hook.show = True
         hook.wait_time = args.wait_time
     if args.show_dir:  # mmengine's default, vis_data/vis_image in the folder, is hard to find
-        backends = cfg.visualizer.setdefault('vis_backends', [])
-        local = [backend for backend in backends if is_type(backend['type'], VISBACKENDS, LocalVisBackend)]
-        if not local:
-            local = [dict(type='LocalVisBackend')]
-            cfg.visualizer.vis_backends = [*backends, *local]
-        for backend in local:
-            backend['img_save_dir'] = str(Path(args.show_dir).absolute())
+        cfg.visualizer = cfg.get('visualizer') or dict(type='Visualizer')
+        backends = cfg.visualizer.get('vis_backends') or []
+        if not any(is_type(backend['type'], VISBACKENDS, LocalVisBackend) for backend in backends):
+            backends = [*backends, dict(type='LocalVisBackend')]
+        folder = str(Path(args.show_dir).absolute())
+        cfg.visualizer.vis_backends = [
+            dict(backend, img_save_dir=folder) if is_type(backend['type'], VISBACKENDS, LocalVisBackend) else backend
+            for backend in backends]
 
 
 def _augment(cfg: Config, args: argparse.Namespace) -> None:

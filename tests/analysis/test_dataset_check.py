@@ -214,6 +214,15 @@ def test_pairs_in_two_splits_are_counted(root, tmp_path):
     assert not run(0, 0, train=data_set(root, 'train', indices=4), test=data_set(root, 'train', indices=-2))
 
 
+@pytest.mark.parametrize('split, errors', [('train', 0), ('test', 1)])
+def test_pairs_that_a_list_repeats_are_named(root, tmp_path, split, errors):
+    (root / split / 'list.txt').write_text('0001\n0000\n0001.png')
+    settings = data_set(root, split, ann_file='list.txt')
+    Config({f'{split}_dataloader': dict(dataset=settings)}).dump(tmp_path / 'config.py')
+    found, _ = check(tmp_path / 'config.py', errors=errors, notes=1 - errors)
+    assert 'list.txt lists these pairs several times, and so they count several times: 0001. Fix' in found
+
+
 def test_indices_select_pairs_and_beyond_the_last_are_errors(root, tmp_path):
     """They are taken of all pairs, which have to be complete."""
     (root / 'train' / 'B' / '0005.png').unlink()

@@ -127,11 +127,28 @@ def test_errors_come_when_their_pair_does(detector, tmp_path):
     ((np.zeros((4, 4, 3)), np.zeros((4, 4, 3))), r'date 1 is float64 \(4, 4, 3\), but an RGB image, uint8'),
     ((np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)), r'date 2 is uint8 \(4, 4\)'),
     ((np.zeros((4, 4, 3), np.uint8), 'file.png'), r"date 2 is 'file\.png'.*or a file for both"),
+    ((np.zeros((4, 4, 3)).tolist(), ) * 2, '^date 1 is list, but'),
+    ((torch.zeros(4, 4, 3, dtype=torch.uint8), ) * 2, r'date 1 is torch\.uint8 torch\.Size\(\[4, 4, 3\]\), but'),
+    ((np.zeros((0, 4, 3), np.uint8), ) * 2, r'date 1 is uint8 \(0, 4, 3\), but'),
+    ((np.ma.masked_equal(np.zeros((4, 4, 3), np.uint8), 0), ) * 2, 'date 1 has masked pixels, but LoadPair'),
     ((np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)), r'differ in size: \(4, 4, 3\) and \(4, 5, 3\)'),
 ])
 def test_wrong_images(detector, dates, message):
     with pytest.raises(ValueError, match=message):
         detector.predict(*dates)
+
+
+@pytest.mark.parametrize('pairs, given', [
+    (('1.png', '2.png'), r'got 1\.png'), ([pair()[:1]], 'got 1 items'), ([[*pair(), 7]], 'got 3 items')])
+def test_what_is_no_pair_is_refused(detector, pairs, given):
+    with pytest.raises(ValueError, match=rf'needs pairs, but {given}. Fix: predict_all\(\[\(date1, date2\)'):
+        list(detector.predict_all(pairs))
+
+
+@pytest.mark.parametrize('threshold', [50, 1, -0.1, float('nan')])
+def test_thresholds_are_probabilities(checkpoint, threshold):
+    with pytest.raises(ValueError, match='use a probability from 0 to below 1'):
+        ChangeDetector(CONFIG, checkpoint, threshold=threshold)
 
 
 def test_a_configuration_by_name_and_a_threshold(checkpoint):

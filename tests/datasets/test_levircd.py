@@ -115,6 +115,13 @@ def test_ann_file(levir_root, lines):
     assert names(dataset) == ['0002', '0000']
 
 
+def test_pairs_listed_twice_count_twice_with_a_warning(levir_root, capsys):
+    (levir_root / 'train' / 'list.txt').write_text('0002\n0000\n0002.png')
+    dataset = LEVIRCDDataset(data_root=str(levir_root / 'train'), ann_file='list.txt')
+    assert names(dataset) == ['0002', '0000', '0002']
+    assert 'lists these pairs several times, and so they count several times: 0002.' in capsys.readouterr().out
+
+
 def test_ann_file_needs_only_what_it_lists(levir_root):
     (levir_root / 'train' / 'list.txt').write_text('0000')
     (levir_root / 'train' / 'label' / '0001.png').unlink()

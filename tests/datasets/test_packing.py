@@ -267,6 +267,7 @@ def test_labels_saved_with_loss_need_a_threshold(levir_root, tmp_path):
      r'label.0001\.png has the values 7'),
     (lambda root: (root / 'train' / 'B' / '0001.png').write_text('no image'), r'B.0001\.png is not a readable image'),
     (lambda root: (root / 'train' / 'B' / '0001.png').unlink(), r'B/0001\.\*'),
+    (lambda root: (root / 'train' / 'B').rename(root / 'train' / 'b'), 'train/B: no such folder, so this split would'),
 ])
 def test_bad_input_is_named(levir_root, tmp_path, spoil, message):
     spoil(levir_root)

@@ -43,6 +43,14 @@ def test_after_an_error_the_former_file_is_there_alone(tmp_path, error):
     assert (tmp_path / 'file').read_bytes() == b'former' and list(tmp_path.iterdir()) == [tmp_path / 'file']
 
 
+def test_two_writers_of_one_file_are_told(tmp_path):
+    with (pytest.raises(FileNotFoundError, match='does another process write into this folder'),
+          atomic_path(tmp_path / 'file') as path):
+        path.write_bytes(b'mine')
+        write_atomic(b"another's", tmp_path / 'file')
+    assert (tmp_path / 'file').read_bytes() == b"another's"
+
+
 def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(ValueError), atomic_path(tmp_path / 'data') as path:
         (path / 'A').mkdir(parents=True)

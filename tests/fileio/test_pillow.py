@@ -12,4 +12,4 @@ def test_threads_share_the_limit():
     contexts[0].__exit__(None, None, None)
     assert Image.MAX_IMAGE_PIXELS is None
     contexts[1].__exit__(None, None, None)
-    assert Image.MAX_IMAGE_PIXELS == former
+    assert former == Image.MAX_IMAGE_PIXELS

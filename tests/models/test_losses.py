@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
-from ifn_plugin.models import IFNHead
+from ifn_plugin.models import IFNHead, UNetHead
 from ifn_plugin.models.losses import masked_accuracy, one_channel_loss
 
 BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True)
@@ -66,9 +66,11 @@ def test_lovasz_in_bfloat16():
     torch.testing.assert_close(low, losses(loss, logit, label)[0], rtol=0.01, atol=0, check_dtype=False)
 
 
-def test_one_class_weight_is_what_a_changed_pixel_counts():
+@pytest.mark.parametrize('weight', [[3.], 3.])
+def test_one_class_weight_is_what_a_changed_pixel_counts(weight):
     logit, label = torch.randn(2, 1, 16, 16), label_with_ignored()
-    ours, mmsegs = losses(dict(BCE, class_weight=[3.]), logit, label)
+    ours, mmsegs = losses(dict(BCE, class_weight=weight), logit, label)
+    IFNHead(loss_decode=dict(BCE, class_weight=weight))
     kept = label != 255
     expected = F.binary_cross_entropy_with_logits(
         logit[:, 0][kept], label[kept].float(), weight=1 + 2 * label[kept].float())
@@ -93,6 +95,8 @@ def test_losses_that_do_not_fit_one_channel_are_refused(loss, message):
         IFNHead(loss_decode=loss)
     with pytest.raises(ValueError, match=message):
         IFNHead(loss_decode=[BCE, loss])
+    with pytest.raises(ValueError, match=message):
+        UNetHead(num_classes=2, out_channels=1, loss_decode=loss)
 
 
 def as_mmsegs(loss, logit, label, ignore_index=255):

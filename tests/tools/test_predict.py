@@ -113,7 +113,7 @@ def test_a_list_of_pairs(checkpoint, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (20, 30, 3), np.uint8))
     table = tmp_path / 'pairs.csv'
-    table.write_text('date1,date2\n1999/a.png,2020/a.png\nb.png,c.png\n')
+    table.write_text('Date1, Date2\n1999/a.png, 2020/a.png\nb.png,c.png\n')
     main([str(CONFIG), str(checkpoint), str(table), str(tmp_path / 'out'), '--device', 'cpu'])
     assert sorted(path.name for path in (tmp_path / 'out' / 'map').iterdir()) == ['1999_2020_a.png', 'b_c.png']
     for text, message in (('b.png\n', r'line 1: .b\.png. are not two columns'), ('', 'names no pairs'),

@@ -31,10 +31,12 @@ def run(options, checkpoint, tmp_path):
     return run
 
 
-@pytest.mark.parametrize('more', ['', 'format_only=True'])
-def test_iou_metric_writes_masks(run, levir_like, checkpoint, tmp_path, more):
+@pytest.mark.parametrize('metric', ["'mmseg.IoUMetric'", "'mmseg.IoUMetric', format_only=True",
+                                    "'ifn_plugin.ChangeMetric', keep_results=True"])
+def test_metrics_write_masks(run, levir_like, checkpoint, tmp_path, metric):
+    """As ``--out`` of mmseg's and open-cd's scripts sets it."""
     masks = tmp_path / 'masks'
-    run(f"test_evaluator = dict(_delete_=True, type='mmseg.IoUMetric', output_dir={str(masks)!r}, {more})")
+    run(f'test_evaluator = dict(_delete_=True, type={metric}, output_dir={str(masks)!r})')
     assert sorted(path.stem for path in masks.iterdir()) == ['0000', '0001']
     detector = ChangeDetector(CONFIG, checkpoint, device='cpu')
     for path in masks.iterdir():
@@ -62,6 +64,13 @@ def test_show_dir_draws_pairs_in_place_of_mmsegs_hook(run, tmp_path):
     run(f'default_hooks = dict(visualization={hook})', '--show-dir', str(tmp_path / 'panels'))
     panels = list((tmp_path / 'panels').glob('*.png'))
     assert len(panels) == 2 and cv2.imread(str(panels[0])).shape[1] > 4 * 64
+
+
+@pytest.mark.parametrize('visualizer', ['None', "dict(_delete_=True, type='Visualizer', vis_backends=None)",
+                                        'dict(vis_backends=[])'])
+def test_show_dir_needs_no_visualizer(run, tmp_path, visualizer):
+    run(f'visualizer = {visualizer}', '--show-dir', str(tmp_path / 'panels'))
+    assert len(list((tmp_path / 'panels').glob('*.png'))) == 2
 
 
 def test_mmsegs_hook_is_refused_where_it_is_to_draw(options, checkpoint, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ifn_plugin.analysis.dataset_check.reading import Listing, list_split, read_pairs
 from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
-from ifn_plugin.datasets.levircd import find_beyond, find_equal
+from ifn_plugin.datasets.levircd import find_beyond, find_equal, find_repeated
 
 
 def check_split(split: Split) -> Iterator[Finding]:
@@ -65,6 +65,14 @@ def check_indices(split: Split, listing: Listing) -> Iterator[Finding]:
             'counted from 0. Fix: change indices, or set it to None for all pairs.')
 
 
+def check_repeated(split: Split, listing: Listing) -> Iterator[Finding]:
+    """Find pairs that the list of pairs names several times."""
+    repeated = find_repeated(listing.names)
+    if repeated:
+        yield Finding(split.name, split.part_of != 'train', f'{split.ann_file} lists these pairs several times, and so '
+                      f'they count several times: {repeated}. Fix: list each once.')
+
+
 def check_uniform_images(split: Split, pair: Pair) -> Iterator[Finding]:
     """Find images with a single grey level."""
     for path, thumbnail in zip(pair.files, pair.thumbnails):
@@ -120,6 +128,6 @@ def _conventions(split: Split) -> Counter[int]:
     return Counter(max(set(pair.values) - {0}, default=0) for pair in split.pairs if pair.files[2].suffix != '.npy')
 
 
-LISTING_CHECKS = (check_emptiness, check_completeness, check_equal_files, check_indices)
+LISTING_CHECKS = (check_emptiness, check_completeness, check_equal_files, check_indices, check_repeated)
 PAIR_CHECKS = (check_uniform_images, check_identical_images)
 SPLIT_CHECKS = (check_mixed_labels, check_inverted_labels, check_unread_labels, check_change)

@@ -50,7 +50,9 @@ def threshold_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     grid = np.linspace(0, 1, 201)
     for number, evaluation in enumerate(evaluations):
         if 'curve' in evaluation.record:
-            curve = {name: np.asarray(values, float) for name, values in evaluation.record['curve'].items()}
+            # by position, since earlier versions named the counts otherwise
+            curve = dict(zip(('thresholds', 'tp', 'fp', 'fn', 'tn'),
+                             np.asarray(list(evaluation.record['curve'].values()), float)))
             found = curve['tp'] + curve['fp']
             changed = np.maximum(curve['tp'] + curve['fn'], 1)
             shown = found > 0

@@ -9,13 +9,12 @@ except ImportError as error:
 from ifn_plugin.apis.rasters.arrays import predict_xarray
 from ifn_plugin.apis.rasters.blending import blended_blocks
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
-from ifn_plugin.apis.rasters.opening import find_colours, open_raster
+from ifn_plugin.apis.rasters.opening import open_raster
 from ifn_plugin.apis.rasters.pair import RasterPair
-from ifn_plugin.apis.rasters.polygons import DRIVERS, find_driver, write_polygons
-from ifn_plugin.apis.rasters.prediction import RasterSummary, predict_raster, preview_map
+from ifn_plugin.apis.rasters.polygons import find_driver, write_polygons
+from ifn_plugin.apis.rasters.prediction import RasterSummary, predict_raster
 from ifn_plugin.apis.rasters.provenance import describe_run
-from ifn_plugin.apis.rasters.writing import FULL, NODATA, write_cog
+from ifn_plugin.apis.rasters.writing import write_cog
 
-__all__ = ['AreaOfInterest', 'DRIVERS', 'FULL', 'NODATA', 'RasterPair', 'RasterSummary', 'blended_blocks',
-           'describe_run', 'find_colours', 'find_driver', 'open_raster', 'predict_raster', 'predict_xarray',
-           'preview_map', 'write_cog', 'write_polygons']
+__all__ = ['AreaOfInterest', 'RasterPair', 'RasterSummary', 'blended_blocks', 'describe_run', 'find_driver',
+           'open_raster', 'predict_raster', 'predict_xarray', 'write_cog', 'write_polygons']

@@ -12,7 +12,7 @@ from mmengine import fileio
 
 from ifn_plugin.datasets.transforms.dates import get_dates
 from ifn_plugin.datasets.transforms.decoding import REPLACE
-from ifn_plugin.datasets.transforms.loading import LoadPair
+from ifn_plugin.datasets.transforms.loading import LoadPair, describe, is_image
 from ifn_plugin.fileio import BrokenConnectionError, complete_answers
 from ifn_plugin.registry import TRANSFORMS
 
@@ -230,11 +230,10 @@ class LoadBands(LoadPair):
         Raises:
             ValueError: If it is not such an array, or as for :meth:`to_grey_levels`.
         """
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != self.in_channels:
-            given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
-            raise ValueError(f'{name} is {given}, but an image (H, W, {self.in_channels}) with the values of bands '
-                             f'{self.bands} is needed for both dates, or a file for both.')
-        return self.to_grey_levels(image, name)
+        if not is_image(image, self.in_channels):
+            raise ValueError(f'{name} is {describe(image)}, but an image (H, W, {self.in_channels}) with the '
+                             f'values of bands {self.bands} is needed for both dates, or a file for both.')
+        return self.to_grey_levels(np.ma.getdata(image), name)
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """Convert a loaded image to a picture for display, (H, W, 3), RGB, uint8."""

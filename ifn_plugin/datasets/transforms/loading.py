@@ -140,15 +140,31 @@ class LoadPair(_Loader):
         Raises:
             ValueError: If it is not such an array.
         """
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else repr(image)
-            raise ValueError(f'{name} is {given}, but an RGB image, uint8 (H, W, 3), is needed for both dates, or '
-                             'a file for both.')
-        return image[..., ::-1]
+        if np.ma.is_masked(image):
+            raise ValueError(f'{name} has masked pixels, but LoadPair knows no nodata. Fix: image.filled(0).')
+        if not is_image(image, 3) or image.dtype != np.uint8:
+            raise ValueError(f'{name} is {describe(image)}, but an RGB image, uint8 (H, W, 3), is needed for both '
+                             'dates, or a file for both.')
+        bgr: np.ndarray = np.ma.getdata(image)[..., ::-1]
+        return bgr
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """Convert a loaded image to a picture for display, (H, W, 3), RGB, uint8."""
         return image[..., ::-1]
+
+
+def is_image(value: Any, channels: int) -> bool:
+    """Check whether a value is an array of numbers, (H, W, ``channels``), that is not empty."""
+    return (isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == channels and value.size > 0
+            and value.dtype.kind in 'buifc')
+
+
+def describe(value: Any) -> str:
+    """Describe what is not the expected array, for messages: a path, data type and shape, or the type."""
+    if isinstance(value, (str, Path)):
+        return repr(value)
+    return ' '.join(str(getattr(value, name)) for name in ('dtype', 'shape') if hasattr(value, name)) or (
+        type(value).__name__)
 
 
 @TRANSFORMS.register_module()

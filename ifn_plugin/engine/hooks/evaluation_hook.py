@@ -24,7 +24,7 @@ from ifn_plugin.engine.loops.protocols_loop import ProtocolsTestLoop
 from ifn_plugin.engine.utils import detector_of
 from ifn_plugin.evaluation import ChangeMetric, change_probability
 from ifn_plugin.evaluation.kept_maps import MAPS, map_name, write_map
-from ifn_plugin.evaluation.records import collect_records
+from ifn_plugin.evaluation.metric import collect_records
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import HOOKS
 from ifn_plugin.utils.samples import sample_files

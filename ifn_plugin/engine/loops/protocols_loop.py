@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner, TestLoop
 
 from ifn_plugin.engine.utils import detector_of
-from ifn_plugin.evaluation.records import collect_records
+from ifn_plugin.evaluation.metric import collect_records
 from ifn_plugin.registry import LOOPS
 
 

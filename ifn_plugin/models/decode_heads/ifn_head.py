@@ -202,7 +202,7 @@ class IFNHead(BaseDecodeHead):
         self.loss_weights = tuple(loss_weights)
         self.losses = [self.loss_decode] if not isinstance(self.loss_decode, nn.ModuleList) else list(self.loss_decode)
         for loss in self.losses:
-            check_loss(loss)
+            check_loss(loss, 'IFNHead')
         coarse_channels = [0] + [widths[-1] for widths in blocks[:-1]]
         self.levels = nn.ModuleList(
             DecoderLevel(coarse, pair, widths, dropout_ratio)

@@ -11,7 +11,7 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from ifn_plugin.models.decode_heads.pyramid import select_pyramid
-from ifn_plugin.models.losses import check_label, masked_accuracy, one_channel_loss
+from ifn_plugin.models.losses import check_label, check_loss, masked_accuracy, one_channel_loss
 from ifn_plugin.registry import MODELS
 
 
@@ -39,6 +39,10 @@ class UNetHead(BaseDecodeHead):
             input_transform='multiple_select',
             norm_cfg=norm_cfg,
             **dict(in_index=list(range(len(in_channels)))) | kwargs)
+        self.losses = list(self.loss_decode) if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+        if self.out_channels == 1:
+            for loss in self.losses:
+                check_loss(loss, 'UNetHead')
         self.blocks = nn.ModuleList()
         *skips, channels = in_channels
         for skip in reversed(skips):
@@ -83,7 +87,7 @@ class UNetHead(BaseDecodeHead):
         label = self._stack_batch_gt(batch_data_samples)
         check_label(label, self.ignore_index)
         logit = resize(seg_logits, size=label.shape[2:], mode='bilinear', align_corners=self.align_corners)
-        for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+        for loss in self.losses:
             name, value = str(loss.loss_name), one_channel_loss(loss, logit, label, self.ignore_index)
             losses[name] = losses[name] + value if name in losses else value
         losses['acc_seg'] = masked_accuracy(logit, label, self.threshold, self.ignore_index)

@@ -291,6 +291,9 @@ def test_detector_takes_arrays_of_bands(four_bands):
     expected = detector.predict(*files).probability
     assert np.array_equal(detector.predict(*gap).probability, expected) and np.isfinite(expected).all()
     np.testing.assert_allclose(network(*(torch.from_numpy(array)[None] for array in gap))[0], expected, atol=1e-5)
+    masked = [array if number == 0 else np.ma.masked_array(array, np.isnan(gap[1]))
+              for number, array in enumerate(arrays)]
+    assert np.array_equal(detector.predict(*masked).probability, expected)
     # bands that the preprocessor turns round
     detector.model.data_preprocessor.reverse_channels = True
     np.testing.assert_allclose(ChangeNetwork(detector.model, detector.loader)(*raw)[0],
