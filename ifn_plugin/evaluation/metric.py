@@ -46,8 +46,8 @@ class ChangeMetric(BaseMetric):
         choose_threshold: Whether to choose a threshold on the evaluated data.
         ignore_index: Label value of the pixels to ignore.
         output_dir: Folder for the change maps, as of mmseg's ``IoUMetric``: PNG files of 0 and 1, named after date 2.
-            ``--out`` of mmseg's and open-cd's test scripts sets it.
-        keep_results: Unused; these scripts set it, too.
+            ``--out`` of mmseg's test script sets it.
+        keep_results: Unused; the script sets it, too.
         kwargs: Keyword arguments of ``BaseMetric``, such as ``prefix``.
 
     Attributes:

@@ -34,7 +34,7 @@ def run(options, checkpoint, tmp_path):
 @pytest.mark.parametrize('metric', ["'mmseg.IoUMetric'", "'mmseg.IoUMetric', format_only=True",
                                     "'ifn_plugin.ChangeMetric', keep_results=True"])
 def test_metrics_write_masks(run, levir_like, checkpoint, tmp_path, metric):
-    """As ``--out`` of mmseg's and open-cd's scripts sets it."""
+    """As ``--out`` of mmseg's test script sets it."""
     masks = tmp_path / 'masks'
     run(f'test_evaluator = dict(_delete_=True, type={metric}, output_dir={str(masks)!r})')
     assert sorted(path.stem for path in masks.iterdir()) == ['0000', '0001']
