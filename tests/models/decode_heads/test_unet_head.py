@@ -11,6 +11,7 @@ from torch import nn
 from ifn_plugin.models.decode_heads import UNetHead
 from ifn_plugin.utils.configurations import find_config
 
+BCE = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True)
 MODEL = find_config('ifn_demo.py').parents[1] / '_base_' / 'models' / 'unet_vgg16.py'
 
 
@@ -26,7 +27,7 @@ def detector():
 
 
 def test_each_level_halves_the_channels():
-    head = UNetHead(num_classes=2, out_channels=1)
+    head = UNetHead(num_classes=2, out_channels=1, loss_decode=BCE)
     shapes = [tuple(layer.weight.shape[:2]) for layer in head.blocks.modules() if isinstance(layer, nn.Conv2d)]
     assert shapes == [(512, 2048), (512, 512), (256, 1024), (256, 256), (128, 512), (128, 128), (64, 256), (64, 64)]
     # 3×3 convolutions without bias, each with a batch normalization, and the classifier's 64 weights and bias
@@ -81,7 +82,7 @@ def test_any_size_gives_a_map_of_that_size(detector, height, width):
 
 
 def test_maps_that_are_no_pyramid_are_refused():
-    head = UNetHead(in_channels=(16, 32), num_classes=2, out_channels=1)
+    head = UNetHead(in_channels=(16, 32), num_classes=2, out_channels=1, loss_decode=BCE)
     with pytest.raises(ValueError, match='UNetHead needs 2 maps, but gets 1'):
         head([torch.zeros(1, 16, 8, 8)])
     with pytest.raises(ValueError, match=r'UNetHead needs maps .*each half as high and wide'):
