@@ -21,6 +21,7 @@ from ifn_plugin.version import __version__
 
 check_stack()
 
+# only now, since what they import may be missing or too old, which the check explains
 from ifn_plugin import datasets, engine, evaluation, models  # noqa: E402
 from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap, find_pairs  # noqa: E402
 from ifn_plugin.datasets import LEVIRCDDataset  # noqa: E402

@@ -68,17 +68,17 @@ def curves(results: dict[str, list[dict[str, Any]]], score: str) -> Chart:
     Returns:
         The chart, without lines if nothing was validated.
     """
-    result = Chart(VALIDATION[score], 'iteration', '%', note=BANDS)
+    curve = Chart(VALIDATION[score], 'iteration', '%', note=BANDS)
     for number, (name, runs) in enumerate(results.items()):
         # keyed by iteration, since a resumed run may have repeated a validation
         found = [{entry['step']: entry[score] for entry in result['validations'] if score in entry} for result in runs]
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if steps:
             values = [[validated[step] for validated in found] for step in steps]
-            result.line(name, number, steps, list(map(statistics.mean, values)), dots=True)
+            curve.line(name, number, steps, list(map(statistics.mean, values)), dots=True)
             if len(found) > 1:
-                result.band(name, number, steps, list(map(min, values)), list(map(max, values)))
-    return result
+                curve.band(name, number, steps, list(map(min, values)), list(map(max, values)))
+    return curve
 
 
 def draw(curve: Chart) -> str:
