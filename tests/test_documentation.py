@@ -78,7 +78,7 @@ GIVEN = {
     'packed': ('PATH-packed', 'PACKED', 'data/LEVIR-CD-packed'),
     'run': ('WORK_DIR', 'work_dirs/RUN', 'work_dirs/OTHER'),
     'checkpoint': ('CHECKPOINT', 'ifn.pth', 'work_dirs/tiles/best_F1_iter_2000.pth',
-                   'work_dirs/demo/iter_240.pth'),
+                   'work_dirs/imagenet/best_F1_iter_8000.pth', 'work_dirs/demo/iter_240.pth'),
     'date': ('work_dirs/demo/data/test/A', 'work_dirs/demo/data/test/B'),
     'stock': ('SRC',),
     'encoder': ('VGG16.pth',),
