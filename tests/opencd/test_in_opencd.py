@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
@@ -97,6 +98,28 @@ def test_same_weights_give_the_same_maps_and_the_same_loss(stock):
         maps = stock.eval().backbone(*x.split(3, 1))
         for a, b in zip(maps, ours.eval().decode_head(ours.backbone(*x.split(3, 1)))):
             torch.testing.assert_close(b, a, rtol=0, atol=1e-8)
+
+
+def test_training_steps_give_the_same_weights(stock):
+    """Each with the optimizer of its own configuration."""
+    ours = build_detector()
+    ours.load_state_dict(convert_state_dict(stock.state_dict()))
+    runs = []
+    for model, config in ((stock.double(), STOCK), (ours.double(), CONFIG)):
+        model.train()
+        runs.append((model, build_optim_wrapper(model, Config.fromfile(config).optim_wrapper), []))
+    for _ in range(3):
+        batch = random_batch()
+        for model, optimizer, losses in runs:
+            data = model.data_preprocessor(random_copy(batch), True)
+            parts = model.loss(data['inputs'].double(), data['data_samples'])
+            loss, _ = model.parse_losses(parts)
+            optimizer.update_params(loss)
+            losses.append(loss.detach())
+    torch.testing.assert_close(torch.stack(runs[1][2]), torch.stack(runs[0][2]), rtol=1e-6, atol=0)
+    weights = convert_state_dict(stock.state_dict())
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6, msg=name)
 
 
 def random_copy(batch):
