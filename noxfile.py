@@ -1,4 +1,4 @@
-"""The tests in the oldest and the newest environments that the README promises: ``make environments``.
+"""The tests in the oldest and the newest environments that docs/install.md names: ``make environments``.
 
 Each is made anew, from the package index. Environments with torch for CUDA take several gigabytes.
 """

@@ -74,6 +74,7 @@ def write_completion(path: Path, commands: dict[str, str]) -> None:
     complete = dict(bash='_ifn_plugin_arguments', preamble=dict(bash=files_or_names))
     # shtab reads this attribute, which argparse's actions do not declare
     arguments.complete = complete  # type: ignore[attr-defined]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(shtab.complete(parser, 'bash'), encoding='utf-8')
 
 

@@ -74,10 +74,10 @@ def test_own_configuration_beside_the_misspelt_one_is_suggested(tmp_path, monkey
 
 def test_bash_completes_commands_configurations_and_files(tmp_path, monkeypatch):
     pytest.importorskip('shtab', reason='shtab is not installed')
-    main(['--completion', str(tmp_path / 'completion')])
+    main(['--completion', str(tmp_path / 'completions' / 'ifn-plugin')])
     (tmp_path / 'ifn_own.py').touch()
     drive = r"""
-source ./completion
+source ./completions/ifn-plugin
 complete_last() {
     COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
     _shtab_ifn_plugin ifn-plugin "${COMP_WORDS[$COMP_CWORD]}"
@@ -91,7 +91,7 @@ complete_last ifn-plugin test x.py comp
     commands, configs, files = lines.splitlines()
     assert commands == 'train'
     assert set(configs.split()) == {'ifn_own.py', *(path.name for path in list_configs() if path.name[:4] == 'ifn_')}
-    assert files == 'completion'
+    assert files == 'completions'
 
 
 def test_completion_without_its_library(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ default_hooks = dict(
     invalid_loss=dict(type='ifn_plugin.InvalidLossHook'),
     loaded_weights=dict(type='ifn_plugin.LoadedWeightsHook'),
     resumed_settings=dict(type='ifn_plugin.ResumedSettingsHook'),
-    # enabled by --show-dir of the test commands
+    # enabled by --show and --show-dir of the test commands
     visualization=dict(type='ifn_plugin.ChangePanelHook', draw=False))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)

@@ -1,5 +1,5 @@
-# ImageNet's encoder, frozen, in hours on two CPU cores: 128×128 crops of LEVIR-CD's 256×256 tiles, 8,000 iterations,
-# strong photometric distortion, and cross-entropy in which a changed pixel counts three times. Results:
+# ImageNet's encoder, frozen, in two hours on one CPU core: 128×128 crops of LEVIR-CD's 256×256 tiles, 8,000
+# iterations, strong photometric distortion, and cross-entropy in which a changed pixel counts three times. Results:
 # docs/levircd_cpu.md.
 _base_ = [
     '../_base_/models/ifn.py', '../_base_/datasets/levircd_tiles.py', '../_base_/schedules/schedule_2k.py',

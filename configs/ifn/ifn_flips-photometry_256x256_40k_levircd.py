@@ -1,5 +1,5 @@
 # The recipe of ifn_256x256_40k_levircd.py with flips in place of rotation, strong photometric distortion, and a
-# threshold of 0.5: see docs/ablation.md
+# threshold of 0.5, which short runs favoured: see docs/ablation.md
 _base_ = [
     '../_base_/models/ifn.py', '../_base_/datasets/levircd.py', '../_base_/schedules/schedule_40k.py',
     '../_base_/default_runtime.py'
