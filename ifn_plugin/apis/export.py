@@ -102,7 +102,7 @@ class ChangeNetwork(nn.Module):
         return date1, date2
 
 
-def export(network: ChangeNetwork, path: Path) -> None:
+def export(network: ChangeNetwork, path: Path | str) -> None:
     """Write a trained IFN to a file: ``.onnx``, or ``.pt2`` for ``torch.export.load``.
 
     Batch, height and width are dynamic: any in ONNX, multiples of 16 from 32 on in the program.
@@ -115,6 +115,7 @@ def export(network: ChangeNetwork, path: Path) -> None:
         ImportError: If onnxscript, which ONNX needs, is missing.
         ValueError: If the suffix is neither ``.onnx`` nor ``.pt2``.
     """
+    path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{path}: name a file that ends in {" or ".join(SUFFIXES)}.')
     network.eval()

@@ -27,7 +27,7 @@ from ifn_plugin.evaluation import change_probability
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
 from ifn_plugin.utils import abbreviate
-from ifn_plugin.utils.configurations import read_config, type_name
+from ifn_plugin.utils.configurations import detector_settings, read_config, type_name
 
 Image = np.ndarray | str | Path
 # mmengine's default scope is one for all threads
@@ -83,7 +83,7 @@ class ChangeDetector:
         self.batch_size = batch_size
         self.cfg, self.config, self.checkpoint = cfg, cfg.filename or '', str(checkpoint)
         with SCOPE, DefaultScope.overwrite_default_scope(self.scope):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(detector_settings(cfg)))
         load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
         self.model = model.to(self.device).eval()
         head: Any = self.model.decode_head
@@ -92,7 +92,7 @@ class ChangeDetector:
             head = head.binary_cd_head
             self.model.postprocess_pred_and_label = None  # it needs the classes' labels
         default = head.threshold if head.out_channels == 1 else 0.5
-        self.threshold = default if threshold is None else threshold
+        self.threshold = float(default if threshold is None else threshold)
         settings: dict[str, Any] = dict(
             dtype='float32', compile=False, keep_memory=False, tf32=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)

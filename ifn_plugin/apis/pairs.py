@@ -4,7 +4,8 @@ import csv
 import os
 import re
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -36,6 +37,20 @@ class Sources:
         if not self.files:
             object.__setattr__(self, 'files', tuple(chain.from_iterable(self.pairs.values())))
 
+    def record(self, name: str) -> str:
+        """Return the name under which a pair is recorded as finished, which changes with the pair's own files."""
+        return name if self.crop else f'{stamp(self.pairs[name])}/{name}'  # names may be as long as the disk allows
+
+
+def stamp(files: Iterable[str]) -> str:
+    """Return eight letters that change with the sizes and the times of files."""
+    stamps = []
+    for file in files:
+        with suppress(OSError):  # what is on a server or in an archive is taken for unchanged
+            status = Path(file).stat()
+            stamps.append((file, status.st_size, status.st_mtime_ns))
+    return f'{zlib.crc32(repr(stamps).encode(errors="surrogateescape")):08x}'
+
 
 def name_pair(date1: str, date2: str) -> str:
     """Return the name of a pair's results: ``1999_2020``, or with folders ``1999_2020_site`` for files of one name."""
@@ -55,7 +70,8 @@ def _shorten(name: str) -> str:
 def name_source(source: str) -> str:
     """Return the name of a raster: its file name without suffix, or that of the last part of a URL."""
     if Path(source).exists():
-        return Path(source).resolve().stem
+        # the name of a link, not of what it leads to, and no dots
+        return Path(os.path.abspath(source)).stem  # noqa: PTH100
     last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
     return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))
 
@@ -83,21 +99,26 @@ def read_table(path: str) -> Pairs:
     if not table.is_file():
         raise FileNotFoundError(f'{path}: no such file. Fix: name both dates, or a CSV file with two columns.')
     pairs: Pairs = {}
-    with table.open(newline='', encoding='utf-8-sig', errors='replace') as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            row = [name.strip() for name in row]
-            if not row or (number == 1 and [name.lower() for name in row] == ['date1', 'date2']):
-                continue
-            if len(row) != 2 or not all(row):
-                raise ValueError(f'{path}, line {number}: {",".join(row)[:100]!r} are not two columns. Fix: name the '
-                                 'earlier and the later image or raster of a pair in each line, and a comma between.')
-            date1, date2 = (str(table.parent / name) if (table.parent / name).exists() else name for name in row)
-            name = name_pair(date1, date2)
-            if name in pairs:
-                raise ValueError(f'{path}, line {number}: the results of {date1} and {date2} and those of '
-                                 f'{" and ".join(pairs[name])} would both be named {name}. Fix: remove one line, or '
-                                 'rename its files.')
-            pairs[name] = date1, date2
+    try:
+        with table.open(newline='', encoding='utf-8-sig') as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{path} is not a CSV file in UTF-8 ({error}). Fix: save it as one; or, for two images or '
+                         'rasters, name the folder of the results too.') from error
+    for number, row in enumerate(rows, 1):
+        row = [name.strip() for name in row]
+        if not row or (number == 1 and [name.lower() for name in row] == ['date1', 'date2']):
+            continue
+        if len(row) != 2 or not all(row):
+            raise ValueError(f'{path}, line {number}: {",".join(row)[:100]!r} are not two columns. Fix: name the '
+                             'earlier and the later image or raster of a pair in each line, and a comma between.')
+        date1, date2 = (str(table.parent / name) if (table.parent / name).exists() else name for name in row)
+        name = name_pair(date1, date2)
+        if name in pairs:
+            raise ValueError(f'{path}, line {number}: the results of {date1} and {date2} and those of '
+                             f'{" and ".join(pairs[name])} would both be named {name}. Fix: remove one line, or '
+                             'rename its files.')
+        pairs[name] = date1, date2
     if not pairs:
         raise ValueError(f'{path} names no pairs.')
     return pairs

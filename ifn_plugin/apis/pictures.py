@@ -1,6 +1,7 @@
 """Prediction of changes in images without coordinates, written as PNG, and a page about them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.progress import track
 
 from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap
 from ifn_plugin.apis.page import keep_change, write_image_page
-from ifn_plugin.apis.pairs import Pairs
+from ifn_plugin.apis.pairs import Pairs, stamp
 from ifn_plugin.apis.running import Run, on_first, share
 from ifn_plugin.datasets import LoadPair
 from ifn_plugin.fileio import write_atomic
@@ -37,7 +38,10 @@ def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, 
     names = list(pairs)
     size = BATCHES * detector.batch_size
     # batches are the same in any number of processes, since the last bits of a result depend on them
-    groups = {str(first): names[first:first + size] for first in range(0, len(names), size)}
+    groups = {}
+    for first in range(0, len(names), size):
+        members = names[first:first + size]
+        groups[f'{first}-{stamp(chain.from_iterable(map(pairs.__getitem__, members)))}'] = members
     kept = {name: run.folder / 'maps' / f'{number}.png' for number, name in enumerate(names)}
     for group in track(share(run.unfinished(groups)), 'Predicting', disable=not dist.is_main_process()):
         changed, pixels = [], []

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.apis.pairs import stamp
 from ifn_plugin.apis.pictures import predict_images
 from ifn_plugin.apis.running import Run, on_first, refuse_existing
 from ifn_plugin.apis.sources import find_sources
 from ifn_plugin.datasets import LoadPair
 from ifn_plugin.datasets.transforms.bands import Scale
 from ifn_plugin.fileio import any_size, find_checksum
+from ifn_plugin.utils.text import suggest
 from ifn_plugin.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class Options:
         simplify: See ``write_polygons``.
         aoi: Vector file of the area of interest, see :class:`ifn_plugin.apis.rasters.AreaOfInterest`.
         bbox: Left, bottom, right and top of the area of interest, likewise.
+
+    Raises:
+        ValueError: If there is no such output.
     """
 
     outputs: Sequence[str] = ('map', )
@@ -61,6 +66,15 @@ class Options:
     simplify: float | None = None
     aoi: str | None = None
     bbox: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        outputs = (self.outputs, ) if isinstance(self.outputs, str) else tuple(self.outputs)
+        for name in outputs:
+            if name not in OUTPUTS:
+                raise ValueError(f'outputs: no {name!r}.{suggest(name, OUTPUTS)} There are {", ".join(OUTPUTS)}.')
+        object.__setattr__(self, 'outputs', outputs)
+        if self.polygons is not None:  # or a text
+            object.__setattr__(self, 'polygons', Path(self.polygons))
 
     def for_rasters(self) -> list[str]:
         """List the options for rasters that are set."""
@@ -104,7 +118,7 @@ class Prediction:
         on_first(lambda: refuse_existing(out, self._results(), options.overwrite))
 
     def _plan(self, date1: str, date2: str | None, loader: LoadPair) -> tuple[Any, Any]:
-        sources = find_sources(date1, date2, self.out, self.options.by_place)
+        sources = find_sources(date1, date2, self.out, self.options.by_place, self.options.overwrite)
         if not sources.rasters:
             self._refuse_options(sources.dates)
             return sources, None
@@ -217,7 +231,8 @@ class Prediction:
         options = self.options
         settings = dict(
             version=__version__, dates=self.sources.dates, pairs=_digest(self.sources.pairs),
-            files=_digest([*map(_stamp, filter(None, (*self.sources.files, options.aoi)))]),
+            # of a pair's own files, what is finished keeps the stamp
+            files=stamp([*(self.sources.files if self.sources.crop else ()), *filter(None, [options.aoi])]),
             configuration=_digest(detector.cfg.to_dict()), checkpoint=find_checksum(detector.checkpoint)[:16],
             threshold=detector.threshold, precision=str(detector.dtype), compiled=detector.compiled,
             batch_size=detector.batch_size, outputs=sorted(options.outputs), polygons=options.polygons is not None)
@@ -250,13 +265,6 @@ def predict_rasters(detector: ChangeDetector, date1: str | Path, date2: str | Pa
         raise ValueError(f'{date1} and {date2} are images without coordinates. Fix: use ChangeDetector.predict_all.')
     summary: Any = prediction.execute(detector)
     return summary
-
-
-def _stamp(name: str) -> tuple[int, int] | None:
-    with suppress(OSError):  # what is on a server or in an archive is taken for unchanged
-        status = Path(name).stat()
-        return status.st_size, status.st_mtime_ns
-    return None
 
 
 def _digest(settings: Any) -> str:

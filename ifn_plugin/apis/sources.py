@@ -14,7 +14,7 @@ from ifn_plugin.fileio import any_size
 PICTURES = ('PNG', 'JPEG', 'MPO', 'BMP', 'WEBP', 'GIF', 'PNM', 'PPM')
 
 
-def find_sources(date1: str, date2: str | None, out: Path, by_place: bool = False) -> Sources:
+def find_sources(date1: str, date2: str | None, out: Path, by_place: bool = False, overwrite: bool = False) -> Sources:
     """Find the pairs that one or two names stand for.
 
     Args:
@@ -22,8 +22,10 @@ def find_sources(date1: str, date2: str | None, out: Path, by_place: bool = Fals
         date2: The later date, likewise; ``None`` for a CSV file.
         out: Folder of the results, in which a virtual raster over the later date is written to pair rasters by place.
         by_place: Whether rasters are paired by place, and not by name.
+        overwrite: Whether the virtual raster may replace another file.
 
     Raises:
+        FileExistsError: If another file is where the virtual raster is to be.
         FileNotFoundError: If something is missing; it is named.
         ValueError: If something can be opened neither as an image nor as a raster, or only one date is a folder.
     """
@@ -35,7 +37,7 @@ def find_sources(date1: str, date2: str | None, out: Path, by_place: bool = Fals
     title = name_pair(*dates)
     if by_place:
         from ifn_plugin.apis.rasters.folders import pair_by_place
-        pairs, files = pair_by_place(*dates, out / f'{name_source(date2)}.vrt')
+        pairs, files = pair_by_place(*dates, out / f'{name_source(date2)}.vrt', overwrite)
         return Sources(dates, pairs, True, title, crop=True, files=files)
     folders = [_is_folder(date) for date in dates]
     if folders[0] != folders[1]:

@@ -36,8 +36,9 @@ def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path
     place = status.st_dev, status.st_ino
     if place not in above:
         for path in sorted(folder.iterdir()):
-            yield path
-            yield from walk(path, (*above, place))
+            if path.name != '__MACOSX':  # what a Mac adds to archives
+                yield path
+                yield from walk(path, (*above, place))
 
 
 def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:

@@ -18,7 +18,16 @@ class ChangeTTAModel(BaseTTAModel):
 
     mmseg's ``SegTTAModel`` mistakes the probabilities of one channel for logits, so that their sigmoid is above 0.5
     everywhere, and keeps the logits of a single view next to the merged map.
+
+    Args:
+        module: The detector, or its settings.
+        data_preprocessor: Settings of its preprocessor, unless it has its own, which mmengine would replace.
     """
+
+    def __init__(self, module: Any, data_preprocessor: Any = None) -> None:
+        if isinstance(module, dict) and module.get('data_preprocessor') is not None:
+            data_preprocessor = None
+        super().__init__(module, data_preprocessor)
 
     def test_step(self, data: Any) -> list[Any]:
         """Detect the changes in all views and merge them.
@@ -49,7 +58,9 @@ class ChangeTTAModel(BaseTTAModel):
             views = torch.stack([_undo_diagonal_flip(sample) for sample in samples])
             if views.shape[1] == 1:
                 merged = views.mean(0)
-                changed = (merged > self.module.decode_head.threshold).to(merged)
+                head = self.module.decode_head
+                threshold: Any = (head[-1] if isinstance(head, torch.nn.ModuleList) else head).threshold
+                changed = (merged > threshold).to(merged)
             else:
                 merged = views.log_softmax(1).logsumexp(0) - math.log(len(views))
                 changed = merged.argmax(0, keepdim=True)

@@ -48,6 +48,7 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
     if args.show_dir:  # mmengine's default, vis_data/vis_image in the folder, is hard to find
         cfg.visualizer = cfg.get('visualizer') or dict(type='Visualizer')
         backends = cfg.visualizer.get('vis_backends') or []
+        backends = [backends] if isinstance(backends, dict) else backends
         if not any(is_type(backend['type'], VISBACKENDS, LocalVisBackend) for backend in backends):
             backends = [*backends, dict(type='LocalVisBackend')]
         folder = str(Path(args.show_dir).absolute())
@@ -56,7 +57,7 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
             for backend in backends]
 
 
-def _augment(cfg: Config, args: argparse.Namespace) -> None:
+def _augment(cfg: Config, args: argparse.Namespace) -> Config:
     if not cfg.get('tta_pipeline'):
         raise SystemExit(f'{args.config} has no tta_pipeline, which --tta needs. Fix: add one, as in '
                          "configs/_base_/datasets/levircd.py, or with open-cd's transforms as in "
@@ -68,6 +69,9 @@ def _augment(cfg: Config, args: argparse.Namespace) -> None:
         merging['type'] = 'ifn_plugin.ChangeTTAModel'  # mmseg's treats probabilities as logits
     merging['module'] = cfg.model
     cfg.model = merging
+    # the runner writes it into the work dir, where the file of this name is the training's
+    path = Path(cfg.filename)
+    return Config(cfg.to_dict(), cfg.text, str(path.with_stem(f'{path.stem}-tta')))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.show or args.show_dir:
         _draw_panels(cfg, args)
     if args.tta:
-        _augment(cfg, args)
+        cfg = _augment(cfg, args)
     add_hooks(cfg, LoadedWeightsHook)
     runner = Runner.from_cfg(cfg)
     try:

@@ -33,8 +33,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
-    cfg.resume = args.resume
-    if args.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
+    # not the configuration's, which a resumed run has written
+    cfg.resume = args.resume or bool((args.cfg_options or {}).get('resume'))
+    if cfg.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
         # load_from names the weights that the run began with; mmengine would resume from them, not from its checkpoint
         checkpoint_hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none

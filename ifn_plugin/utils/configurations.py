@@ -1,5 +1,6 @@
 """Lookup and reading of configurations, and of the types that they name."""
 
+import copy
 import inspect
 import logging
 from collections.abc import Iterator
@@ -97,11 +98,35 @@ def read_config(config: str | Path) -> Config:
 
 
 def parse_config(text: str) -> Config:
-    """Read the text of a complete configuration, without importing the packages that it names."""
+    """Read the text of a complete configuration, without importing the packages that it names.
+
+    Raises:
+        ValueError: If it cannot be read, such as one with infinite numbers, which mmengine writes but does not read.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder, 'config.py')
         path.write_text(text, encoding='utf-8')
-        return Config.fromfile(path, import_custom_modules=False)
+        try:
+            return Config.fromfile(path, import_custom_modules=False)
+        except Exception as error:
+            raise ValueError(f'{type(error).__name__}: {error}') from error
+
+
+def detector_settings(cfg: Config) -> Any:
+    """Return the settings of a configuration's detector, without what a test with augmentation wraps around it.
+
+    A preprocessor that stands beside the model belongs to it, as in mmengine's runner.
+
+    Raises:
+        ValueError: If the configuration has no model.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, dict):
+        raise ValueError(f'{cfg.filename} has no model.')
+    settings = copy.copy(model.get('module') or model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return settings
 
 
 def merge_options(cfg: Config, options: dict[str, Any]) -> None:
@@ -118,6 +143,8 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         ValueError: If an option is known to change nothing, or does not fit the configuration.
     """
     read = {*inspect.signature(Runner).parameters, *_READ_FROM_CFG}
+    if 'data_preprocessor' in (cfg.get('model') or {}):  # the runner leaves it as it is
+        read.remove('data_preprocessor')
     for key, value in options.items():
         name, dot, rest = key.partition('.')
         if name in read:

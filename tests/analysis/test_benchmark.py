@@ -70,10 +70,11 @@ def test_data_rows_have_times_with_and_without_training(benchmark):
     assert 'failed:' in markdown and 'Train, with its data pipeline, batch 2' in markdown
 
 
-def test_onnx_runtime_is_measured_in_inference_only():
+@pytest.mark.parametrize('config', [CONFIG, find_config('ifn_256x256_40k_4bands.py')], ids=['colours', 'four bands'])
+def test_onnx_runtime_is_measured_in_inference_only(config):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is not installed: pip install ifn_plugin[export]')
-    *_, result = run_benchmark([Entry('a', CONFIG)], [Case('inference', 64, 2), Case('train', 32, 1)], [ONNX], rounds=2)
+    *_, result = run_benchmark([Entry('a', config)], [Case('inference', 64, 2), Case('train', 32, 1)], [ONNX], rounds=2)
     inference, training = (case['rows'][0] for case in result['cases'])
     assert inference['variant'] == 'onnxruntime' and len(inference['seconds']) == 2
     assert all(0 < seconds < 10 for seconds in inference['seconds'])

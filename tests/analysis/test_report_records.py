@@ -193,3 +193,13 @@ def test_shrunk_maps_are_exact_at_the_threshold_of_the_model():
     expected = np.asarray(Image.fromarray(levels).resize(kept.shape[::-1], Image.Resampling.NEAREST))
     assert np.array_equal(kept > 100, expected > 100)
     assert (kept <= expected).all() and (expected - kept < 8).all() and len(np.unique(kept)) < 40
+
+
+def test_configurations_that_cannot_be_read_and_several_heads(data, tmp_path):
+    """mmengine writes an infinite number as inf, which it does not read."""
+    write_evaluation(tmp_path / 'a' / '1', data, config=config(optim_wrapper=dict(clip_grad=float('inf'))))
+    heads = [dict(type='FCNHead'), dict(type='ifn_plugin.IFNHead')]
+    write_evaluation(tmp_path / 'b' / '1', data, config=config(model=dict(decode_head=heads)))
+    runs = [read_run(tmp_path / name, name) for name in 'ab']
+    assert runs[0].evaluations[0].config is None
+    assert 'IFNHead' in write_report(runs, tmp_path / 'page.html', 0)

@@ -59,3 +59,28 @@ def test_arrays_of_other_grids_are_aligned(dates):
         predict_xarray(Difference(), date1, date2[:, 10:], window=64)
     found = predict_xarray(Difference(), date1, date2[:, 10:], window=64, align=True, scale=(0, 255))
     assert (found.changed[:20] == 255).all() and (found.changed[20:] < 255).all()
+
+
+def test_values_that_a_file_scales_are_taken_as_they_are(dates, tmp_path):
+    """Opened as reflectances, or as the integers that they are stored as."""
+    files = []
+    for name in 'ab':
+        with rasterio.open(tmp_path / f'{name}.tif', 'r+') as dataset:
+            dataset.scales = [1e-3] * 3
+        files.append(tmp_path / f'{name}.tif')
+    expected = predict_xarray(Difference(), *map(rioxarray.open_rasterio, files), window=64, scale=(0, 255))
+    scaled = [rioxarray.open_rasterio(file, mask_and_scale=True) for file in files]
+    found = predict_xarray(Difference(), *scaled, window=64, scale=(0, 0.255))
+    np.testing.assert_allclose(found.probability, expected.probability, atol=0.005)
+    for number, result in enumerate((expected, found)):
+        for name in ('changed', 'probability'):
+            result[name].rio.to_raster(tmp_path / f'{name}{number}.tif')
+            with rasterio.open(tmp_path / f'{name}{number}.tif') as dataset:
+                assert dataset.scales == (1,) and dataset.crs == 'EPSG:32614'
+                np.testing.assert_array_equal(dataset.read(1), result[name])
+
+
+def test_arrays_of_one_band_may_lack_its_dimension(dates):
+    bands = [date.isel(band=0) for date in dates[1]]
+    found = predict_xarray(Difference(), *bands, window=64)
+    assert found.probability.shape == (100, 150) and (found.changed[:20] == 255).all()

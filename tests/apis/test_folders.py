@@ -366,14 +366,18 @@ def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatc
         with pytest.raises(FileExistsError, match=rf'broken off, with other settings: {name} was {former[name]} and'):
             predict_rasters(detector, *dates, out, **options)
         vars(detector).update(former)
-    later = Path(dates[1], '3', 'tile33.tif')
+    # what is not computed yet may have been mended; of what is, every pair meets all rasters by place
+    later, first = Path(dates[1], '3', 'tile33.tif'), Path(dates[0], '0', 'tile00.tif')
     former = later.stat().st_mtime_ns
     os.utime(later, ns=(former, former + 1))
-    with pytest.raises(FileExistsError, match='broken off, with other settings: files was'):
-        predict_rasters(detector, *dates, out, **options)
-    os.utime(later, ns=(former, former))
+    if by_place:
+        with pytest.raises(FileExistsError, match='broken off, with other settings: files was'):
+            predict_rasters(detector, *dates, out, **options)
+        os.utime(later, ns=(former, former))
+    else:
+        os.utime(first, ns=(former, former + 1))
     predict_rasters(detector, *dates, out, **options)
-    assert detector.passes == passes
+    assert detector.passes == passes + (not by_place)
     for path in (whole / 'map').rglob('*.tif'):
         assert np.array_equal(read(path), read(out / 'map' / path.relative_to(whole / 'map')))
 
@@ -416,7 +420,7 @@ def test_processes_and_kills_change_nothing(dates, images, checkpoint, tmp_path,
     assert said.count('with data changed') == 1
     process = launch(2, arguments(outs[2]))
     unfinished = outs[2] / 'unfinished-predict'
-    while not any(path.name[0].isdigit() or path.parent.name == 'finished' for path in unfinished.rglob('*.*')):
+    while not any(path.name[0].isdigit() or 'finished' in path.parts for path in unfinished.rglob('*.*')):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     max(psutil.Process(process.pid).children(), key=lambda child: child.pid).kill()  # of which the others hear
@@ -490,3 +494,31 @@ def test_the_command_on_folders(dates, checkpoint, tmp_path, capsys):
     main([str(CONFIG), str(checkpoint), *folders, str(tmp_path / 'out'), '--device', 'cpu', '--window', '64'])
     said = capsys.readouterr().out
     assert f'{TILES} pairs, ' in said and 'with data changed' in said
+
+
+def test_other_rasters_are_not_written_over_by_the_virtual_one(dates, images, detector, tmp_path):
+    options = dict(window=64, by_place=True)
+    vrt = tmp_path / 'out' / '2020.vrt'
+    write_vrt(map(str, Path(dates[0]).rglob('*.tif')), vrt)
+    before = vrt.read_bytes()
+    with pytest.raises(FileExistsError, match=r'2020\.vrt exists, and is not the raster over .* Fix: name another'):
+        predict_rasters(detector, *dates, tmp_path / 'out', **options)
+    assert vrt.read_bytes() == before
+    # a single raster needs none, even where it would lie
+    predict_rasters(detector, dates[0], vrt, tmp_path / 'out', **options)
+    assert vrt.read_bytes() == before
+    predict_rasters(detector, *dates, tmp_path / 'out', overwrite=True, **options)
+    assert vrt.read_bytes() != before
+    predict_rasters(detector, *dates, tmp_path / 'out', overwrite=True, **options)
+
+
+@pytest.mark.parametrize('outputs', ['map', ('map', ), (kind for kind in ['map'])], ids=['text', 'tuple', 'generator'])
+def test_outputs_and_files_may_be_named_in_any_way(dates, detector, tmp_path, outputs):
+    predict_rasters(detector, *dates, str(tmp_path / 'out'), window=64, outputs=outputs,
+                    polygons=str(tmp_path / 'changes.gpkg'))
+    assert (tmp_path / 'out' / 'map' / '1999_2020.vrt').is_file() and (tmp_path / 'changes.gpkg').is_file()
+
+
+def test_outputs_that_do_not_exist_are_refused(dates, detector, tmp_path):
+    with pytest.raises(ValueError, match=r"no 'maps'\. Did you mean map\? There are map, probability"):
+        predict_rasters(detector, *dates, tmp_path / 'out', outputs=('maps', ))

@@ -236,3 +236,18 @@ def test_what_a_test_does_to_images_besides_is_said(checkpoint, monkeypatch):
     cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='MultiImgResize', scale=(1024, 1024)))
     ChangeDetector(cfg, checkpoint, device='cpu')
     assert len(said) == 1 and 'passes its images through MultiImgResize' in said[0]
+
+
+def test_a_preprocessor_beside_the_model(detector, checkpoint):
+    """As mmengine's runner takes it; and the configuration that a test with augmentation has written."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.model = dict(type='ifn_plugin.ChangeTTAModel', module=cfg.model)
+    other = ChangeDetector(cfg, checkpoint, device='cpu', threshold=np.float32(0.25))
+    np.testing.assert_array_equal(other.predict(*pair()).probability, detector.predict(*pair()).probability)
+    assert other.threshold == 0.25 and type(other.threshold) is float
+
+
+def test_a_configuration_without_a_model_is_named(checkpoint):
+    with pytest.raises(ValueError, match=r'levircd\.py has no model'):
+        ChangeDetector(CONFIG.parents[1] / '_base_' / 'datasets' / 'levircd.py', checkpoint)

@@ -234,3 +234,10 @@ def test_two_rasters_without_suffix_by_the_command(image, checkpoint, tmp_path):
                   '--device', 'cpu', '--window', '64'])
     with rasterio.open(tmp_path / 'out' / 'map' / '1999_2020.tif') as dataset:
         assert dataset.crs == GRID['crs'] and dataset.transform == GRID['transform'] and dataset.shape == (64, 80)
+
+
+def test_results_are_named_after_links(tmp_path):
+    (tmp_path / 'store').mkdir()
+    (tmp_path / 'store' / 'MD5-s1.tif').touch()
+    (tmp_path / '1999.tif').symlink_to(tmp_path / 'store' / 'MD5-s1.tif')
+    assert name_source(str(tmp_path / '1999.tif')) == '1999'

@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.datasets.drawn import write_dataset
-from ifn_plugin.datasets.packing import check, pack, read_sums
+from ifn_plugin.datasets.packing import check, find_splits, pack, read_sums
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import DATASETS
 
@@ -348,3 +348,12 @@ def test_what_is_not_an_image_is_named_before_anything_is_packed(levir_root, tmp
     path.write_bytes(b'no image')
     with pytest.raises(ValueError, match=r'0000\.png is not a readable image \(8 bytes'):
         pack(levir_root, tmp_path / 'packed')
+
+
+def test_what_a_mac_adds_to_archives_is_left_out(levir_root, tmp_path):
+    shutil.copytree(levir_root, tmp_path / 'data')
+    for path in [*(tmp_path / 'data').rglob('*.png')]:
+        twin = tmp_path / 'data' / '__MACOSX' / path.relative_to(tmp_path / 'data').with_name(f'._{path.name}')
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        twin.write_bytes(b'Mac OS X')
+    assert find_splits(tmp_path / 'data') == find_splits(levir_root)

@@ -85,6 +85,13 @@ def test_settings_that_a_checkpoint_overrides_are_warned_of(tmp_path, capsys, fi
         assert told in line, line
 
 
+def test_the_state_of_another_optimizer_is_refused(tmp_path):
+    run(tmp_path, optimizer=dict(type='AdamW', lr=0.1))
+    with pytest.raises(CheckpointError, match=r'iter_2\.pth is of another optimizer: optimizer has amsgrad, betas.* '
+                                              r'\(configuration: dampening, momentum.*Fix: .* load_from=CHECKPOINT'):
+        run(tmp_path, 3, resume=True, optimizer=dict(type='SGD', lr=0.1))
+
+
 def test_overridden_settings_of_several_optimizers_are_warned_of():
     def optimizers(lr):
         return OptimWrapperDict(**{name: OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=rate))

@@ -204,3 +204,27 @@ def test_command_refuses_views_without_traceback(options, checkpoint, tmp_path, 
 def _probability(detector, pair, axes):
     logits = detector.decode_head(detector.backbone(pair.flip(axes)))[-1]
     return logits.sigmoid().flip(axes)
+
+
+@pytest.mark.parametrize('own', [True, False])
+def test_the_detectors_own_preprocessor_stays(own):
+    """mmengine's runner passes one that stands beside the model, and its own wrapper takes it in any case."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.init_cfg = None
+    cfg.model.data_preprocessor.mean = [1., 2., 3.]
+    beside = dict(cfg.model.data_preprocessor, mean=[4., 5., 6.])
+    if not own:
+        del cfg.model['data_preprocessor']
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(dict(type='ifn_plugin.ChangeTTAModel', module=cfg.model, data_preprocessor=beside))
+    assert model.module.data_preprocessor.mean.flatten()[:3].tolist() == ([1, 2, 3] if own else [4, 5, 6])
+
+
+def test_the_last_of_several_heads_has_the_threshold():
+    model = ChangeTTAModel.__new__(ChangeTTAModel)
+    torch.nn.Module.__init__(model)
+    model.module = torch.nn.Module()
+    model.module.decode_head = torch.nn.ModuleList([torch.nn.Module(), torch.nn.Module()])
+    model.module.decode_head[-1].threshold = 0.4
+    samples = [SegDataSample(seg_logits=PixelData(data=torch.tensor([[[0.3, 0.5]]])))]
+    assert model.merge_preds([samples])[0].pred_sem_seg.data.tolist() == [[[0, 1]]]

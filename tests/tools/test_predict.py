@@ -80,6 +80,7 @@ def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, mo
     with pytest.raises(SystemExit, match='power cut'):
         main(arguments)
     seen.clear()
+    os.utime(tmp_path / 'b' / '09.png', ns=(0, 0))  # as after it was mended, which no finished pair needs
     main(arguments)
     assert len(seen) == 2  # of the second group
     assert len(list((tmp_path / 'out' / 'map').iterdir())) == 10
@@ -120,6 +121,10 @@ def test_a_list_of_pairs(checkpoint, tmp_path):
                           ('b.png,c.png\n' * 2, r'line 2: .* would both be named b_c')):
         table.write_text(text)
         with pytest.raises(SystemExit, match=message):
+            main([str(CONFIG), 'none.pth', str(table), str(tmp_path / 'out2')])
+    for content in ('变化.png,c.png\n'.encode('gbk'), b'a.png,"b.png\n' + b'c' * 200_000):
+        table.write_bytes(content)
+        with pytest.raises(SystemExit, match=r'pairs\.csv is not a CSV file in UTF-8 .* Fix: save it as one; or, for'):
             main([str(CONFIG), 'none.pth', str(table), str(tmp_path / 'out2')])
     with pytest.raises(SystemExit, match=r'other\.csv: no such file\. Fix: name both dates, or a CSV'):
         main([str(CONFIG), 'none.pth', str(tmp_path / 'other.csv'), str(tmp_path / 'out2')])

@@ -144,7 +144,9 @@ def test_both_protocols_in_one_test(trained, python, options, levir_like, tmp_pa
 
     both = tested(
         CONFIG.with_name('ifn_256x256_40k_levircd-whole-and-tiles.py'), 'test_cfg.protocols.tiles.crop_size=(32,32)',
-        'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True')
+        'test_cfg.protocols.tiles.stride=(32,32)', 'default_hooks.visualization.draw=True',
+        f'test_evaluator.output_dir={tmp_path / "maps"}')
+    assert sorted(path.parent.name for path in (tmp_path / 'maps').rglob('*.png')) == ['tiles'] * 2 + ['whole'] * 2
     kept = set((tmp_path / 'test').glob('*/maps/*/*.png'))
     assert {path.name for path in set((tmp_path / 'test').rglob('*.png')) - kept} == {
         f'{name}_{protocol}_0.png' for name in ('0000', '0001') for protocol in ('whole', 'tiles')}

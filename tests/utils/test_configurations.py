@@ -12,7 +12,7 @@ from ifn_plugin.analysis.comparison import settings as comparison
 from ifn_plugin.analysis.dataset_check import find_splits
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.tools import test, train
-from ifn_plugin.utils.configurations import is_type, merge_options, read_config, resolve_type, type_name
+from ifn_plugin.utils.configurations import find_config, is_type, merge_options, read_config, resolve_type, type_name
 
 # mmengine's pure Python style
 PURE = """
@@ -148,3 +148,34 @@ def test_options_override_settings_and_add_those_that_runners_read():
     cfg = read_config('ifn_mmseg_256x256_40k_levircd.py')
     merge_options(cfg, {'param_scheduler.1.end': 5, 'sync_bn': 'torch', 'experiment_name': 'x'})
     assert (cfg.param_scheduler[1].end, cfg.sync_bn, cfg.experiment_name) == (5, 'torch', 'x')
+
+
+def test_a_preprocessor_that_the_runner_leaves_alone_is_named():
+    with pytest.raises(ValueError, match=r'data_preprocessor\.mean=.* Fix: set model\.data_preprocessor\.mean\.'):
+        merge_options(read_config('ifn_mmseg_256x256_40k_levircd.py'), {'data_preprocessor.mean': [1, 2, 3]})
+
+
+def test_resume_among_the_options(config, built, tmp_path):
+    for options, resume in (([], False), (['--cfg-options', 'resume=True'], True)):
+        with pytest.raises(built[0]):
+            train.main([str(config), '--work-dir', str(tmp_path), *options])
+        assert built[-1].resume is resume
+
+
+def test_a_test_with_augmentation_keeps_the_trainings_configuration(config, built, tmp_path):
+    """The runner writes it into the work dir under its own name."""
+    (tmp_path / 'weights.pth').touch()
+    for options, name in (([], 'config.py'), (['--tta'], 'config-tta.py')):
+        with pytest.raises(built[0]):
+            test.main([str(config), str(tmp_path / 'weights.pth'), *options, '--work-dir', str(tmp_path)])
+        assert built[-1].filename == str(tmp_path / name)
+
+
+def test_panels_where_the_only_backend_is_no_list(built, tmp_path):
+    (tmp_path / 'weights.pth').touch()
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = [{str(find_config('ifn_demo.py'))!r}]\n"
+                   "visualizer = dict(type='Visualizer', vis_backends=dict(type='LocalVisBackend', _delete_=True))\n")
+    with pytest.raises(built[0]):
+        test.main([str(own), str(tmp_path / 'weights.pth'), '--show-dir', str(tmp_path / 'panels')])
+    assert built[-1].visualizer.vis_backends == [dict(type='LocalVisBackend', img_save_dir=str(tmp_path / 'panels'))]

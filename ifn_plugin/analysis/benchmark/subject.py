@@ -32,7 +32,7 @@ from ifn_plugin.engine import accelerate
 from ifn_plugin.engine.cuda import can_fuse, copy_without_waiting, pin_batches, set_fused
 from ifn_plugin.engine.memory import release_memory
 from ifn_plugin.engine.samplers import make_resumable
-from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.configurations import detector_settings, is_type
 
 
 class Subject:
@@ -56,7 +56,7 @@ class Subject:
     def build_model(self) -> nn.Module:
         """Build the network with random weights from a fixed seed, and accelerate it as the variant specifies."""
         torch.manual_seed(0)
-        model: nn.Module = MODELS.build(self.cfg.model)
+        model: nn.Module = MODELS.build(detector_settings(self.cfg))
         dtype, *switches = self.variant.split('+')
         model.to(get_device())
         chosen = {switch: switch in switches for switch in SWITCHES}
@@ -80,7 +80,7 @@ class Subject:
             ``parameters``, ``trainable`` parameters and ``macs``.
         """
         torch.manual_seed(0)
-        model: Any = MODELS.build(self.cfg.model).eval()
+        model: Any = MODELS.build(detector_settings(self.cfg)).eval()
         batch = model.data_preprocessor(_batch(size, 1, self.channels), True)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**batch, mode='predict')
@@ -196,10 +196,10 @@ class Subject:
         torch.manual_seed(0)
         with TemporaryDirectory() as folder:
             path = Path(folder) / 'model.onnx'
-            export(ChangeNetwork(MODELS.build(self.cfg.model)), path)
+            network = ChangeNetwork(MODELS.build(detector_settings(self.cfg)), find_loaders(self.cfg)[0])
+            export(network, path)
             run = open_onnx(path)
-        images = torch.stack(_batch(case.size, case.batch, self.channels)['inputs']).permute(0, 2, 3, 1).contiguous()
-        date1, date2 = (date.contiguous() for date in images.chunk(2, dim=3))
+        date1, date2 = network.example(case.batch, case.size, case.size)
         release_memory()  # exporting leaves reference cycles
         return lambda: seconds(lambda: run(date1, date2)) / case.batch
 

@@ -8,7 +8,7 @@ from mmengine.model import PretrainedInit
 from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
 
 from ifn_plugin.engine import EvaluationHook
-from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.configurations import detector_settings, is_type
 
 
 def check_protocol(protocol: Config) -> None:
@@ -42,9 +42,7 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
         ValueError: If ``config`` has no model.
     """
     settings = protocol.to_dict()
-    model = config.to_dict().get('model')
-    if not isinstance(model, dict):
-        raise ValueError(f'{config.filename} has no model.')
+    model = detector_settings(config).to_dict()
     _simplify(model, from_scratch)
     preprocessor = model.get('data_preprocessor') or {}
     if preprocessor.get('size'):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ifn_plugin.analysis.logs import read_log
-from ifn_plugin.utils.configurations import parse_config
+from ifn_plugin.utils.configurations import detector_settings, parse_config
 
 
 @dataclass
@@ -55,12 +56,11 @@ class Evaluation:
     @property
     def config(self) -> Config | None:
         """Configuration of the evaluation, if known; of the detector itself where a test augments."""
-        text = self.content.get('config')
-        if not text:
-            return None
-        cfg = parse_config(text)
-        cfg.model = cfg.model.get('module') or cfg.model
-        return cfg
+        with suppress(ValueError):
+            cfg = parse_config(self.content.get('config') or '')
+            cfg.model = detector_settings(cfg)
+            return cfg
+        return None
 
 
 @dataclass
@@ -138,9 +138,10 @@ def _read_records(folder: Path, split: str) -> Iterator[tuple[Path, dict[str, An
 
 def _way(content: dict[str, Any]) -> str:
     """Describe how weights were evaluated: by which model, on which data, and by which protocols."""
-    if not content.get('config'):
+    try:
+        cfg = parse_config(content['config'])
+    except (KeyError, ValueError):
         return str(content.get('tta'))
-    cfg = parse_config(content['config'])
     loader = cfg.get('test_dataloader') or {}
     return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), sorted(content['protocols'])])
 

@@ -69,8 +69,10 @@ def _data(evaluation: Evaluation) -> str:
 def _configuration(evaluation: Evaluation) -> str:
     cfg = evaluation.config
     model = cfg.model if cfg else {}
-    parts = [str((model.get(part) or {}).get('type', '')) for part in ('backbone', 'decode_head')]
-    return ' + '.join(part.removeprefix('ifn_plugin.') for part in parts if part)
+    # the last of several heads makes the change map
+    parts = [part[-1] if isinstance(part, list) else part for part in map(model.get, ('backbone', 'decode_head'))]
+    names = [str(part.get('type', '')) for part in parts if part]
+    return ' + '.join(name.removeprefix('ifn_plugin.') for name in names if name)
 
 
 _DESCRIPTION = {

@@ -43,14 +43,17 @@ def predict_xarray(detector: ChangeDetector, date1: Any, date2: Any, window: int
     with ExitStack() as stack:
         files = [stack.enter_context(rasterio.MemoryFile(filename=f'{name}.tif')).name for name in ('date1', 'date2')]
         for file, date in zip(files, (date1, date2)):
-            date.rio.to_raster(file)
+            date.drop_encoding().rio.to_raster(file)  # its values, not the integers that they were made from
         pair = stack.enter_context(RasterPair(*files, **settings))
         probability = np.full((pair.height, pair.width), np.nan, np.float32)
         for place, block, valid in blended_blocks(detector, pair, window, window // 4):
             probability[place.toslices()] = np.where(valid, block, np.nan)
     changed = np.where(np.isnan(probability), NODATA, probability > detector.threshold).astype(np.uint8)
-    grid = date1.isel({date1.dims[0]: 0}, drop=True)
+    others = [name for name in date1.dims if name not in (date1.rio.y_dim, date1.rio.x_dim)]
+    grid = date1.isel(dict.fromkeys(others, 0), drop=True)
     found = {}
     for name, values, nodata in (('changed', changed, NODATA), ('probability', probability, np.nan)):
-        found[name] = grid.copy(data=values).rio.write_nodata(nodata)
+        # scale and units of the date are not those of the result
+        array = xarray.DataArray(values, grid.coords, grid.dims)
+        found[name] = array.rio.write_grid_mapping(date1.rio.grid_mapping).rio.write_nodata(nodata)
     return xarray.Dataset(found)

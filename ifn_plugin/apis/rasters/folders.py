@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 from ifn_plugin.apis.pairs import Pairs, list_unmatched, name_source
-from ifn_plugin.apis.rasters.mosaic import write_vrt
+from ifn_plugin.apis.rasters.mosaic import build_vrt
 from ifn_plugin.apis.rasters.opening import SeveralRastersError, open_raster
 from ifn_plugin.datasets.levircd import IMAGE_SUFFIXES
+from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import abbreviate
 
 
@@ -86,18 +87,21 @@ def pair_by_name(folder1: str, folder2: str) -> Pairs:
     return {name: (date1[name], date2[name]) for name in sorted(date1)}
 
 
-def pair_by_place(date1: str, date2: str, vrt: Path) -> tuple[Pairs, tuple[str, ...]]:
+def pair_by_place(date1: str, date2: str, vrt: Path, overwrite: bool = False) -> tuple[Pairs, tuple[str, ...]]:
     """Pair each raster of the earlier date with whatever of the later date lies there.
 
     Args:
         date1: The earlier date: a folder of rasters, or one raster.
         date2: The later one, likewise.
-        vrt: The virtual raster over the later date, which is written.
+        vrt: The virtual raster over the later date, which is written if that is a folder.
+        overwrite: Whether to write over another raster at this place.
 
     Returns:
-        Both rasters of each pair, by the name of its results; the later one is the virtual raster. And all rasters.
+        Both rasters of each pair, by the name of its results; the later one is the virtual raster, or the only one. And
+        all rasters.
 
     Raises:
+        FileExistsError: If another raster is where the virtual one is to be, unless ``overwrite`` is set.
         FileNotFoundError: If a folder has no rasters.
         ValueError: As for :func:`list_rasters` and :func:`ifn_plugin.apis.rasters.mosaic.write_vrt`.
     """
@@ -105,5 +109,11 @@ def pair_by_place(date1: str, date2: str, vrt: Path) -> tuple[Pairs, tuple[str, 
     for date, rasters in zip((date1, date2), dates):
         if not rasters:
             raise FileNotFoundError(f'{date} holds no rasters.')
-    write_vrt(dates[1].values(), vrt)
-    return {name: (raster, str(vrt)) for name, raster in dates[0].items()}, (*dates[0].values(), *dates[1].values())
+    later = date2
+    if is_folder(date2):
+        later, content = str(vrt), build_vrt(dates[1].values(), vrt)
+        if vrt.exists() and vrt.read_bytes() != content and not overwrite:
+            raise FileExistsError(f'{vrt} exists, and is not the raster over {date2} that would be written there. '
+                                  'Fix: name another folder for the results, or add --overwrite.')
+        write_atomic(content, vrt)
+    return {name: (raster, later) for name, raster in dates[0].items()}, (*dates[0].values(), *dates[1].values())

@@ -70,6 +70,15 @@ def write_vrt(names: Iterable[str], out: Path, tags: Mapping[str, str] | None = 
 
     Raises:
         OSError: If the file cannot be written.
+        ValueError: As for :func:`build_vrt`.
+    """
+    write_atomic(build_vrt(names, out, tags), out)
+
+
+def build_vrt(names: Iterable[str], out: Path, tags: Mapping[str, str] | None = None) -> bytes:
+    """Return the text of the file that :func:`write_vrt` writes.
+
+    Raises:
         ValueError: If the tiles do not fit into one raster; two are named.
     """
     tiles = [describe_tile(name) for name in names]
@@ -99,7 +108,7 @@ def write_vrt(names: Iterable[str], out: Path, tags: Mapping[str, str] | None = 
         mask = ElementTree.SubElement(_add(root, 'MaskBand'), 'VRTRasterBand', dataType='Byte')
         for tile, place in zip(tiles, places):
             _add_source(mask, tile, place, 'mask,1', 'uint8', out)
-    write_atomic(ElementTree.tostring(root), out)
+    return ElementTree.tostring(root)
 
 
 def _outermost(tiles: Sequence[Tile], step: float) -> float:

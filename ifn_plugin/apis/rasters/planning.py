@@ -55,7 +55,8 @@ class RasterPlan:
         if all(Path(path).exists() for pair in self.sources.pairs.values() for path in pair):
             return CACHE
         # both dates, in 16 bits
-        pixel = 4 * len(self.settings['bands'] or range(3))
+        bands = self.settings['bands']
+        pixel = 4 * (3 if bands is None else len(bands))
         row = pixel * (self.window + 512) * max(width for _, width in self.shapes.values())
         return min(max(CACHE, row), LARGEST_CACHE)
 
@@ -97,7 +98,8 @@ def find_settings(sources: Sources,
                          f'{loader.in_channels} bands.')
     dtype = 'uint8'
     if isinstance(loader, LoadBands):
-        bands, scale, dtype = bands or loader.bands, scale or loader.scale, 'float32'
+        bands = loader.bands if bands is None else bands
+        scale, dtype = loader.scale if scale is None else scale, 'float32'
     return dict(bands=bands, scale=scale, align=align, dtype=dtype, scale2=scale2, nodata=nodata, crop=sources.crop)
 
 
@@ -121,7 +123,8 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     shapes: dict[str, tuple[int, int]] = {}
     kinds, outside = [], None
     # without a scale, the values of all pairs are looked at later
-    known = settings if settings['scale'] or settings['scale2'] else settings | dict(scale=(0, 1))
+    unknown = settings['scale'] is None and settings['scale2'] is None
+    known = settings | dict(scale=(0, 1)) if unknown else settings
     for number, (name, paths) in enumerate(sources.pairs.items()):
         with RasterPair(*paths, report=number == 0, **known) as pair:
             kinds += value_types(pair)

@@ -45,7 +45,7 @@ def find_driver(out: Path) -> str:
 
 def write_polygons(map_path: Path | str,
                    probability_path: Path | str,
-                   out: Path,
+                   out: Path | str,
                    min_area: float = 0.,
                    simplify: float = 0.,
                    tags: Mapping[str, str] | None = None) -> int:
@@ -74,6 +74,7 @@ def write_polygons(map_path: Path | str,
         OSError: If the file cannot be written; an existing one is kept.
         ValueError: As in :func:`find_driver`.
     """
+    out = Path(out)
     driver = find_driver(out)
     with reading_environment(), rasterio.open(map_path) as changes, rasterio.open(probability_path) as probabilities:
         tags = dict(changes.tags() if tags is None else tags)

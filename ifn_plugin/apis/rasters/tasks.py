@@ -89,7 +89,8 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
         OSError: If a file cannot be written.
         ValueError: If a file is damaged, or the only pair has no pixel with data in both dates.
     """
-    names = run.unfinished(plan.shapes)
+    records = {plan.sources.record(name): name for name in plan.shapes}
+    names = [records[record] for record in run.unfinished(records)]
     parts = {name: split_rows(plan.grid(name), detector.batch_size) for name in names}
     processes = dist.get_world_size()
     with Progress(disable=not dist.is_main_process()) as progress:
@@ -105,11 +106,11 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
             for name, number in share(tasks):
                 with plan.open(name) as pair:
                     store_part(detector, pair, plan.grid(name), parts[name][number],
-                               part_path(_parts(run, name), number))
+                               part_path(_parts(plan, run, name), number))
                 progress.advance(task, len(parts[name][number]) * plan.grid(name).columns.number)
             dist.barrier()
         for name in share(names):
-            folder = _parts(run, name) if len(parts[name]) > 1 else None
+            folder = _parts(plan, run, name) if len(parts[name]) > 1 else None
             changes, probability = (files.raster(kind, name) for kind in ('map', 'probability'))
             with plan.open(name) as pair:
                 blocks = watch(joined_blocks(detector, pair, plan.grid(name), folder))
@@ -120,7 +121,7 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
                     _write_panel(detector, pair, changes, panel)
                 if 'page' in files.outputs and probability is not None:
                     write_pictures(pair, probability, files.pictures(name), _show(detector))
-            run.finish(name, asdict(summary))
+            run.finish(plan.sources.record(name), asdict(summary))
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
     dist.barrier()
@@ -133,7 +134,7 @@ def join_results(plan: RasterPlan, run: Run, files: RasterFiles, tags: Mapping[s
         OSError: If a file cannot be written.
         ValueError: If no pair has a pixel with data in both dates.
     """
-    summaries: list[Any] = [run.recorded(name) for name in plan.shapes]
+    summaries: list[Any] = [run.recorded(plan.sources.record(name)) for name in plan.shapes]
     summary = RasterSummary(*(sum(each[key] for each in summaries) for key in ('changed', 'valid', 'total')))
     if not summary.valid:
         raise ValueError(f'{" and ".join(plan.sources.dates)} {NO_DATA}')
@@ -148,8 +149,8 @@ def join_results(plan: RasterPlan, run: Run, files: RasterFiles, tags: Mapping[s
     return summary
 
 
-def _parts(run: Run, name: str) -> Path:
-    return run.folder / 'parts' / name
+def _parts(plan: RasterPlan, run: Run, name: str) -> Path:
+    return run.folder / 'parts' / plan.sources.record(name)
 
 
 def _dates(pair: RasterPair) -> dict[str, str]:

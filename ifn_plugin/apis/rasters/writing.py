@@ -83,7 +83,7 @@ class UnfinishedRaster:
                 _write_cog(self.windows, self.path, self.folder, self.kind, self.tags)
 
 
-def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, str] | None = None) -> None:
+def write_cog(source: Path | str, target: Path | str, kind: str, tags: Mapping[str, str] | None = None) -> None:
     """Copy a raster to a cloud-optimized GeoTIFF with overviews, colours, band description and tags, atomically.
 
     A style for QGIS is written beside it. Memory does not depend on the size of the raster.
@@ -97,6 +97,7 @@ def write_cog(source: Path | str, target: Path, kind: str, tags: Mapping[str, st
     Raises:
         OSError: If the file cannot be written; an existing one is kept.
     """
+    target = Path(target)
     with reading_environment(), writing(target), unfinished_folder(target) as folder:
         _write_cog(source, target, folder, kind, tags)
 

@@ -35,14 +35,14 @@ class RandomRotateCropFlip(BaseTransform):
     """
 
     def __init__(self,
-                 crop_size: Sequence[int],
+                 crop_size: int | Sequence[int],
                  rotate_prob: float = 0.,
                  degree: float = 180.,
                  cat_max_ratio: float = 1.,
                  flip_prob: Sequence[float] = (0.5, 0.5),
                  pad_val: int = 0,
                  seg_pad_val: int = 255) -> None:
-        self.crop_size = tuple(crop_size)
+        self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         self.rotate_prob = rotate_prob
         self.degree = degree
         self.cat_max_ratio = cat_max_ratio

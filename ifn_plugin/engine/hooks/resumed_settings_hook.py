@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from ifn_plugin.engine.utils import name_source
+from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.registry import HOOKS
 
 # Entries of a parameter group that do not affect the result: its parameters, and how torch computes a step
@@ -25,12 +26,19 @@ class ResumedSettingsHook(Hook):
     """Warn if a resumed run uses settings of the optimizer or of schedules that differ from the configuration.
 
     mmengine takes them from the checkpoint, even if the configuration has changed since.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another optimizer, which torch notices only in the first step.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Compare the checkpoint with the optimizer and schedules just built from the configuration."""
         if not runner._resume or not isinstance(runner.optim_wrapper, OptimWrapper):
             return
+        if faults := list(_compare_kinds(runner.optim_wrapper, checkpoint.get('optimizer'))):
+            raise CheckpointError(f'{name_source(runner)} is of another optimizer: {faults[0]}. Fix: to go on with '
+                                  'this one, start a new run from these weights with load_from=CHECKPOINT, without '
+                                  '--resume.')
         faults = [*_compare_optimizers(runner.optim_wrapper, checkpoint.get('optimizer')),
                   *_compare_schedules(runner.param_schedulers, checkpoint.get('param_schedulers'))]
         if faults:
@@ -40,16 +48,26 @@ class ResumedSettingsHook(Hook):
                 'weights with load_from=CHECKPOINT, without --resume.', 'current', logging.WARNING)
 
 
-def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
+def _groups(wrapper: Any, states: Any) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield the place and the settings, in the checkpoint and in the configuration, of each parameter group."""
     several = isinstance(wrapper, OptimWrapperDict)
-    pairs = wrapper.items() if several else [('', wrapper)]
-    for name, one in pairs:
+    for name, one in wrapper.items() if several else [('', wrapper)]:
         groups = ((states or {}).get(name, {}) if several else states or {}).get('param_groups', [])
-        # torch itself rejects a different number of groups; groups that differ alike are reported once
-        yield from dict.fromkeys(
-            fault for ours, theirs in zip(one.param_groups, groups)
-            for fault in _compare(f'{name}.optimizer' if several else 'optimizer', _group_settings(theirs),
-                                  _group_settings(ours)))
+        # torch itself rejects a different number of groups
+        for ours, theirs in zip(one.param_groups, groups):
+            yield f'{name}.optimizer' if several else 'optimizer', _group_settings(theirs), _group_settings(ours)
+
+
+def _compare_kinds(wrapper: Any, states: Any) -> Iterator[str]:
+    for place, loaded, configured in _groups(wrapper, states):
+        before, now = sorted(loaded.keys() - configured), sorted(configured.keys() - loaded)
+        if before and now:  # a newer torch may only have more
+            yield f'{place} has {", ".join(before)} (configuration: {", ".join(now)})'
+
+
+def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
+    # groups that differ alike are reported once
+    yield from dict.fromkeys(fault for group in _groups(wrapper, states) for fault in _compare(*group))
 
 
 def _group_settings(group: Mapping[str, Any]) -> dict[str, Any]:

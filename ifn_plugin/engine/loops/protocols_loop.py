@@ -1,9 +1,11 @@
 """Test loop for several protocols."""
 
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner, TestLoop
+from mmengine.utils import mkdir_or_exist
 
 from ifn_plugin.engine.utils import detector_of
 from ifn_plugin.evaluation.metric import collect_records
@@ -43,9 +45,14 @@ class ProtocolsTestLoop(TestLoop):
         self.runner.model.eval()
         model = detector_of(self.runner)
         configured, metrics = model.test_cfg, {}
+        folders = [(metric, metric.output_dir) for metric in self.evaluator.metrics
+                   if getattr(metric, 'output_dir', None)]
         try:
             for name, settings in self.protocols.items():
                 self.protocol, model.test_cfg = name, ConfigDict(settings)
+                for metric, folder in folders:  # a folder for the maps of each protocol
+                    metric.output_dir = str(Path(folder, name))
+                    mkdir_or_exist(metric.output_dir)
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
                 found = self.evaluator.evaluate(len(self.dataloader.dataset))
@@ -53,6 +60,8 @@ class ProtocolsTestLoop(TestLoop):
                 self.records.update(collect_records(self.evaluator, name))
         finally:
             model.test_cfg = configured
+            for metric, folder in folders:
+                metric.output_dir = folder
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics

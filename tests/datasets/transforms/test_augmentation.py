@@ -173,3 +173,7 @@ def test_photometry_is_equal_to_the_bit(pair):
             assert np.array_equal(a, b)
         changed += not np.array_equal(ours[0], pair['img'][0])
     assert changed > 30
+
+
+def test_a_square_crop_may_be_one_number():
+    assert RandomRotateCropFlip(64).crop_size == (64, 64)
