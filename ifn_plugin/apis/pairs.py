@@ -37,10 +37,6 @@ class Sources:
         if not self.files:
             object.__setattr__(self, 'files', tuple(chain.from_iterable(self.pairs.values())))
 
-    def record(self, name: str) -> str:
-        """Return the name under which a pair is recorded as finished, which changes with the pair's own files."""
-        return name if self.crop else f'{stamp(self.pairs[name])}/{name}'  # names may be as long as the disk allows
-
 
 def stamp(files: Iterable[str]) -> str:
     """Return eight letters that change with the sizes and the times of files."""
@@ -70,7 +66,7 @@ def _shorten(name: str) -> str:
 def name_source(source: str) -> str:
     """Return the name of a raster: its file name without suffix, or that of the last part of a URL."""
     if Path(source).exists():
-        # the name of a link, not of what it leads to, and no dots
+        # the name of a link, not of what it leads to as by resolve, and without the dots that absolute leaves
         return Path(os.path.abspath(source)).stem  # noqa: PTH100
     last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
     return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))

@@ -38,10 +38,10 @@ def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, 
     names = list(pairs)
     size = BATCHES * detector.batch_size
     # batches are the same in any number of processes, since the last bits of a result depend on them
-    groups = {}
-    for first in range(0, len(names), size):
-        members = names[first:first + size]
-        groups[f'{first}-{stamp(chain.from_iterable(map(pairs.__getitem__, members)))}'] = members
+    parts = {first: names[first:first + size] for first in range(0, len(names), size)}
+    # recorded under names that change with the files of their pairs
+    groups = on_first(lambda: {f'{first}-{stamp(chain.from_iterable(pairs[name] for name in part))}': part
+                               for first, part in parts.items()})
     kept = {name: run.folder / 'maps' / f'{number}.png' for number, name in enumerate(names)}
     for group in track(share(run.unfinished(groups)), 'Predicting', disable=not dist.is_main_process()):
         changed, pixels = [], []

@@ -108,7 +108,7 @@ def parse_config(text: str) -> Config:
         path.write_text(text, encoding='utf-8')
         try:
             return Config.fromfile(path, import_custom_modules=False)
-        except Exception as error:
+        except Exception as error:  # a configuration is Python code, which can raise anything
             raise ValueError(f'{type(error).__name__}: {error}') from error
 
 

@@ -53,10 +53,14 @@ class Subject:
         self.channels = find_loaders(self.cfg)[0].in_channels
         self.step: Callable[[], float] | None = None
 
+    def _build(self) -> Any:
+        """Build the network with random weights from a fixed seed."""
+        torch.manual_seed(0)
+        return MODELS.build(detector_settings(self.cfg))
+
     def build_model(self) -> nn.Module:
         """Build the network with random weights from a fixed seed, and accelerate it as the variant specifies."""
-        torch.manual_seed(0)
-        model: nn.Module = MODELS.build(detector_settings(self.cfg))
+        model: nn.Module = self._build()
         dtype, *switches = self.variant.split('+')
         model.to(get_device())
         chosen = {switch: switch in switches for switch in SWITCHES}
@@ -79,8 +83,7 @@ class Subject:
         Returns:
             ``parameters``, ``trainable`` parameters and ``macs``.
         """
-        torch.manual_seed(0)
-        model: Any = MODELS.build(detector_settings(self.cfg)).eval()
+        model: Any = self._build().eval()
         batch = model.data_preprocessor(_batch(size, 1, self.channels), True)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**batch, mode='predict')
@@ -193,10 +196,9 @@ class Subject:
 
     def _onnx_inference(self, case: Case) -> Callable[[], float]:
         from ifn_plugin.apis.export import ChangeNetwork, export, open_onnx
-        torch.manual_seed(0)
         with TemporaryDirectory() as folder:
             path = Path(folder) / 'model.onnx'
-            network = ChangeNetwork(MODELS.build(detector_settings(self.cfg)), find_loaders(self.cfg)[0])
+            network = ChangeNetwork(self._build(), find_loaders(self.cfg)[0])
             export(network, path)
             run = open_onnx(path)
         date1, date2 = network.example(case.batch, case.size, case.size)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from ifn_plugin.apis.pairs import Sources
+from ifn_plugin.apis.pairs import Sources, stamp
 from ifn_plugin.apis.rasters.blending import Grid, check_window
 from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
 from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
@@ -32,6 +32,7 @@ class RasterPlan:
         sources: The pairs.
         settings: Arguments of :class:`ifn_plugin.apis.rasters.RasterPair` for all of them.
         shapes: Height and width of each pair, by its name.
+        records: Name under which each pair is recorded as finished, which changes with its files.
         window: Height and width of the windows in pixels.
         fault: Why there cannot be a virtual raster over all; an empty string if there can.
         interest: Gives the area of interest of a pair; ``None`` for everywhere.
@@ -40,6 +41,7 @@ class RasterPlan:
     sources: Sources
     settings: dict[str, Any]
     shapes: dict[str, tuple[int, int]]
+    records: dict[str, str]
     window: int
     fault: str = ''
     interest: Callable[[RasterPair], AreaOfInterest] | None = None
@@ -139,7 +141,9 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     if settings['scale'] is None and compare_types(kinds) != 'uint8':
         settings = settings | _common_scale(sources, settings)
     fault = '' if sources.title is None else find_fault([describe_tile(date1) for date1, _ in sources.pairs.values()])
-    return RasterPlan(sources, settings, shapes, window, fault, interest)
+    # names may be as long as the disk allows, so the stamp is a folder
+    records = {name: name if sources.crop else f'{stamp(paths)}/{name}' for name, paths in sources.pairs.items()}
+    return RasterPlan(sources, settings, shapes, records, window, fault, interest)
 
 
 def _common_scale(sources: Sources, settings: dict[str, Any]) -> dict[str, Any]:

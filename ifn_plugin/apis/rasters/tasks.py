@@ -89,8 +89,8 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
         OSError: If a file cannot be written.
         ValueError: If a file is damaged, or the only pair has no pixel with data in both dates.
     """
-    records = {plan.sources.record(name): name for name in plan.shapes}
-    names = [records[record] for record in run.unfinished(records)]
+    unfinished = run.unfinished(plan.records.values())
+    names = [name for name in plan.shapes if plan.records[name] in unfinished]
     parts = {name: split_rows(plan.grid(name), detector.batch_size) for name in names}
     processes = dist.get_world_size()
     with Progress(disable=not dist.is_main_process()) as progress:
@@ -121,7 +121,7 @@ def predict_plan(detector: ChangeDetector, plan: RasterPlan, run: Run, files: Ra
                     _write_panel(detector, pair, changes, panel)
                 if 'page' in files.outputs and probability is not None:
                     write_pictures(pair, probability, files.pictures(name), _show(detector))
-            run.finish(plan.sources.record(name), asdict(summary))
+            run.finish(plan.records[name], asdict(summary))
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
     dist.barrier()
@@ -134,7 +134,7 @@ def join_results(plan: RasterPlan, run: Run, files: RasterFiles, tags: Mapping[s
         OSError: If a file cannot be written.
         ValueError: If no pair has a pixel with data in both dates.
     """
-    summaries: list[Any] = [run.recorded(plan.sources.record(name)) for name in plan.shapes]
+    summaries: list[Any] = [run.recorded(plan.records[name]) for name in plan.shapes]
     summary = RasterSummary(*(sum(each[key] for each in summaries) for key in ('changed', 'valid', 'total')))
     if not summary.valid:
         raise ValueError(f'{" and ".join(plan.sources.dates)} {NO_DATA}')
@@ -150,7 +150,7 @@ def join_results(plan: RasterPlan, run: Run, files: RasterFiles, tags: Mapping[s
 
 
 def _parts(plan: RasterPlan, run: Run, name: str) -> Path:
-    return run.folder / 'parts' / plan.sources.record(name)
+    return run.folder / 'parts' / plan.records[name]
 
 
 def _dates(pair: RasterPair) -> dict[str, str]:

@@ -52,7 +52,7 @@ class ProtocolsTestLoop(TestLoop):
                 self.protocol, model.test_cfg = name, ConfigDict(settings)
                 for metric, folder in folders:  # a folder for the maps of each protocol
                     metric.output_dir = str(Path(folder, name))
-                    mkdir_or_exist(metric.output_dir)
+                    mkdir_or_exist(metric.output_dir)  # mmseg's makes it only when it is built
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
                 found = self.evaluator.evaluate(len(self.dataloader.dataset))
