@@ -26,6 +26,8 @@ train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(indices=None))
 model = dict(
     decode_head=dict(
+        # 0.1, the default, averages ten batches or so: of four crops, too few for a validation
+        norm_cfg=dict(type='BN', momentum=0.01),
         loss_decode=dict(avg_non_ignore=True, class_weight=[3.]),
         threshold=0.5))
 param_scheduler = [dict(type='OneCycleLR', eta_max=5e-4, total_steps=8000, by_epoch=False)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from mmseg.utils import SampleList
@@ -66,10 +67,10 @@ def _check_inherited(kwargs: dict[str, Any]) -> None:
     if kwargs.get('sampler') is not None:
         raise ValueError('IFNHead does not support a pixel sampler. Fix: leave sampler out, and weight the losses with '
                          'loss_decode and loss_weights.')
-    layers = [name for name in ('conv_cfg', 'norm_cfg', 'act_cfg') if kwargs.get(name) is not None]
+    layers = [name for name in ('conv_cfg', 'act_cfg') if kwargs.get(name) is not None]
     if layers:
-        raise ValueError(f"IFNHead's layers are the paper's, so it does not support {', '.join(layers)}. Fix: leave it "
-                         "out; sync_bn='torch' in the configuration turns all batch normalizations into SyncBN.")
+        raise ValueError(f"IFNHead's convolutions and activations are the paper's, so it does not support "
+                         f'{", ".join(layers)}. Fix: leave it out.')
     if kwargs.get('out_channels', 1) != 1:
         raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}. Fix: leave it '
                          'out.')
@@ -82,10 +83,12 @@ class Block(nn.Sequential):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         dropout_ratio: Probability to drop a value at the end.
+        norm_cfg: Config of the normalization.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dropout_ratio: float) -> None:
-        super().__init__(Convolution(in_channels, out_channels), nn.PReLU(), nn.BatchNorm2d(out_channels))
+    def __init__(self, in_channels: int, out_channels: int, dropout_ratio: float, norm_cfg: dict) -> None:
+        super().__init__(
+            Convolution(in_channels, out_channels), nn.PReLU(), build_norm_layer(norm_cfg, out_channels)[1])
         if dropout_ratio > 0:
             self.append(nn.Dropout(dropout_ratio))
 
@@ -98,17 +101,19 @@ class DecoderLevel(nn.Module):
         pair_channels: Channels of the pair's features, both dates together.
         widths: Output channels of the blocks.
         dropout_ratio: Probability to drop a value after each block.
+        norm_cfg: Config of the normalizations.
     """
 
-    def __init__(self, coarse_channels: int, pair_channels: int, widths: Sequence[int], dropout_ratio: float) -> None:
+    def __init__(self, coarse_channels: int, pair_channels: int, widths: Sequence[int], dropout_ratio: float,
+                 norm_cfg: dict) -> None:
         super().__init__()
         channels = [coarse_channels + pair_channels, *widths]
         if coarse_channels:
             self.upsample = nn.ConvTranspose2d(coarse_channels, coarse_channels, 2, stride=2)
             self.channel_attention = ChannelAttention(channels[0])
-        self.blocks = nn.ModuleList(Block(a, b, dropout_ratio) for a, b in zip(channels, widths))
+        self.blocks = nn.ModuleList(Block(a, b, dropout_ratio, norm_cfg) for a, b in zip(channels, widths))
         self.spatial_attention = SpatialAttention()
-        self.norm = nn.BatchNorm2d(widths[-1])
+        self.norm = build_norm_layer(norm_cfg, widths[-1])[1]
         self.logit = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, pair: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -159,13 +164,16 @@ class IFNHead(BaseDecodeHead):
             time. It has no effect once the head is compiled.
         threshold: Probability (sigmoid of the logit) above which a pixel is changed.
         ignore_index: Label value of pixels that the losses ignore.
+        norm_cfg: Config of the normalizations. With ``dict(type='BN', momentum=0.01)``, the running statistics, by
+            which validation and test normalize, average ten times as many batches as by default.
         kwargs: Arguments of ``BaseDecodeHead``, such as ``init_cfg``, ``align_corners`` and ``in_index``: the indices
             of the encoder's maps in the order of ``in_channels``; by default the first ones.
 
     Raises:
-        ValueError: For fewer than two levels, another number of weights, a pixel sampler, layers other than the
-            paper's, more than one channel, a loss that does not support one-channel logits, or values out of range;
-            from ``forward``, for maps that are not a pyramid or do not have ``in_channels`` channels.
+        ValueError: For fewer than two levels, another number of weights, a pixel sampler, convolutions or activations
+            other than the paper's, no normalization, more than one channel, a loss that does not support one-channel
+            logits, or values out of range; from ``forward``, for maps that are not a pyramid or do not have
+            ``in_channels`` channels.
     """
 
     def __init__(self,
@@ -178,12 +186,16 @@ class IFNHead(BaseDecodeHead):
                  with_cp: bool = False,
                  threshold: float = 0.5,
                  ignore_index: int = 255,
+                 norm_cfg: dict = dict(type='BN'),
                  **kwargs: Any) -> None:
         loss_weights = [1.] * len(in_channels) if loss_weights is None else loss_weights
         check_switches(downsample_label=downsample_label, with_cp=with_cp)
         _check_levels(in_channels, loss_weights)
         _check_ranges(dropout_ratio=dropout_ratio, threshold=threshold)
         _check_inherited(kwargs)
+        if norm_cfg is None:
+            raise ValueError("IFNHead's blocks end in a normalization, but norm_cfg is None. Fix: leave it out, or "
+                             "name one, such as dict(type='BN').")
         blocks = block_widths(in_channels)
         kwargs = dict(
             num_classes=2, out_channels=1, channels=blocks[-1][-1], in_index=list(range(len(in_channels))),
@@ -195,6 +207,7 @@ class IFNHead(BaseDecodeHead):
             loss_decode=loss_decode,
             threshold=threshold,
             ignore_index=ignore_index,
+            norm_cfg=norm_cfg,
             **kwargs)
         del self.conv_seg  # every level has a logit of its own
         self.downsample_label = downsample_label
@@ -205,7 +218,7 @@ class IFNHead(BaseDecodeHead):
             check_loss(loss, 'IFNHead')
         coarse_channels = [0] + [widths[-1] for widths in blocks[:-1]]
         self.levels = nn.ModuleList(
-            DecoderLevel(coarse, pair, widths, dropout_ratio)
+            DecoderLevel(coarse, pair, widths, dropout_ratio, norm_cfg)
             for coarse, pair, widths in zip(coarse_channels, reversed(in_channels), blocks))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

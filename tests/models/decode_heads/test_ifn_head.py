@@ -199,13 +199,39 @@ def test_dropout_drops_in_training_only():
     (dict(loss_decode=dict(type='mmseg.CrossEntropyLoss')), 'needs use_sigmoid=True'),
     (dict(loss_decode=dict(type='mmseg.FocalLoss', use_sigmoid=True)), 'predicts one channel, which FocalLoss'),
     (dict(out_channels=2), 'predicts one channel, but out_channels is 2'),
-    (dict(norm_cfg=dict(type='SyncBN')), r"not support norm_cfg.*sync_bn='torch'"),
+    (dict(act_cfg=dict(type='ReLU')), "activations are the paper's, so it does not support act_cfg"),
+    (dict(norm_cfg=None), r"norm_cfg is None.*dict\(type='BN'\)"),
     (dict(sampler=dict(type='mmseg.OHEMPixelSampler')), 'not support a pixel sampler'),
     (dict(loss_decode=dict(type='mmseg.TverskyLoss')), 'predicts one channel, which TverskyLoss'),
 ])
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         IFNHead(**arguments)
+
+
+def test_momentum_of_the_running_statistics(head):
+    slow = IFNHead(norm_cfg=dict(type='BN', momentum=0.01))
+    slow.load_state_dict(head.state_dict())
+    features = pair_features()
+    for each in (head, slow):
+        each.train()(features)
+    means = [[layer.running_mean for layer in each.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+             for each in (head, slow)]
+    assert len(means[0]) == 19 and all(mean.any() for mean in means[0])
+    torch.testing.assert_close(means[1], [0.1 * mean for mean in means[0]])
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='GN', num_groups=4), dict(type='SyncBN', requires_grad=True)])
+def test_other_normalizations(norm_cfg):
+    """Groups of channels, the same in training and test; what open-cd's configurations have, on a CPU."""
+    head = IFNHead(in_channels=(32, 64, 128), norm_cfg=norm_cfg)
+    features = [torch.randn(2, c, s, s) for c, s in ((32, 16), (64, 8), (128, 4))]
+    head.loss(features, samples(label_with_ignored(size=16)), {})['level3.loss_ce'].backward()
+    assert all(p.grad is not None for p in head.levels[2].parameters())
+    trained = head(features)[-1]
+    with torch.no_grad():
+        tested = head.eval()(features)[-1]
+    assert torch.allclose(tested, trained, atol=1e-5) == (norm_cfg['type'] == 'GN')
 
 
 def test_loss_name_that_mmengine_would_not_train_on():
@@ -230,7 +256,7 @@ def test_heads_of_mmseg_stand_on_the_encoder(decode_head):
 def test_a_level_is_its_layers_one_after_the_other(n, height, width):
     """Training, one image larger than the kernels, of even and odd sizes, and other images take a way of their own."""
     torch.manual_seed(0)
-    level = DecoderLevel(16, 24, (8, 4), 0.).double().eval()
+    level = DecoderLevel(16, 24, (8, 4), 0., dict(type='BN')).double().eval()
     coarse = torch.randn(n, 16, -(-height // 2), -(-width // 2), dtype=torch.float64)
     pair = torch.randn(n, 24, height, width, dtype=torch.float64)
     x = level.channel_attention(torch.cat((level.upsample(coarse)[..., :height, :width], pair), dim=1))
@@ -248,7 +274,7 @@ def test_a_level_is_its_layers_one_after_the_other(n, height, width):
 def test_compiled_gradients(dtype, tolerance):
     """Compilers err in what nobody sees in the loss: compare every gradient, in bfloat16 beyond the error it has."""
     torch.manual_seed(0)
-    level = DecoderLevel(8, 16, (8, 4), 0.)
+    level = DecoderLevel(8, 16, (8, 4), 0., dict(type='BN'))
     pair, coarse = torch.randn(2, 16, 16, 16), torch.randn(2, 8, 8, 8, requires_grad=True)
     weights = torch.randn(2, 5, 16, 16)
     leaves = [coarse, *level.parameters()]

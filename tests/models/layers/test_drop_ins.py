@@ -44,7 +44,7 @@ LEVELS = [(1, 4, 4), (1, 16, 12), (1, 15, 12), (1, 16, 11), (3, 16, 16)]
 
 
 def made_level(n, height, width):
-    level = DecoderLevel(16, 24, (8, 4), 0.).double()
+    level = DecoderLevel(16, 24, (8, 4), 0., dict(type='BN')).double()
     return level, normal(n, 24, height, width), normal(n, 16, -(-height // 2), -(-width // 2))
 
 
