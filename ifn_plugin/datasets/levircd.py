@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def _without_suffix(paths: Iterable[str], suffix: str | None, folder: str) -> di
         hidden = any(part.startswith('.') for part in path.split('/'))
         ending = next((ending for ending in suffixes if path.lower().endswith(ending)), None)
         if ending and not hidden:
-            name = path[:-len(ending)]
+            # some systems decompose letters with accents, so two copies of a file may have names of other characters
+            name = unicodedata.normalize('NFC', path[:-len(ending)])
             if name in files:
                 raise ValueError(f'{folder}/{files[name]} and {folder}/{path} have the same name. Fix: remove one of '
                                  'them, or select one suffix with img_suffix and seg_map_suffix.')
@@ -127,10 +129,10 @@ def read_names(ann_file: str | Path,
     """
     try:
         # some editors prepend a byte order mark
-        lines = fileio.get(ann_file, backend_args=backend_args).decode('utf-8-sig').splitlines()
+        text = fileio.get(ann_file, backend_args=backend_args).decode('utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(f'{ann_file} is not encoded in UTF-8 ({error.reason}). Fix: save it as UTF-8.') from error
-    listed = [line.strip() for line in lines if line.strip()]
+    listed = [line.strip() for line in unicodedata.normalize('NFC', text).splitlines() if line.strip()]
     if not listed:
         raise ValueError(f'{ann_file} lists no pairs. Fix: write one name per line.')
     endings = '|'.join(map(re.escape, ((suffix, ) if suffix else ()) + IMAGE_SUFFIXES))

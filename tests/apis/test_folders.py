@@ -256,12 +256,13 @@ def test_rasters_of_a_folder_are_found_by_what_they_are(images, tmp_path):
         copy(source, folder / 'plain', driver='ENVI')
         copy(source, folder / '2020.bil', driver='EHdr')
         copy(source, folder / 'v1.5', driver='ENVI')
+        copy(source, folder / 'e\u0301.tif')  # as some systems write é
     with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(folder / 'sub' / 'one.tif', 'r+') as dataset:
         dataset.build_overviews([2])
     (folder / 'notes.txt').write_text('none')
     (folder / '.hidden.tif').write_text('none')
     (folder / 'circle').symlink_to(folder)
-    assert sorted(list_rasters(str(folder))) == ['2020', 'plain', 'sub/one', 'v1.5']
+    assert sorted(list_rasters(str(folder))) == ['2020', 'plain', 'sub/one', 'v1.5', '\u00e9']
     (folder / 'bad.tif').write_text('none')
     with pytest.raises(ValueError, match=r'bad\.tif cannot be opened'):
         list_rasters(str(folder))

@@ -211,11 +211,12 @@ def test_checkpoints_that_run_code_are_refused(tmp_path):
 
 
 def test_pairs_of_folders(tmp_path):
-    for name in ('1/b.png', '1/sub/a 变.jpg', '2/b.tif', '2/sub/a 变.png', '2/notes.txt'):
+    for name in ('1/b.png', '1/sub/a 变.jpg', '1/\u00e9.png',
+                 '2/b.tif', '2/sub/a 变.png', '2/e\u0301.png', '2/notes.txt'):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert list(find_pairs(tmp_path / '1', tmp_path / '2')) == ['b', 'sub/a 变']
+    assert list(find_pairs(tmp_path / '1', tmp_path / '2')) == ['b', 'sub/a 变', '\u00e9']
     (tmp_path / '1' / 'c.png').touch()
     with pytest.raises(FileNotFoundError, match=rf"Missing: {re.escape(str(tmp_path / '2'))}/c\.\*\. Fix: add these"):
         find_pairs(tmp_path / '1', tmp_path / '2')

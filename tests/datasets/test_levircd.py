@@ -144,6 +144,16 @@ def test_ann_file_does_not_fall_back_to_another_name(tmp_path):
         LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')
 
 
+def test_names_with_accents_match_however_they_are_written(tmp_path):
+    composed, decomposed = 'Orl\u00e9ans', 'Orle\u0301ans'
+    for folder, name in zip(FOLDERS, (composed, decomposed, composed)):
+        write(tmp_path / folder / f'{name}.png')
+    item = LEVIRCDDataset(data_root=str(tmp_path)).get_data_info(0)
+    assert all(Path(path).is_file() for path in (*item['img_path'], item['seg_map_path']))
+    (tmp_path / 'list.txt').write_text(decomposed, encoding='utf-8')
+    assert names(LEVIRCDDataset(data_root=str(tmp_path), ann_file='list.txt')) == [composed]
+
+
 def test_unknown_names_of_a_list_are_named(levir_root):
     (levir_root / 'train' / 'list.txt').write_text('0000\ntrain_99')
     with pytest.raises(FileNotFoundError, match=r'1 of 2 pairs.*train/A/train_99\.\*.*add these files'):

@@ -1,6 +1,7 @@
 """Pairs of rasters from folders."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 from ifn_plugin.apis.pairs import Pairs, list_unmatched, name_source
@@ -38,6 +39,7 @@ def list_rasters(folder: str) -> dict[str, str]:
     rasters: dict[str, str] = {}
     for path in found:
         name = re.sub(r'\.[A-Za-z]\w*$', '', path.relative_to(folder).as_posix())
+        name = unicodedata.normalize('NFC', name)  # as in the data set
         if name in rasters:
             raise ValueError(f'{rasters[name]} and {path} have the same name. Fix: remove one of them.')
         rasters[name] = str(path)
