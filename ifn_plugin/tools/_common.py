@@ -28,7 +28,8 @@ class OptionsAction(DictAction):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that ``train`` and ``test`` share, with open-cd's names."""
-    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results; default: ./work_dirs/CONFIG_NAME')
+    parser.add_argument('--work-dir', type=output_folder,
+                        help='folder for logs, checkpoints and results; default: ./work_dirs/CONFIG_NAME')
     add_options_argument(parser)
     add_launcher_arguments(parser)
     add_acceleration_arguments(parser, runs=True)
@@ -67,6 +68,19 @@ def add_acceleration_arguments(parser: argparse.ArgumentParser, runs: bool = Fal
                      'pin-memory': 'pinned batches, copied to a GPU without waiting'}
     for name, meaning in switches.items():
         group.add_argument(f'--{name}', action=argparse.BooleanOptionalAction, help=meaning)
+
+
+def output_folder(text: str) -> Path:
+    """Read the name of a folder to write into, which need not exist.
+
+    Raises:
+        ArgumentTypeError: If a file is in its place.
+    """
+    path = Path(text)
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise argparse.ArgumentTypeError(f'{part} is a file: name a folder')
+    return path
 
 
 def positive(text: str) -> int:
@@ -119,7 +133,7 @@ def load_config(args: argparse.Namespace) -> Config:
         if not torch.cuda.is_available():
             set_up_cpu_processes(cfg)
     if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
+        cfg.work_dir = str(args.work_dir)
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg

@@ -9,6 +9,7 @@ from ifn_plugin.tools._common import (
     add_acceleration_arguments,
     add_launcher_arguments,
     add_options_argument,
+    output_folder,
     positive,
 )
 
@@ -20,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('date1', help='earlier image or raster, or a folder of them; alone: a CSV file whose two '
                         'columns name the earlier and the later image or raster of each pair')
     parser.add_argument('date2', nargs='?', help='later image or raster, or a folder of them')
-    parser.add_argument('out', type=Path, help='folder to write into')
+    parser.add_argument('out', type=output_folder, help='folder to write into')
     parser.add_argument('--output', nargs='+', choices=OUTPUTS, default=['map'], help='what to write; default: map')
     parser.add_argument('--overwrite', action='store_true', help='write over results that exist')
     parser.add_argument('--threshold', type=float, help="a pixel above this is changed; default: configuration's")

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from ifn_plugin.analysis.comparison import Comparison, RunError
-from ifn_plugin.tools._common import add_options_argument, read_config, size_and_batch
+from ifn_plugin.tools._common import add_options_argument, output_folder, read_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('protocol', help="configuration of all but the model, or the name of one of the plugin's own")
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help="files, or names of the plugin's own")
     parser.add_argument('--names', nargs='+', metavar='NAME', help="names in the tables; default: the files' names")
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'),
+    parser.add_argument('--work-dir', type=output_folder, default=Path('work_dirs/comparison'),
                         help='folder for runs and tables; default: work_dirs/comparison')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='seeds of the runs; default: 0 1')
     parser.add_argument(

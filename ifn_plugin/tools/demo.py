@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from ifn_plugin.analysis.demonstration import run_demonstration
-from ifn_plugin.tools._common import positive
+from ifn_plugin.tools._common import output_folder, positive
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train and test IFN on drawn pairs, or on yours, in a few minutes')
     parser.add_argument('--data', type=Path, help="your pairs, in LEVIR-CD's layout: {train,val,test}/{A,B,label}")
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='folder for all files written')
+    parser.add_argument('--work-dir', type=output_folder, default=Path('work_dirs/demo'),
+                        help='folder for all files written')
     parser.add_argument('--seed', type=int, default=0, help='seed of drawing and training')
     parser.add_argument('--max-iters', type=positive, help="training iterations; default: the configuration's")
     return parser.parse_args(argv)

@@ -13,14 +13,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ifn_plugin.datasets.packing import FOLDERS, check, pack
-from ifn_plugin.tools._common import read_config
+from ifn_plugin.tools._common import output_folder, read_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Pack a data set for fast reading, or check a packed one')
     parser.add_argument('src', help="one split or a folder with several, in LEVIR-CD's layout or that of --folders and "
                         '--suffixes; or a configuration')
-    parser.add_argument('dst', type=Path, nargs='?', help='folder to write; an interrupted run is continued')
+    parser.add_argument('dst', type=output_folder, nargs='?', help='folder to write; an interrupted run is continued')
     parser.add_argument('--check', action='store_true', help='compare the packed files below SRC with their checksums')
     parser.add_argument('--folders', nargs=3, metavar=('DATE1', 'DATE2', 'LABEL'),
                         help='names of the three folders in SRC; default: A B label')

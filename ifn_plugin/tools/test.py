@@ -17,7 +17,7 @@ from ifn_plugin.engine import LoadedWeightsHook
 from ifn_plugin.engine.processes import leave_processes
 from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
-from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
+from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config, output_folder
 from ifn_plugin.utils.configurations import is_type, type_name
 
 
@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--show', action='store_true', help='show change panels in a window')
-    parser.add_argument('--show-dir', help='write change panels into this folder')
+    parser.add_argument('--show-dir', type=output_folder, help='write change panels into this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each panel')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_arguments(parser)
@@ -51,7 +51,7 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
         backends = [backends] if isinstance(backends, dict) else backends
         if not any(is_type(backend['type'], VISBACKENDS, LocalVisBackend) for backend in backends):
             backends = [*backends, dict(type='LocalVisBackend')]
-        folder = str(Path(args.show_dir).absolute())
+        folder = str(args.show_dir.absolute())
         cfg.visualizer.vis_backends = [
             dict(backend, img_save_dir=folder) if is_type(backend['type'], VISBACKENDS, LocalVisBackend) else backend
             for backend in backends]

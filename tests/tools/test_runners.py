@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
-from ifn_plugin.tools import compare, export, test, train
+from ifn_plugin.tools import compare, demo, export, pack_dataset, predict, test, train
 from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import find_config
 
@@ -253,6 +253,21 @@ def test_amp_trains_in_bfloat16_without_a_gpu(scalars, trained, python, options,
 def test_missing_files(tool, arguments, message):
     with pytest.raises(SystemExit, match=message):
         tool.main(arguments)
+
+
+@pytest.mark.parametrize('parse, arguments', [
+    (train.parse_args, ['c.py', '--work-dir']), (test.parse_args, ['c.py', 'w.pth', '--work-dir']),
+    (test.parse_args, ['c.py', 'w.pth', '--show-dir']), (predict.parse_args, ['c.py', 'w.pth', '1.png', '2.png']),
+    (pack_dataset.parse_args, ['data']), (compare.parse_args, ['p.py', 'c.py', '--work-dir']),
+    (demo.parse_args, ['--work-dir']),
+])
+def test_folders_to_write_into_are_no_files(parse, arguments, tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    parse([*arguments, str(tmp_path / 'new' / 'folder')])
+    for name in ('file', 'file/below'):
+        with pytest.raises(SystemExit):
+            parse([*arguments, str(tmp_path / name)])
+        assert f'{tmp_path / "file"} is a file: name a folder' in capsys.readouterr().err
 
 
 def test_weights_that_cannot_be_downloaded_are_a_line(options, tmp_path, monkeypatch):
