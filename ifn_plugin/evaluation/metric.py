@@ -22,7 +22,7 @@ from ifn_plugin.evaluation.thresholds import (
     scores_at,
 )
 from ifn_plugin.registry import METRICS
-from ifn_plugin.utils.samples import sample_files
+from ifn_plugin.utils.samples import pair_files, sample_files
 
 # Limits of a detector's threshold while it is unknown
 _PLAUSIBLE = 0.001, 0.999
@@ -110,7 +110,7 @@ class ChangeMetric(BaseMetric):
             fp, fn = found.sum() - tp, changed.sum() - tp
             counts = torch.stack((tp, fp, fn, counted.sum() - tp - fp - fn)).tolist()
             files = sample_files(sample.get('img_path'))
-            self.results.append(([*files, sample.get('seg_map_path')], *counts))
+            self.results.append((pair_files(sample), *counts))
             if self.output_dir is not None:
                 self._write(predicted, files)
             # the last sample is kept apart: a sampler may have repeated one to give all processes the same number

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,16 @@ def _reason(error: Exception) -> str:
 
 
 def get_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint or of its ``state_dict``, their keys without ``module.``."""
+    """Return the weights of a checkpoint or of its ``state_dict``, their keys without ``module.``.
+
+    These are the tensors, and what modules add to them as their extra state. The versions of the modules, which torch
+    keeps as ``_metadata``, stay with the weights.
+    """
     state_dict = checkpoint.get('state_dict', checkpoint)
     items = state_dict.items() if isinstance(state_dict, Mapping) else ()
-    return {str(key).removeprefix('module.'): value for key, value in items if isinstance(value, Tensor)}
+    weights: Any = OrderedDict((str(key).removeprefix('module.'), value) for key, value in items
+                               if isinstance(value, Tensor) or str(key).endswith('_extra_state'))
+    versions = getattr(state_dict, '_metadata', None)
+    if versions:
+        weights._metadata = {re.sub(r'^module(\.|$)', '', key): value for key, value in versions.items()}
+    return weights

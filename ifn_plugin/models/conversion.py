@@ -39,7 +39,8 @@ def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch
             state, project = convert_state_dict(state), None
         except ValueError as error:
             raise CheckpointError(f'{source}: {error}') from error
-    state = {key: value for key, value in state.items() if not key.startswith('data_preprocessor.')}
+    for key in [key for key in state if key.startswith('data_preprocessor.')]:
+        del state[key]
     try:
         model.load_state_dict(state)  # torch must judge, since modules may update former names and shapes themselves
     except RuntimeError as error:

@@ -38,9 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.resume and cfg.get('load_from') and 'load_from' not in (args.cfg_options or {}):
         # load_from names the weights that the run began with; mmengine would resume from them, not from its checkpoint
         checkpoint_hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-        # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none
-        cfg.resume = (is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook)
-                      or find_latest_checkpoint(cfg.work_dir) is not None)
+        # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none; but a FlexibleRunner
+        # loads before it calls the hook
+        by_hook = is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook) and 'runner_type' not in cfg
+        cfg.resume = by_hook or find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:
             cfg.load_from, cfg.begin_from = None, cfg.load_from
     if args.amp and not torch.cuda.is_available():

@@ -37,14 +37,14 @@ class Dataset(torch.utils.data.Dataset):
         return dict(inputs=torch.ones(1))
 
 
-def run(work_dir, number=2, optimizer=None, schedules=None, **settings):
+def run(work_dir, number=2, optimizer=None, schedules=None, model=lambda: Model(layer=torch.nn.Linear(1, 1)),
+        checkpoint='CheckpointHook', **settings):
     """A runner of any mmengine program, with the hooks in its configuration."""
-    model = Model(layer=torch.nn.Linear(1, 1))
     runner = Runner(
-        model, str(work_dir), dict(batch_size=1, sampler=dict(type='InfiniteSampler'), dataset=Dataset()),
+        model(), str(work_dir), dict(batch_size=1, sampler=dict(type='InfiniteSampler'), dataset=Dataset()),
         train_cfg=dict(by_epoch=False, max_iters=number),
         optim_wrapper=dict(optimizer=optimizer or dict(type='SGD', lr=0.1)), param_scheduler=schedules,
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        default_hooks=dict(checkpoint=dict(type=checkpoint, by_epoch=False, interval=2)),
         custom_hooks=[dict(type='ifn_plugin.LoadedWeightsHook'), dict(type='ifn_plugin.ResumedSettingsHook')],
         experiment_name=f'{work_dir}-{number}-{len(list(work_dir.iterdir()))}', log_level='WARNING', **settings)
     runner.train()
@@ -153,6 +153,62 @@ def test_weights_that_a_module_migrates_fit():
     load(model, dict(state_dict=state))
     assert model.features[0].weight.shape[1] == 4
     assert torch.allclose(model.features[0].weight.sum(1), state['features.0.weight'].sum(1), atol=1e-6)
+
+
+class Versioned(torch.nn.Module):
+    """A layer whose former version stored half the weight, and with something besides tensors in its state."""
+
+    _version = 2
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.register_buffer('mask', torch.full((2, ), -torch.inf))
+        self.extra = dict(calls=1)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get('version', 1) < 2:
+            state_dict[f'{prefix}weight'] = 2 * state_dict[f'{prefix}weight']
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+@pytest.mark.parametrize('hook', ['CheckpointHook', 'ifn_plugin.WholeCheckpointHook'])
+def test_versions_and_extra_states_of_modules_are_kept(tmp_path, hook):
+    settings = dict(model=lambda: Model(layer=Versioned()), optimizer=dict(type='SGD', lr=0.), checkpoint=hook)
+    runner = run(tmp_path, **settings)
+    runner.model.layer.extra['calls'] = 5
+    runner.save_checkpoint(str(tmp_path), 'iter_2.pth', save_param_scheduler=False)
+    layer = run(tmp_path, 4, resume=True, **settings).model.layer
+    assert layer.weight.tolist() == [1, 1] and layer.extra == dict(calls=5)
+    # the weights alone, as of a former version, with and without the names of a wrapper
+    for prefix in ('', 'module.'):
+        model, state = Model(layer=Versioned()), Model(layer=Versioned()).state_dict()
+        load(model, {f'{prefix}{key}': value for key, value in state.items()})
+        assert model.layer.weight.tolist() == [2, 2]
+    wrapped = torch.nn.Module()
+    wrapped.module = Model(layer=Versioned())
+    load(model, dict(state_dict=wrapped.state_dict()))
+    assert model.layer.weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('found', [False, True])
+def test_weights_that_a_flexible_runner_begins_with(options, tmp_path, monkeypatch, found):
+    """It loads before the checkpoint hook can look for a checkpoint."""
+    if found:
+        (tmp_path / 'last_checkpoint').write_text('iter_2.pth')
+    built = []
+    monkeypatch.setattr(train.RUNNERS, 'build', lambda cfg: built.append(cfg) or SimpleNamespace(train=lambda: None))
+    config = tmp_path / 'own.py'
+    config.write_text("_base_ = str(__import__('ifn_plugin').find_config('ifn_mmseg_256x256_40k_levircd.py'))\n"
+                      "load_from, runner_type = 'weights.pth', 'FlexibleRunner'")
+    train.main([str(config), '--resume', '--work-dir', str(tmp_path)])
+    assert (built[0].resume, built[0].load_from) == ((True, None) if found else (False, 'weights.pth'))
 
 
 def test_any_runner_refuses_to_resume_from_another_model(tmp_path):

@@ -383,6 +383,15 @@ def test_checkpoint_has_what_its_validation_has_changed(train, tmp_path):
     assert chosen == [2, 4, 6]
 
 
+def test_validation_of_other_weights_after_the_training_changes_no_checkpoint(train, tmp_path):
+    runner, _ = train(hooks=[Validations()], validate=dict(val_interval=2))
+    paths = [tmp_path / 'run' / f'iter_{number}.pth' for number in (2, 6)]
+    before = [path.read_bytes() for path in paths]
+    runner.load_checkpoint(str(paths[0]))
+    runner.val()
+    assert [path.read_bytes() for path in paths] == before
+
+
 def test_validation_between_two_checkpoints_writes_none(train, tmp_path):
     train(hooks=[Validations()], validate=dict(val_interval=3), checkpoint=dict(interval=2))
     assert {path.name for path in (tmp_path / 'run').glob('*.pth')} == {f'iter_{number}.pth' for number in (2, 4, 6)}

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class LoadPair(_Loader):
         if isinstance(paths, (str, Path)) or len(paths) != 2:
             raise ValueError(f'{type(self).__name__} needs the two files of a pair, img_path=[date 1, date 2], but got '
                              f'{paths!r}. Fix: use a data set of pairs, such as ifn_plugin.LEVIRCDDataset.')
-        paths = results['img_path'] = PairPaths(paths)
+        paths = results['img_path'] = PairPaths(map(os.fspath, paths))
         images = [self._load(path, results) for path in paths]
         shapes = [image.shape[:2] for image in images]
         if shapes[0] != shapes[1]:
@@ -215,7 +216,7 @@ class LoadChangeLabel(_Loader):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the label."""
-        path = results['seg_map_path']
+        path = os.fspath(results['seg_map_path'])
         label = self._read(path)
         if is_transparent(label):
             raise ValueError(f'{path} has transparent pixels, whose class is unknown. Fix: save it without alpha.')

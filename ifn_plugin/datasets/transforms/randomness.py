@@ -3,7 +3,7 @@
 import functools
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
@@ -23,8 +23,9 @@ _GLOBAL = (random.seed.__self__, np.random.rand.__self__, torch.default_generato
 def find_generators(transform: Any) -> dict[str, Generator]:
     """Find the random generators that a transform or pipeline owns, as those of albumentations do since version 2.
 
-    Attributes, containers, bound methods and closures are searched, as well as the classes of the objects found there
-    and the modules of these classes. Arrays and lists of dictionaries are skipped, so a data set is accepted as well.
+    Attributes, lists, tuples, dictionaries, bound methods and closures are searched, as well as the classes of the
+    objects found there and the modules of these classes. Arrays, files and lists or large dictionaries of samples are
+    skipped, so a data set is accepted as well.
 
     Args:
         transform: A transform, a pipeline, or an object that contains one.
@@ -42,7 +43,7 @@ def find_generators(transform: Any) -> dict[str, Generator]:
         if _is_leaf(kind) or id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, _KINDS):
+        if issubclass(kind, _KINDS):
             if not any(item is generator for generator in _GLOBAL):
                 found[id(item)] = path, item
         else:
@@ -93,11 +94,11 @@ def set_global_states(states: tuple[Any, ...]) -> None:
 
 @functools.cache
 def _is_leaf(kind: type) -> bool:
-    """Return whether objects of a type are not searched: data, modules, classes, and the standard library's."""
+    """Return whether objects of a type are not searched: data, modules, classes, the standard library's and numpy's."""
     if issubclass(kind, (*_KINDS, list, tuple, dict, FunctionType, MethodType, BuiltinMethodType, functools.partial)):
         return False
     return (issubclass(kind, (type, np.ndarray, np.generic, torch.Tensor))
-            or kind.__module__.partition('.')[0] in sys.stdlib_module_names)
+            or kind.__module__.partition('.')[0] in {*sys.stdlib_module_names, 'numpy'})
 
 
 @functools.cache
@@ -111,32 +112,37 @@ def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
                  if isinstance(value, _KINDS))
 
 
-def _are_samples(items: Sequence[Any]) -> bool:
-    """Check whether a list is of a data set's samples or of their numbers, by its first: searching it takes long."""
-    first = items[0]
-    parts = first if isinstance(first, (list, tuple)) else [first]
-    return isinstance(first, dict) or (len(items) > 100 and all(_is_leaf(part.__class__) for part in parts))
+def _are_samples(items: list | tuple | dict) -> bool:
+    """Check whether a container is of a data set's samples, by its first item: searching it takes long."""
+    first: Any = next(iter(items.values() if isinstance(items, dict) else items), None)
+    kinds: Any = [type(part) for part in (first if issubclass(type(first), (list, tuple)) else [first])]
+    if len(items) <= 100:
+        return issubclass(type(first), dict) and not isinstance(items, dict)
+    return issubclass(type(first), dict) or all(map(_is_leaf, kinds))
 
 
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(item, (list, tuple)):
-        if item and not _are_samples(item):
+    # by type, since isinstance also asks the object, and not every object answers
+    kind: Any = type(item)
+    if issubclass(kind, (list, tuple)):
+        if not _are_samples(item):
             yield from ((f'{path}[{place}]', part) for place, part in enumerate(item))
         return
-    if isinstance(item, Mapping):
-        yield from ((f'{path}[{key!r}]', part) for key, part in item.items())
-    elif isinstance(item, functools.partial):
+    if issubclass(kind, dict):
+        if not _are_samples(item):
+            yield from ((f'{path}[{key!r}]', part) for key, part in item.items())
+    elif issubclass(kind, functools.partial):
         yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
-    elif isinstance(item, FunctionType):
+    elif issubclass(kind, FunctionType):
         for name, cell in zip(item.__code__.co_freevars, item.__closure__ or ()):
             with suppress(ValueError):  # an empty cell
                 yield f'{path}.{name}', cell.cell_contents
         yield from ((f'{item.__module__}.{name}', value) for name, value in item.__globals__.items()
                     if isinstance(value, _KINDS))
         return
-    elif isinstance(item, (MethodType, BuiltinMethodType)):
+    elif issubclass(kind, (MethodType, BuiltinMethodType)):
         yield path, item.__self__
         return
-    yield from ((f'{path}.{name}', part) for name, part in getattr(item, '__dict__', {}).items())
-    kind: Any = type(item)
+    with suppress(AttributeError):  # objects with slots
+        yield from ((f'{path}.{name}', part) for name, part in object.__getattribute__(item, '__dict__').items())
     yield from _find_shared(kind)

@@ -40,7 +40,7 @@ class EachDate(BaseTransform):
         states = get_global_states() if self.share_random_params else None
         outputs = []
         for number, image in enumerate(images, 1):
-            own = results if number == len(images) else _copy_arrays(results)
+            own = results if number == len(images) else _copy_values(results)
             if states is not None:
                 set_global_states(states)
             reseed_generators(self.transforms)
@@ -54,10 +54,10 @@ class EachDate(BaseTransform):
         return f'{type(self).__name__}(transforms={self.transforms}, share_random_params={self.share_random_params})'
 
 
-def _copy_arrays(results: dict[str, Any]) -> dict[str, Any]:
-    # a transform may change the label in place, which belongs to both dates
-    return {key: value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value
-            for key, value in results.items()}
+def _copy_values(results: dict[str, Any]) -> dict[str, Any]:
+    # a transform may change in place what belongs to both dates: the label, or the list of its names
+    return {key: value.copy() if isinstance(value, (dict, list)) or (
+        isinstance(value, np.ndarray) and value.flags.writeable) else value for key, value in results.items()}
 
 
 @TRANSFORMS.register_module()

@@ -12,9 +12,10 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import Tensor
 
 from ifn_plugin.engine.samplers import check_length
-from ifn_plugin.engine.utils import advise
+from ifn_plugin.engine.utils import advise, detector_of
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import HOOKS
 
@@ -37,6 +38,7 @@ class WholeCheckpointHook(CheckpointHook):
         remote = '://' in str(self.out_dir)
         if self.backend_args is None and self.file_client_args is None and not remote:
             self.backend_args = dict(backend='ifn_plugin.whole')
+        self._training = False
         self._number_written = 0
         self._last_step: int | None = None
 
@@ -45,6 +47,7 @@ class WholeCheckpointHook(CheckpointHook):
 
         If there is none, training starts from scratch, with the weights that ``begin_from`` in the configuration names.
         """
+        self._training = False
         record = Path(runner.work_dir) / 'last_checkpoint'
         if not runner._resume or runner._load_from is not None:
             return
@@ -88,6 +91,7 @@ class WholeCheckpointHook(CheckpointHook):
             ValueError: If a data loader never ends, so that nothing would ever be saved, or has no batches.
         """
         super().before_train(runner)
+        self._training = True
         loop, val_loop = runner.train_loop, runner.val_loop
         by_iterations = isinstance(loop, IterBasedTrainLoop)
         check_length(loop.dataloader, 'train_dataloader', endless=not isinstance(loop, EpochBasedTrainLoop))
@@ -123,7 +127,7 @@ class WholeCheckpointHook(CheckpointHook):
 
         The checkpoint of this iteration is written again, since the validation has changed thresholds and schedules.
         """
-        if metrics and not hasattr(self, 'file_backend'):  # before_train sets it
+        if not self._training:
             return
         runner.message_hub.update_info('last_validation', runner.iter)
         written = self._number_written
@@ -158,8 +162,10 @@ class WholeCheckpointHook(CheckpointHook):
         Raises:
             FloatingPointError: If a weight is NaN or infinite; the first one is named.
         """
+        # of the other buffers, such as masks, some are infinite on purpose
+        buffers = {name for name, _ in detector_of(runner).named_buffers() if not name.endswith(('_mean', '_var'))}
         for name, value in checkpoint['state_dict'].items():
-            if not value.isfinite().all():
+            if isinstance(value, Tensor) and name not in buffers and not value.isfinite().all():
                 raise FloatingPointError(f'After iteration {checkpoint["meta"]["iter"]}, {name} is not finite: no '
                                          f'checkpoint is saved. {advise(runner)}')
 

@@ -27,7 +27,7 @@ from ifn_plugin.evaluation.kept_maps import MAPS, map_name, write_map
 from ifn_plugin.evaluation.metric import collect_records
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.registry import HOOKS
-from ifn_plugin.utils.samples import sample_files
+from ifn_plugin.utils.samples import pair_files
 from ifn_plugin.version import __version__
 
 # Key of the threshold chosen in validation, in mmengine's message hub, which checkpoints include
@@ -140,7 +140,7 @@ class EvaluationHook(Hook):
             return
         folder = Path(self._folder or runner.log_dir, MAPS, getattr(runner.test_loop, 'protocol', ''))
         for sample in outputs or ():
-            files = [*sample_files(sample.get('img_path')), sample.get('seg_map_path')]
+            files = pair_files(sample)
             if 'seg_logits' in sample and 'gt_sem_seg' in sample and len(files) > 1:
                 probability = change_probability(sample.seg_logits.data)
                 label = sample.gt_sem_seg.data.squeeze(0).to(probability.device)

@@ -50,12 +50,16 @@ class ProtocolsTestLoop(TestLoop):
         try:
             for name, settings in self.protocols.items():
                 self.protocol, model.test_cfg = name, ConfigDict(settings)
+                self.test_loss: dict[str, Any] = {}
                 for metric, folder in folders:  # a folder for the maps of each protocol
                     metric.output_dir = str(Path(folder, name))
                     mkdir_or_exist(metric.output_dir)  # mmseg's makes it only when it is built
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
                 found = self.evaluator.evaluate(len(self.dataloader.dataset))
+                losses = {key: value.mean() for key, value in self.test_loss.items()}
+                if losses:
+                    found |= losses | dict(test_loss=sum(value for key, value in losses.items() if 'loss' in key))
                 metrics.update({f'{name}/{key}': value for key, value in found.items()})
                 self.records.update(collect_records(self.evaluator, name))
         finally:

@@ -160,6 +160,26 @@ def test_long_lists_of_data_are_not_searched():
     assert {'short[1]', 'long[0]'} == {path.rpartition('.')[2] for path in found if '[' in path}
 
 
+class _Strange:
+    """Neither tells what it is nor gives anything, as proxies of lazy files."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def test_files_and_indices_of_a_data_set_are_not_searched(tmp_path):
+    np.savez(tmp_path / 'data.npz', x=np.ones(3))
+    holder = _FlipByChance('OpenCV')
+    holder.file, holder.strange = np.load(tmp_path / 'data.npz'), _Strange()
+    holder.paths = {str(number): ('a', 'b') for number in range(10**6)}
+    holder.samples = {number: dict(path='a') for number in range(10**6)}
+    holder.few = dict(one=dict(own=random.Random(0)), two=random.Random(0))
+    begin = time.perf_counter()
+    found = find_generators(holder)
+    assert time.perf_counter() - begin < 0.2
+    assert {"few['one']['own']", "few['two']"} == {path for path in found if '[' in path}
+
+
 def test_nothing_is_drawn_without_own_generators():
     np.random.seed(3)
     expected = np.random.rand(4)
