@@ -15,7 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
-from mmengine.structures import PixelData
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from sklearn.metrics import (
@@ -30,6 +30,7 @@ from sklearn.metrics import (
 )
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
+from ifn_plugin.datasets.transforms.dates import PairPaths
 from ifn_plugin.engine import EvaluationHook
 from ifn_plugin.evaluation import THRESHOLDS, ChangeMetric
 from ifn_plugin.utils.configurations import find_config
@@ -571,7 +572,11 @@ def test_several_metrics_are_recorded_by_their_prefixes(options, checkpoint, tmp
     cfg.test_evaluator[1].ignore_index = 0
     cfg.test_cfg = dict(type='ifn_plugin.ProtocolsTestLoop', protocols=dict(whole=dict(mode='whole')))
     runner = Runner.from_cfg(cfg)
+    # a loss may be the last of the outputs
+    step, losses = runner.model.test_step, dict(loss_ce=torch.tensor(2.), other=torch.tensor(3.))
+    runner.model.test_step = lambda batch: [*step(batch), BaseDataElement(loss=losses)]
     metrics = runner.test()
+    assert [metrics[f'whole/{name}'] for name in ('loss_ce', 'other', 'test_loss')] == [2, 3, 2]
     records = json.loads(Path(runner.log_dir, 'evaluation_test.json').read_text())['protocols']
     assert records.keys() == {'whole/one', 'whole/other'}
     for name, record in records.items():
@@ -579,8 +584,15 @@ def test_several_metrics_are_recorded_by_their_prefixes(options, checkpoint, tmp
     assert metrics['whole/one/F1'] != metrics['whole/other/F1']
 
 
-def test_a_path_is_one_file():
+@pytest.mark.parametrize('files, found', [
+    (dict(img_path='A/1.png'), ['A/1.png', None]), (dict(img_path=Path('A/1.png')), ['A/1.png', None]),
+    (dict(img_path=PairPaths(['A/1.png', 'B/1.png']), seg_map_path='label/1.png'),
+     ['A/1.png', 'B/1.png', 'label/1.png']),
+    (dict(img_path=[Path('A/1.png'), Path('B/1.png')], seg_map_path=Path('label/1.png')),
+     ['A/1.png', 'B/1.png', 'label/1.png']),
+])
+def test_files_are_recorded_as_text(files, found):
     metric = ChangeMetric()
-    metric.process(None, [with_probabilities(*random_probabilities(0)[0], img_path='A/1.png')])
+    metric.process(None, [with_probabilities(*random_probabilities(0)[0], **files)])
     metric.evaluate(1)
-    assert metric.record['pairs'][0]['files'] == ['A/1.png', None]
+    assert json.loads(json.dumps(metric.record))['pairs'][0]['files'] == found

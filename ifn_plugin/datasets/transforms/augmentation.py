@@ -27,26 +27,29 @@ class RandomRotateCropFlip(BaseTransform):
     Args:
         crop_size: Height and width of the crop, in pixels. A smaller image keeps its size.
         rotate_prob: Probability of a rotation.
-        degree: Largest angle in either direction, in degrees.
+        degree: Largest angle in either direction, in degrees, or the smallest and the largest angle.
         cat_max_ratio: Draw again, up to ten times, while one class has this share or more of the labelled pixels.
         flip_prob: Probabilities of a horizontal and of a vertical flip.
         pad_val: Value of the images outside of the rotated image.
         seg_pad_val: Value of the label there, and of its ignored pixels.
+
+    Raises:
+        ValueError: If ``crop_size`` or ``flip_prob`` is not a pair, or out of range.
     """
 
     def __init__(self,
                  crop_size: int | Sequence[int],
                  rotate_prob: float = 0.,
-                 degree: float = 180.,
+                 degree: float | Sequence[float] = 180.,
                  cat_max_ratio: float = 1.,
                  flip_prob: Sequence[float] = (0.5, 0.5),
                  pad_val: int = 0,
                  seg_pad_val: int = 255) -> None:
-        self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+        self.crop_size = _pair('crop_size', (crop_size, crop_size) if isinstance(crop_size, int) else crop_size, 1)
         self.rotate_prob = rotate_prob
-        self.degree = degree
+        self.degree = _pair('degree', (-degree, degree) if isinstance(degree, (int, float)) else degree)
         self.cat_max_ratio = cat_max_ratio
-        self.flip_prob = tuple(flip_prob)
+        self.flip_prob = _pair('flip_prob', flip_prob, 0, 1)
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
 
@@ -54,7 +57,7 @@ class RandomRotateCropFlip(BaseTransform):
         """Draw a sample."""
         images, label = get_dates(results, self), results['gt_seg_map']
         # the order of the draws is that of the replaced transforms
-        rotate, angle = np.random.rand() < self.rotate_prob, np.random.uniform(-self.degree, self.degree)
+        rotate, angle = np.random.rand() < self.rotate_prob, _uniform(sorted(self.degree))
         size = label.shape
         # the matrix of mmcv.imrotate
         centre = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)
@@ -152,6 +155,9 @@ class PairPhotoMetricDistortion(BaseTransform):
         contrast_range: Smallest and largest factor of contrast.
         saturation_range: Smallest and largest factor of saturation.
         hue_delta: Largest change of hue, in units of two degrees.
+
+    Raises:
+        ValueError: From ``transform``, if an image is not (H, W, 3), uint8.
     """
 
     def __init__(self,
@@ -170,6 +176,9 @@ class PairPhotoMetricDistortion(BaseTransform):
         return results
 
     def _distort(self, image: np.ndarray) -> np.ndarray:
+        if image.dtype != np.uint8 or image.shape[2:] != (3, ):
+            raise ValueError(f'PairPhotoMetricDistortion needs colour images, (H, W, 3), uint8, but got {image.dtype} '
+                             f'of {image.shape}. Fix: for other bands or values, use ifn_plugin.BandDistortion.')
         # the order of the draws is that of the replaced transform
         levels = np.arange(256, dtype=np.uint8)
         before = levels
@@ -195,6 +204,13 @@ class PairPhotoMetricDistortion(BaseTransform):
                 hsv[..., channel] = cv2.LUT(hsv[..., channel], table)
                 image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
         return cv2.LUT(image, after) if after is not levels else image
+
+
+def _pair(name: str, values: Any, low: float = -np.inf, high: float = np.inf) -> tuple[Any, Any]:
+    if not isinstance(values, Sequence) or len(values) != 2 or not all(low <= value <= high for value in values):
+        limits = f' from {low} to {high}' if high < np.inf else f' of at least {low}' if low > -np.inf else ''
+        raise ValueError(f'{name}={values!r}. Fix: two numbers{limits}.')
+    return values[0], values[1]
 
 
 def _scale(levels: np.ndarray, factor: float = 1., offset: float = 0.) -> np.ndarray:

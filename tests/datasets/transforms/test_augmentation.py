@@ -31,13 +31,13 @@ def apply(transform, pair, seed):
     return *results['img'], results['gt_seg_map'], np.random.rand()
 
 
-def geometry(prob, cat_max_ratio, crop_size=(64, 48)):
+def geometry(prob, cat_max_ratio, crop_size=(64, 48), degree=180):
     return mmseg([
-        dict(type='RandomRotate', prob=prob, degree=180),
+        dict(type='RandomRotate', prob=prob, degree=degree),
         dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=cat_max_ratio),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(type='RandomFlip', prob=0.5, direction='vertical'),
-    ]), RandomRotateCropFlip(crop_size, rotate_prob=prob, cat_max_ratio=cat_max_ratio)
+    ]), RandomRotateCropFlip(crop_size, prob, degree, cat_max_ratio)
 
 
 @pytest.mark.parametrize('cat_max_ratio', [1., 0.75, 0.1])
@@ -48,9 +48,10 @@ def test_without_rotation_samples_are_equal_to_the_bit(pair, cat_max_ratio):
             assert np.array_equal(a, b)
 
 
-def test_with_rotation_samples_are_equal_up_to_interpolation(pair):
-    usual, composed = geometry(1., 0.75)
-    for seed in range(40):
+@pytest.mark.parametrize('degree', [180, (-20, 45)])
+def test_with_rotation_samples_are_equal_up_to_interpolation(pair, degree):
+    usual, composed = geometry(1., 0.75, degree=degree)
+    for seed in range(20):
         *theirs, their_label, their_next = apply(usual, pair, seed)
         *ours, label, our_next = apply(composed, pair, seed)
         assert their_next == our_next
@@ -177,3 +178,21 @@ def test_photometry_is_equal_to_the_bit(pair):
 
 def test_a_square_crop_may_be_one_number():
     assert RandomRotateCropFlip(64).crop_size == (64, 64)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(crop_size=[8]), r'crop_size=\[8\]\. Fix: two numbers of at least 1'),
+    (dict(crop_size=(8, 8, 3)), 'crop_size=.*two numbers'), (dict(crop_size=(0, 8)), 'at least 1'),
+    (dict(crop_size=8, flip_prob=0.5), r'flip_prob=0\.5\. Fix: two numbers from 0 to 1'),
+    (dict(crop_size=8, flip_prob=(0.5, 2)), 'from 0 to 1'),
+    (dict(crop_size=8, degree=(1, 2, 3)), 'degree=.*two numbers'),
+])
+def test_arguments_that_are_no_pairs_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RandomRotateCropFlip(**arguments)
+
+
+@pytest.mark.parametrize('image', [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8)])
+def test_photometry_of_other_bands_is_refused(image):
+    with pytest.raises(ValueError, match=r'got (float32|uint8) of \(8, 8, .\)\. Fix: .*BandDistortion'):
+        PairPhotoMetricDistortion()(dict(img=[image, image]))

@@ -317,6 +317,12 @@ def test_label_of_another_size_is_refused(tmp_path, ori_shape):
         load_label(tmp_path, LABEL.astype(np.uint8), ori_shape=ori_shape, img_path=['one.png', 'two.png'])
 
 
+def test_paths_are_files_too(good, tmp_path):
+    label = write(tmp_path / 'label.png', LABEL.astype(np.uint8))
+    results = LoadChangeLabel()(LoadPair()(dict(img_path=[Path(good), Path(good)], seg_map_path=Path(label))))
+    assert results['img_path'] == [good, good] and results['gt_seg_map'].shape == (12, 20)
+
+
 # EachDate
 
 FLIPS = [dict(type='RandomFlip', prob=0.5, direction=direction) for direction in ('horizontal', 'vertical')]
@@ -461,6 +467,17 @@ def test_dates_do_not_change_each_others_label():
         results = EachDate([cut], share_random_params=share)(dict(
             img=[image.copy(), image.copy()], gt_seg_map=label.copy(), seg_fields=['gt_seg_map']))
         assert np.array_equal(results['gt_seg_map'] == 255, (results['img'][0] == 0).all(axis=2))
+
+
+def test_a_label_that_is_loaded_for_each_date_is_listed_once(tmp_path):
+    """By single-image transforms, as pipelines of mmseg begin; a second flip would turn the label back."""
+    label = write(tmp_path / 'label.png', noise(8, 8) // 128)
+    flip = EachDate([dict(type='RandomFlip', prob=1., direction='vertical')])
+    results = EachDate([dict(type='LoadAnnotations')])(dict(pair_of(noise(8, 8, 3)), seg_map_path=label, seg_fields=[],
+                                                            reduce_zero_label=False, label_map=None))
+    assert results['seg_fields'] == ['gt_seg_map']
+    before = results['gt_seg_map']
+    assert np.array_equal(flip(results)['gt_seg_map'], before[::-1])
 
 
 def test_repr_names_what_is_inside():
