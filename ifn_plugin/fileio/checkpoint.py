@@ -7,12 +7,13 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
-from mmengine import dist
+from mmengine import dist, fileio
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
@@ -40,7 +41,7 @@ class MissingCheckpointError(CheckpointError, FileNotFoundError):
 
 
 def make_loading_safe() -> None:
-    """Make mmengine load checkpoints from files and URLs with :func:`load_checkpoint_file`.
+    """Make mmengine load checkpoints from files, URLs and object stores with :func:`load_checkpoint_file`.
 
     mmengine reads files with torch's defaults. Before 2.6, torch ran any code in them; since then it refuses what
     mmengine's own runner writes, which breaks ``--resume`` and ``test``. Called when ``ifn_plugin`` is imported.
@@ -49,7 +50,15 @@ def make_loading_safe() -> None:
     def load_from_safe(source: str, map_location: Any = 'cpu') -> dict[str, Any]:  # mmengine logs the end of this name
         return load_checkpoint_file(source, map_location)
 
+    def load_from_safe_store(source: str, map_location: Any = 'cpu', backend: str = 'petrel') -> dict[str, Any]:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, source.rpartition('/')[2])
+            path.write_bytes(fileio.get(source, backend_args=dict(backend=backend)))
+            return load_checkpoint_file(path, map_location)
+
     CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_safe, force=True)
+    # mmengine's own names of these schemes
+    CheckpointLoader.register_scheme((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_safe_store, force=True)
 
 
 def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:

@@ -170,7 +170,8 @@ def list_safe_globals() -> list[Any]:
                           (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
                           (_Settings, 'mmengine.config.config.ConfigDict'), (frozenset, 'builtins.frozenset')]
     # other values that users put into the message hub: these only create values of their own type
-    allowed += [(getattr(datetime, name), f'datetime.{name}') for name in ('date', 'datetime', 'timedelta', 'timezone')]
+    allowed += [(getattr(datetime, name), f'datetime.{name}')
+                for name in ('date', 'time', 'datetime', 'timedelta', 'timezone')]
     allowed += [(_path, f'{module}.{name}') for name in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
                 for module in ('pathlib', 'pathlib._local')]  # the second in Python 3.13
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # before and since numpy 2

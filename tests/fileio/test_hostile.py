@@ -1,15 +1,18 @@
 """Checkpoints that run code are refused, however they are wrapped and whoever loads them; no test here runs any."""
 
 import re
+from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import BaseStorageBackend
+from mmengine.fileio.backends.registry_utils import backends
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.backbones.pretrained import load_encoder_weights
@@ -80,6 +83,32 @@ def test_torchscript_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(Program()), tmp_path / 'program.pth')
     with pytest.raises(ValueError, match=r'program\.pth is not a checkpoint that can be read safely: .*TorchScript'):
         load_checkpoint_file(tmp_path / 'program.pth')
+
+
+class Store(BaseStorageBackend):
+    """An object store whose buckets are folders."""
+
+    root = ''
+
+    def get(self, filepath):
+        return (Path(self.root) / filepath.partition('://')[2]).read_bytes()
+
+    def get_text(self, filepath):
+        return self.get(filepath).decode()
+
+
+@pytest.mark.parametrize('scheme', ['s3', 'petrel', 'cluster:s3'])
+def test_checkpoints_in_object_stores(tmp_path, monkeypatch, scheme):
+    monkeypatch.setattr(Store, 'root', str(tmp_path))
+    monkeypatch.setitem(backends, 'petrel', Store)
+    log = HistoryBuffer([1., 5.], [1, 1])
+    torch.save(dict(log=log), tmp_path / 'iter_2.pth')
+    assert CheckpointLoader.load_checkpoint(f'{scheme}://iter_2.pth')['log'].statistics('mean') == 3
+    mark = tmp_path / 'executed'
+    hostile.CONTAINERS['zip'](hostile.payloads(mark)['eval'], tmp_path / 'evil.pth', 2)
+    with pytest.raises(ValueError, match=r'evil\.pth is not a checkpoint that can be read safely'):
+        CheckpointLoader.load_checkpoint(f'{scheme}://evil.pth')
+    assert not mark.exists()
 
 
 def test_loading_changes_no_class_and_no_file(tmp_path):

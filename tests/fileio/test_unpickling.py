@@ -93,7 +93,8 @@ def test_nested_settings_are_loaded(load):
 @pytest.mark.parametrize('value', [
     Path('work_dirs') / 'a' / 'b.pth', datetime.datetime(2024, 2, 29, 12, 30, 1, 5), datetime.date(2024, 2, 29),
     datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
-    datetime.timedelta(days=1, microseconds=3), {1, 2}, frozenset({'a'}), 1 + 2j, np.float16(0.5), np.bool_(True),
+    datetime.timedelta(days=1, microseconds=3), datetime.time(1, 2, 3),
+    {1, 2}, frozenset({'a'}), 1 + 2j, np.float16(0.5), np.bool_(True),
     np.str_('Fläche'), np.array([1j, 2]), np.array([b'ab', b'c']), np.array([True, False]), b'', b'\xff', range, None,
 ], ids=repr)
 def test_values_in_the_message_hub_are_loaded(load, value):
