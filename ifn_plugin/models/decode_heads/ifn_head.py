@@ -69,7 +69,7 @@ def _check_inherited(kwargs: dict[str, Any]) -> None:
                          'loss_decode and loss_weights.')
     layers = [name for name in ('conv_cfg', 'act_cfg') if kwargs.get(name) is not None]
     if layers:
-        raise ValueError(f"IFNHead's convolutions and activations are the paper's, so it does not support "
+        raise ValueError("IFNHead's convolutions and activations are the paper's, so it does not support "
                          f'{", ".join(layers)}. Fix: leave it out.')
     if kwargs.get('out_channels', 1) != 1:
         raise ValueError(f'IFNHead predicts one channel, but out_channels is {kwargs["out_channels"]}. Fix: leave it '
