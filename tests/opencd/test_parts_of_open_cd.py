@@ -131,6 +131,7 @@ def test_views_of_open_cds_transforms_that_cannot_be_turned_back(shown, levir_li
 
 def test_predict_in_windows_of_a_raster_with_the_documented_configuration(shown, weights, tmp_path):
     rasterio = pytest.importorskip('rasterio', reason='rasterio is not installed')
+    pytest.importorskip('geopandas', reason='geopandas is not installed')
     pair = np.random.default_rng(0).integers(0, 256, (2, 3, 100, 150), np.uint8)
     for number, image in enumerate(pair, 1):
         with rasterio.open(tmp_path / f'{number}.tif', 'w', driver='GTiff', height=100, width=150, count=3,
