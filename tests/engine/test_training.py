@@ -153,7 +153,7 @@ def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
     hook = WholeCheckpointHook(by_epoch=False, save_best='F1', rule='greater')
     runner = SimpleNamespace(iter=4, epoch=0, message_hub=MessageHub('copy'), logger=MMLogger.get_current_instance(),
                              save_checkpoint=lambda folder, filename, **_: (tmp_path / 'b' / filename).touch())
-    hook.out_dir, hook.file_backend = str(tmp_path / 'b'), WholeFileBackend()
+    hook.out_dir, hook.file_backend, hook._training = str(tmp_path / 'b'), WholeFileBackend(), True
     for name in 'ab':
         (tmp_path / name).mkdir()
         (tmp_path / name / 'best_F1_iter_2.pth').touch()
@@ -224,7 +224,7 @@ def test_the_former_best_is_removed_after_the_new_one_is_written(tmp_path, save_
     hook = WholeCheckpointHook(interval=-1, by_epoch=False, save_best=save_best, rule='greater', save_last=False)
     hub = MessageHub(f'best {save_best} {full}')
     runner = SimpleNamespace(iter=2, epoch=0, message_hub=hub, logger=MMLogger.get_current_instance())
-    hook.out_dir, hook.file_backend = str(tmp_path), WholeFileBackend()
+    hook.out_dir, hook.file_backend, hook._training = str(tmp_path), WholeFileBackend(), True
     names = [save_best] if isinstance(save_best, str) else save_best
 
     def save(folder, filename, **_):
