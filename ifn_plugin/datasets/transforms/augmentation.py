@@ -34,7 +34,7 @@ class RandomRotateCropFlip(BaseTransform):
         seg_pad_val: Value of the label there, and of its ignored pixels.
 
     Raises:
-        ValueError: If ``crop_size`` or ``flip_prob`` is not a pair, or out of range.
+        ValueError: If ``crop_size``, ``degree`` or ``flip_prob`` is not a pair, or out of range.
     """
 
     def __init__(self,
@@ -47,7 +47,7 @@ class RandomRotateCropFlip(BaseTransform):
                  seg_pad_val: int = 255) -> None:
         self.crop_size = _pair('crop_size', (crop_size, crop_size) if isinstance(crop_size, int) else crop_size, 1)
         self.rotate_prob = rotate_prob
-        self.degree = _pair('degree', (-degree, degree) if isinstance(degree, (int, float)) else degree)
+        self.degree = sorted(_pair('degree', (-degree, degree) if isinstance(degree, (int, float)) else degree))
         self.cat_max_ratio = cat_max_ratio
         self.flip_prob = _pair('flip_prob', flip_prob, 0, 1)
         self.pad_val = pad_val
@@ -57,7 +57,7 @@ class RandomRotateCropFlip(BaseTransform):
         """Draw a sample."""
         images, label = get_dates(results, self), results['gt_seg_map']
         # the order of the draws is that of the replaced transforms
-        rotate, angle = np.random.rand() < self.rotate_prob, _uniform(sorted(self.degree))
+        rotate, angle = np.random.rand() < self.rotate_prob, _uniform(self.degree)
         size = label.shape
         # the matrix of mmcv.imrotate
         centre = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)

@@ -116,9 +116,10 @@ def _are_samples(items: list | tuple | dict) -> bool:
     """Check whether a container is of a data set's samples, by its first item: searching it takes long."""
     first: Any = next(iter(items.values() if isinstance(items, dict) else items), None)
     kinds: Any = [type(part) for part in (first if issubclass(type(first), (list, tuple)) else [first])]
-    if len(items) <= 100:
-        return issubclass(type(first), dict) and not isinstance(items, dict)
-    return issubclass(type(first), dict) or all(map(_is_leaf, kinds))
+    many = len(items) > 100
+    if issubclass(type(first), dict):
+        return many or not isinstance(items, dict)
+    return many and all(map(_is_leaf, kinds))
 
 
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:

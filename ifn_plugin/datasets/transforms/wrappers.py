@@ -1,6 +1,7 @@
 """Wrappers that apply single-image transforms to pairs, and transforms of the dates' order and layout."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,11 @@ class EachDate(BaseTransform):
 
 def _copy_values(results: dict[str, Any]) -> dict[str, Any]:
     # a transform may change in place what belongs to both dates: the label, or the list of its names
-    return {key: value.copy() if isinstance(value, (dict, list)) or (
-        isinstance(value, np.ndarray) and value.flags.writeable) else value for key, value in results.items()}
+    return {key: copy(value) if _is_changeable(value) else value for key, value in results.items()}
+
+
+def _is_changeable(value: Any) -> bool:
+    return value.flags.writeable if isinstance(value, np.ndarray) else isinstance(value, (dict, list))
 
 
 @TRANSFORMS.register_module()

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -478,6 +479,12 @@ def test_a_label_that_is_loaded_for_each_date_is_listed_once(tmp_path):
     assert results['seg_fields'] == ['gt_seg_map']
     before = results['gt_seg_map']
     assert np.array_equal(flip(results)['gt_seg_map'], before[::-1])
+
+
+def test_the_files_of_a_pair_stay_usable_as_one_path(good):
+    """By which mmseg's metrics name the maps that they write."""
+    results = EachDate(FLIPS)(LoadPair()(dict(img_path=[good, good])))
+    assert os.fspath(results['img_path']) == good
 
 
 def test_repr_names_what_is_inside():
