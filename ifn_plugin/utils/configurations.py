@@ -113,9 +113,10 @@ def parse_config(text: str) -> Config:
 
 
 def detector_settings(cfg: Config) -> Any:
-    """Return the settings of a configuration's detector, without what a test with augmentation wraps around it.
+    """Return a copy of the settings of a configuration's detector, without what a test with augmentation wraps around it.
 
-    A preprocessor that stands beside the model belongs to it, as in mmengine's runner.
+    A preprocessor that stands beside the model belongs to it, as in mmengine's runner. mmseg's detectors write into the
+    settings from which they are built, and refuse them the second time.
 
     Raises:
         ValueError: If the configuration has no model.
@@ -123,7 +124,7 @@ def detector_settings(cfg: Config) -> Any:
     model = cfg.get('model')
     if not isinstance(model, dict):
         raise ValueError(f'{cfg.filename} has no model.')
-    settings = copy.copy(model.get('module') or model)
+    settings = copy.deepcopy(model.get('module') or model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     return settings

@@ -1,5 +1,6 @@
 """Change maps by the detector in Python."""
 
+import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -177,6 +178,21 @@ def test_sliding_windows_and_two_classes(tmp_path):
     change = ChangeDetector(cfg, tmp_path / 'weights.pth', device='cpu').predict(*pair())
     assert change.probability.shape == (48, 40) and 0 < change.probability.min() < change.probability.max() < 1
     assert np.array_equal(change.changed, change.probability > 0.5)
+
+
+def test_one_configuration_builds_several_detectors(tmp_path):
+    """mmseg's detectors move ``pretrained`` into the settings of their backbone."""
+    cfg = Config(dict(default_scope='mmseg', model=dict(
+        type='EncoderDecoder', pretrained='none.pth',
+        data_preprocessor=dict(type='ifn_plugin.PairDataPreprocessor', mean=[127.5] * 3, std=[60.] * 3),
+        backbone=dict(type='ResNet', depth=18, in_channels=6, norm_cfg=dict(type='BN')),
+        decode_head=dict(type='FCNHead', in_channels=512, channels=8, num_classes=2),
+        test_cfg=dict(mode='whole'))))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        torch.save(MODELS.build(copy.deepcopy(cfg.model)).state_dict(), tmp_path / 'weights.pth')
+    maps = [ChangeDetector(cfg, tmp_path / 'weights.pth', device='cpu').predict(*pair()) for _ in range(2)]
+    assert np.array_equal(maps[0].probability, maps[1].probability)
+    assert cfg.model.pretrained == 'none.pth' and 'pretrained' not in cfg.model.backbone
 
 
 def test_weights_of_open_cds_ifn_fit(detector, checkpoint, tmp_path):
