@@ -109,10 +109,9 @@ class ChangeMetric(BaseMetric):
             tp = (found & changed).sum()
             fp, fn = found.sum() - tp, changed.sum() - tp
             counts = torch.stack((tp, fp, fn, counted.sum() - tp - fp - fn)).tolist()
-            files = sample_files(sample.get('img_path'))
             self.results.append((pair_files(sample), *counts))
             if self.output_dir is not None:
-                self._write(predicted, files)
+                self._write(predicted, sample_files(sample.get('img_path')))
             # the last sample is kept apart: a sampler may have repeated one to give all processes the same number
             self._histogram = self._histogram + self._last
             self._last = self._count(sample, predicted == 1, changed, counted, place)
