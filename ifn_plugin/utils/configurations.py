@@ -113,7 +113,7 @@ def parse_config(text: str) -> Config:
 
 
 def detector_settings(cfg: Config) -> Any:
-    """Return a copy of the settings of a configuration's detector, without what a test with augmentation wraps around it.
+    """Return a copy of the settings of a configuration's detector, without what wraps it in a test with augmentation.
 
     A preprocessor that stands beside the model belongs to it, as in mmengine's runner. mmseg's detectors write into the
     settings from which they are built, and refuse them the second time.
