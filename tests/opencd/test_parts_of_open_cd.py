@@ -17,6 +17,8 @@ opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 
 from mmengine.registry import DATASETS, MODELS  # noqa: E402
 
+from ifn_plugin.analysis.benchmark.cases import Case  # noqa: E402
+from ifn_plugin.analysis.benchmark.subject import Subject  # noqa: E402
 from ifn_plugin.apis.export import ChangeNetwork  # noqa: E402
 from ifn_plugin.engine import EvaluationHook  # noqa: E402
 from ifn_plugin.inference import ChangeDetector  # noqa: E402
@@ -75,6 +77,16 @@ def test_predict_with_open_cds_configuration_of_semantic_change(tmp_path):
     pair = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     change = ChangeDetector(cfg, tmp_path / 'weights.pth', device='cpu').predict(*pair)
     assert np.array_equal(change.changed, change.probability > 0.5) and change.probability.std() > 0
+
+
+def test_benchmark_of_open_cds_configuration_with_pretrained_weights():
+    """As it stands: the benchmark loads no weights, and builds the model for each measurement."""
+    subject = Subject(CONFIGS / 'bit' / 'bit_r18_256x256_40k_levircd.py', 'float32', None)
+    assert subject.count(32)['parameters'] == 2_989_638
+    for task in ('train', 'inference'):
+        subject.start(Case(task, 32, 2))
+        assert subject.run() > 0
+        subject.stop()
 
 
 @pytest.fixture(scope='module')
