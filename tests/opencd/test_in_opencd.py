@@ -17,22 +17,21 @@ from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
+from ifn_plugin.datasets.packing import pack
+from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.models import IFN, IFNHead, PairEncoder
+from ifn_plugin.models.conversion import convert_state_dict
+from ifn_plugin.tools.train import parse_args
 from ifn_plugin.utils.configurations import find_config
 
 # what follows imports from open-cd, so it stands below the skip
 opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
 
-from mmseg.structures import SegDataSample  # noqa: E402
 from opencd.apis import OpenCDInferencer  # noqa: E402
 from opencd.registry import DATASETS, MODELS  # noqa: E402
-
-from ifn_plugin.datasets.packing import pack  # noqa: E402
-from ifn_plugin.fileio import load_checkpoint_file  # noqa: E402
-from ifn_plugin.inference import ChangeDetector  # noqa: E402
-from ifn_plugin.models import IFN, IFNHead, PairEncoder  # noqa: E402
-from ifn_plugin.models.conversion import convert_state_dict  # noqa: E402
-from ifn_plugin.tools.train import parse_args  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = find_config('ifn_256x256_40k_levircd.py')

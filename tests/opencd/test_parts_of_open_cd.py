@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-# what follows imports from open-cd, so it stands below the skip
+from ifn_plugin.analysis.benchmark.cases import Case
+from ifn_plugin.analysis.benchmark.subject import Subject
+from ifn_plugin.apis.export import ChangeNetwork
+from ifn_plugin.engine import EvaluationHook
+from ifn_plugin.inference import ChangeDetector
+from ifn_plugin.tools import check_dataset, predict, test
+
 opencd = pytest.importorskip('opencd', reason='open-cd is not installed')
-
-from mmengine.registry import DATASETS, MODELS  # noqa: E402
-
-from ifn_plugin.analysis.benchmark.cases import Case  # noqa: E402
-from ifn_plugin.analysis.benchmark.subject import Subject  # noqa: E402
-from ifn_plugin.apis.export import ChangeNetwork  # noqa: E402
-from ifn_plugin.engine import EvaluationHook  # noqa: E402
-from ifn_plugin.inference import ChangeDetector  # noqa: E402
-from ifn_plugin.tools import check_dataset, predict, test  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 OPENCD = Path(opencd.__file__).parents[1]
