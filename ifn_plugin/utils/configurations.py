@@ -126,7 +126,7 @@ def detector_settings(cfg: Config) -> Any:
         raise ValueError(f'{cfg.filename} has no model.')
     settings = copy.deepcopy(model.get('module') or model)
     if cfg.get('data_preprocessor') is not None:
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+        settings.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
     return settings
 
 
