@@ -17,7 +17,7 @@ from ifn_plugin.analysis.dataset_check import (
     summarize,
     write_summary,
 )
-from ifn_plugin.tools._common import read_config
+from ifn_plugin.tools._common import add_options_argument, read_config
 from ifn_plugin.utils import readable
 
 
@@ -25,9 +25,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Check a data set: incomplete pairs, damaged files, invalid '
                                      'labels, duplicates, leaks between splits')
     parser.add_argument('dataset', help="folder in LEVIR-CD's layout, or a configuration")
+    add_options_argument(parser, "a configuration's settings")
     parser.add_argument('--out', type=Path, metavar='FILE.html', help='write a page with pictures')
     parser.add_argument('--pictures', type=int, default=4, help='sample pairs of each split on the page; default: 4')
     args = parser.parse_args(argv)
+    if args.cfg_options and Path(args.dataset).is_dir():
+        parser.error(f'--cfg-options would have no effect, since {args.dataset} is a folder')
     if args.out is not None and args.out.suffix != '.html':
         parser.error(f'--out {args.out}: name a file that ends in .html')
     if args.pictures < 0:
@@ -39,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     folder = Path(args.dataset)
     try:
-        splits = find_splits(folder if folder.is_dir() else read_config(args.dataset))
+        splits = find_splits(folder if folder.is_dir() else read_config(args.dataset, args.cfg_options))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     findings = [finding for split in splits for finding in check_split(split)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ifn_plugin.datasets.packing import FOLDERS, check, pack
-from ifn_plugin.tools._common import output_folder, read_config
+from ifn_plugin.tools._common import add_options_argument, output_folder, read_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--changed', type=int, choices=(1, 255), help="the labels' value for changed; default: either")
     parser.add_argument('--threshold', type=int,
                         help='instead, for labels in a lossy format: values above this are changed')
+    add_options_argument(parser, "a configuration's settings")
     args = parser.parse_args(argv)
     if not args.check and args.dst is None:
         raise SystemExit('DST is missing. Fix: name the folder to write, pack_dataset SRC DST.')
@@ -42,8 +43,10 @@ def find_source(args: argparse.Namespace) -> Path | Config:
         SystemExit: If there is neither, or an argument would have no effect.
     """
     if args.check or Path(args.src).is_dir():
+        if args.cfg_options:
+            raise SystemExit(f'--cfg-options would have no effect, since {args.src} is a folder.')
         return Path(args.src)
-    cfg = read_config(args.src)
+    cfg = read_config(args.src, args.cfg_options)
     given = [f'--{name}' for name in ('folders', 'suffixes', 'changed', 'threshold') if getattr(args, name) is not None]
     if given:
         raise SystemExit(f'{" ".join(given)} would have no effect, since {args.src} is a configuration. Fix: set it '

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint_hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none; but a FlexibleRunner
         # loads before it calls the hook
-        by_hook = is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook) and 'runner_type' not in cfg
+        by_hook = (is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook)
+                   and is_type(cfg.get('runner_type', 'Runner'), RUNNERS, Runner))
         cfg.resume = by_hook or find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:
             cfg.load_from, cfg.begin_from = None, cfg.load_from

@@ -197,8 +197,9 @@ def test_versions_and_extra_states_of_modules_are_kept(tmp_path, hook):
     assert model.layer.weight.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize('found', [False, True])
-def test_weights_that_a_flexible_runner_begins_with(options, tmp_path, monkeypatch, found):
+@pytest.mark.parametrize('kind, found, resumes', [
+    ('FlexibleRunner', False, False), ('FlexibleRunner', True, True), ('Runner', False, True)])
+def test_weights_that_a_flexible_runner_begins_with(options, tmp_path, monkeypatch, kind, found, resumes):
     """It loads before the checkpoint hook can look for a checkpoint."""
     if found:
         (tmp_path / 'last_checkpoint').write_text('iter_2.pth')
@@ -206,9 +207,9 @@ def test_weights_that_a_flexible_runner_begins_with(options, tmp_path, monkeypat
     monkeypatch.setattr(train.RUNNERS, 'build', lambda cfg: built.append(cfg) or SimpleNamespace(train=lambda: None))
     config = tmp_path / 'own.py'
     config.write_text("_base_ = str(__import__('ifn_plugin').find_config('ifn_mmseg_256x256_40k_levircd.py'))\n"
-                      "load_from, runner_type = 'weights.pth', 'FlexibleRunner'")
+                      f"load_from, runner_type = 'weights.pth', '{kind}'")
     train.main([str(config), '--resume', '--work-dir', str(tmp_path)])
-    assert (built[0].resume, built[0].load_from) == ((True, None) if found else (False, 'weights.pth'))
+    assert (built[0].resume, built[0].load_from) == ((True, None) if resumes else (False, 'weights.pth'))
 
 
 def test_any_runner_refuses_to_resume_from_another_model(tmp_path):

@@ -49,6 +49,17 @@ def test_names_that_are_not_utf8_are_printed(levir_root, tmp_path, capsys):
     assert '/B/??.*' in (tmp_path / 'page.html').read_text()
 
 
+def test_settings_of_a_configuration_are_overridden(levir_root, capsys):
+    loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    options = ['--cfg-options', *(f'{loader}.dataset.data_root={levir_root}' for loader in loaders)]
+    main(['ifn_mmseg_256x256_40k_levircd.py', *options, 'train_dataloader.dataset.indices=3'])
+    output = capsys.readouterr().out
+    assert 'split: train, pairs read: 3,' in output and 'split: val, pairs read: 2,' in output
+    with pytest.raises(SystemExit):
+        main([str(levir_root), *options])
+    assert '--cfg-options would have no effect, since' in capsys.readouterr().err
+
+
 def test_a_negative_number_of_pictures_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(['folder', '--pictures', '-1'])

@@ -37,6 +37,7 @@ def test_command_packs_and_checks(levir_root, tmp_path, capsys):
     (lambda root: None, ['ifn_256x256_40k_4bands.py', '{root}'], 'loaded by LoadBands, but only images of 8 bits'),
     (lambda root: None, ['ifn_demo.py', '{root}', '--changed', '1', '--folders', 'a', 'b', 'c'],
      '--folders --changed would have no effect'),
+    (lambda root: None, ['{root}', '{root}-packed', '--cfg-options', 'a=1'], '--cfg-options would have no effect'),
 ])
 def test_errors_are_a_sentence_without_traceback(levir_root, spoil, arguments, message):
     spoil(levir_root)
@@ -76,6 +77,8 @@ val_dataloader = test_dataloader = dict(dataset=dict(data_root={str(levir_like)!
     main([str(tmp_path / 'own.py'), str(tmp_path / 'packed')])
     found = {path.parts[-3]: len(list(path.parent.iterdir())) for path in (tmp_path / 'packed').rglob('A/*.npy')}
     assert found == {'train': 1, 'train-2': 1, 'val': 2, 'test': 2}
+    main([str(tmp_path / 'own.py'), str(tmp_path / 'less'), '--cfg-options', 'test_dataloader.dataset.indices=1'])
+    assert len(list((tmp_path / 'less' / 'test').rglob('A/*.npy'))) == 1
 
 
 def test_data_sets_in_a_bucket_are_refused(tmp_path):
