@@ -54,7 +54,10 @@ def make_loading_safe() -> None:
         with TemporaryDirectory() as folder:
             path = Path(folder, source.rpartition('/')[2])
             path.write_bytes(fileio.get(source, backend_args=dict(backend=backend)))
-            return load_checkpoint_file(path, map_location)
+            try:
+                return load_checkpoint_file(path, map_location)
+            except CheckpointError as error:  # names the copy
+                raise CheckpointError(str(error).replace(str(path), source)) from error
 
     CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_safe, force=True)
     # mmengine's own names of these schemes

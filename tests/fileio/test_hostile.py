@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 
-from ifn_plugin.fileio import load_checkpoint_file
+from ifn_plugin.fileio import CheckpointError, load_checkpoint_file
 from ifn_plugin.models.backbones.pretrained import load_encoder_weights
 from ifn_plugin.tools.convert_checkpoint import main as convert
 from ifn_plugin.tools.train import parse_args
@@ -106,7 +106,7 @@ def test_checkpoints_in_object_stores(tmp_path, monkeypatch, scheme):
     assert CheckpointLoader.load_checkpoint(f'{scheme}://iter_2.pth')['log'].statistics('mean') == 3
     mark = tmp_path / 'executed'
     hostile.CONTAINERS['zip'](hostile.payloads(mark)['eval'], tmp_path / 'evil.pth', 2)
-    with pytest.raises(ValueError, match=r'evil\.pth is not a checkpoint that can be read safely'):
+    with pytest.raises(CheckpointError, match=rf'^{scheme}://evil\.pth is not a checkpoint that can be read safely'):
         CheckpointLoader.load_checkpoint(f'{scheme}://evil.pth')
     assert not mark.exists()
 
