@@ -39,9 +39,9 @@ class Sources:
 
 
 def stamp(files: Iterable[str]) -> str:
-    """Return eight letters that change with the sizes and the times of files."""
+    """Return eight letters that change with the sizes and the times of files, and of masks beside them."""
     stamps = []
-    for file in files:
+    for file in chain.from_iterable((file, f'{file}.msk') for file in files):
         with suppress(OSError):  # what is on a server or in an archive is taken for unchanged
             status = Path(file).stat()
             stamps.append((file, status.st_size, status.st_mtime_ns))

@@ -235,7 +235,8 @@ class Prediction:
             files=stamp([*(self.sources.files if self.sources.crop else ()), *filter(None, [options.aoi])]),
             configuration=_digest(detector.cfg.to_dict()), checkpoint=find_checksum(detector.checkpoint)[:16],
             threshold=detector.threshold, precision=str(detector.dtype), compiled=detector.compiled,
-            batch_size=detector.batch_size, outputs=sorted(options.outputs), polygons=options.polygons is not None)
+            batch_size=detector.batch_size, outputs=sorted(options.outputs),
+            polygons=options.polygons and options.polygons.resolve())
         if self.plan is not None:
             settings |= self.plan.settings | dict(window=self.plan.window, aoi=options.aoi, bbox=options.bbox)
         return settings

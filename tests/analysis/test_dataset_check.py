@@ -304,6 +304,14 @@ def test_one_split_is_found_and_other_folders_are_refused(root, tmp_path):
         find_splits(tmp_path / 'empty')
 
 
+def test_parts_of_a_split_may_be_named_like_its_folders(root):
+    for folder in list((root / 'train').iterdir()):
+        (folder / 'A').mkdir()
+        for path in list(folder.glob('*.png')):
+            path.rename(folder / 'A' / path.name)
+    assert 'split: train, pairs read: 6' in check(root)[1]
+
+
 @pytest.mark.slow
 def test_moments_of_large_images_are_exact(tmp_path):
     (tmp_path / 'pair').mkdir()

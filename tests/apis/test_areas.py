@@ -18,6 +18,7 @@ from rasterio.transform import from_origin  # noqa: E402
 
 from ifn_plugin.apis.rasters import write_polygons  # noqa: E402
 from ifn_plugin.apis.rasters.areas import Area, find_areas  # noqa: E402
+from ifn_plugin.apis.rasters.layers import holds_layer  # noqa: E402
 
 TAGS = dict(DATE1='/data/1999.tif', DATE2='/data/2020.tif', THRESHOLD='0.5')
 FORMATS = ['.gpkg', '.geojson', '.fgb', '.shp', '.parquet']
@@ -228,3 +229,23 @@ def test_a_file_that_cannot_be_written_is_named_and_the_former_stays(rasters, tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert out.read_text() == 'former' and not list(tmp_path.glob('*unfinished*'))
+
+
+def test_nothing_of_a_former_shapefile_stays(rasters, tmp_path):
+    """Its spatial index, as QGIS makes it, would hide the new polygons; its system would be taken for theirs."""
+    changed = np.zeros((100, 100), bool)
+    changed[::4, :40:4] = True
+    out = tmp_path / 'changes.shp'
+    write_polygons(*rasters(changed)[:2], out)
+    pyogrio.write_dataframe(geopandas.read_file(out), out, layer_options=dict(SPATIAL_INDEX='YES'))
+    write_polygons(*rasters(changed[:, ::-1], crs=None)[:2], out)
+    found = geopandas.read_file(out)
+    assert found.crs is None and len(geopandas.read_file(out, bbox=tuple(found.total_bounds))) == len(found) == 250
+    with pytest.raises(ValueError, match=r'CHANGES\.SHP: name a file that ends in \.gpkg, .*\.shp'):
+        write_polygons(*rasters(changed)[:2], tmp_path / 'CHANGES.SHP')
+
+
+def test_a_damaged_geopackage_is_named(tmp_path):
+    (tmp_path / 'a.gpkg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'a\.gpkg exists, but is not a GeoPackage that can be read: '):
+        holds_layer(tmp_path / 'a.gpkg')

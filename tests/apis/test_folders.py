@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from ifn_plugin.tools import train
 from ifn_plugin.tools.predict import main
@@ -296,6 +297,96 @@ def test_virtual_rasters_know_where_there_are_no_data(tmp_path, kind):
     assert np.array_equal(valid, expected)
 
 
+@pytest.mark.parametrize('kind', ['nodata', 'mask', 'alpha', 'nodata and mask'])
+def test_what_has_no_data_hides_no_other_tile(images, detector, tmp_path, kind):
+    """Tiles that overlap, the later ones with a collar; neither on the maps nor on the page."""
+    collar = np.zeros((128, 96), bool)
+    collar[:, :48] = True
+
+    def scene(path, image, left=0, hidden=np.zeros((128, 96), bool)):
+        image = np.where(hidden[..., None], 0, np.maximum(image, 9)).astype(np.uint8)
+        if kind == 'alpha':
+            image = np.dstack([image, np.where(hidden, 0, 255).astype(np.uint8)])
+        profile = dict(alpha=dict(photometric='RGB', alpha='YES'), mask={}).get(kind, dict(nodata=0))
+        if 'and' in kind:
+            image[hidden] = 7
+        with rasterio.open(write(path, image, left, **profile), 'r+') as dataset:
+            if 'mask' in kind:
+                dataset.write_mask(~hidden)
+
+    for date, image in zip(('1999', '2020'), images):
+        scene(tmp_path / date / 'x.tif', image[:128, :96])
+        scene(tmp_path / date / 'y.tif', image[:128, 32:128], 32, collar)
+    whole = write(tmp_path / 'whole.tif', np.maximum(images[0][:128, :128], 9))
+    found = predict_rasters(detector, whole, tmp_path / '2020', tmp_path / 'place', window=64, by_place=True)
+    assert found.valid == 128**2 and found.changed > 100
+    folders = [tmp_path / date for date in ('1999', '2020')]
+    predict_rasters(detector, *folders, tmp_path / 'out', outputs=('map', 'page'), window=64)
+    assert np.array_equal(*map(read, (tmp_path / 'out' / 'map' / '1999_2020.vrt',
+                                      tmp_path / 'place' / 'map' / 'whole.tif')))
+    with Image.open(tmp_path / 'out' / 'page' / 'tiles' / 'date2' / '0' / '0' / '0.webp') as picture:
+        shown = np.asarray(picture.convert('RGB'))[:128, :128].astype(int)
+    assert np.abs(shown - np.maximum(images[1][:128, :128], 9)).mean() < 12
+
+
+@pytest.mark.parametrize('what, one, other', [
+    ('nodata', dict(nodata=0), {}), ('nodata', dict(nodata=0), dict(nodata=255)),
+    ('bands', {}, dict(dtype='uint16')), ('colours', dict(photometric='RGB'), dict(photometric='MINISBLACK')),
+    ('scales', {}, {})])
+def test_later_tiles_whose_values_mean_something_else_are_refused(images, detector, tmp_path, what, one, other):
+    first = write(tmp_path / '1999.tif', images[0])
+    for name, left, profile in (('x', 0, one), ('y', 128, other)):
+        write(tmp_path / '2020' / f'{name}.tif', images[1][:, left:left + 128], left, **profile)
+    if what == 'scales':
+        with rasterio.open(tmp_path / '2020' / 'y.tif', 'r+') as dataset:
+            dataset.offsets = (-1000, ) * 3
+    with pytest.raises(ValueError, match=rf'x\.tif and \S+y\.tif differ in {what}: '):
+        predict_rasters(detector, first, tmp_path / '2020', tmp_path / 'out', window=64, by_place=True)
+
+
+def test_pairs_that_differ_in_bands_have_one_virtual_raster_nevertheless(images, detector, tmp_path):
+    for date, image in zip(('1999', '2020'), images):
+        write(tmp_path / date / 'x.tif', image[:, :128])
+        opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
+        write(tmp_path / date / 'y.tif', np.dstack([image, opaque])[:, 128:], 128, photometric='RGB', alpha='YES')
+    predict_rasters(detector, tmp_path / '1999', tmp_path / '2020', tmp_path / 'out', window=64,
+                    polygons=tmp_path / 'out' / 'a.gpkg')
+    expected = Difference(tmp_path).probabilities(np.stack(images)[None])[0] > 0.5
+    assert np.array_equal(read(tmp_path / 'out' / 'map' / '1999_2020.vrt'), expected)
+    assert len(geopandas.read_file(tmp_path / 'out' / 'a.gpkg')) == 2
+
+
+@pytest.mark.parametrize('again, later, message', [
+    ('2010', 0, r'2010\.tif is the later raster of one pair and the earlier of another'),
+    ('2010', 150, r'2010\.tif is the later raster of one pair and the earlier of another'),
+    ('1999', 0, r'1999\.tif and \S+1999\.tif show the same ground, so that one would hide')])
+def test_a_time_series_has_one_map_for_each_pair(images, detector, tmp_path, again, later, message):
+    """One virtual raster, or one file of polygons, would show the last pair alone."""
+    for name, image, left in (('1999', images[0], 0), ('2010', images[1], later), ('2020', images[0], 40)):
+        write(tmp_path / f'{name}.tif', image[:, left:], left)
+    table = tmp_path / 'series.csv'
+    table.write_text(f'1999.tif,2010.tif\n{again}.tif,2020.tif\n')
+    found = predict_rasters(detector, table, None, tmp_path / 'out', window=64, align=True)
+    maps = [read(tmp_path / 'out' / 'map' / f'{name}.tif') for name in ('1999_2010', f'{again}_2020')]
+    assert (maps[0] == 1).any() and found.changed == sum((each == 1).sum() for each in maps)
+    assert not list((tmp_path / 'out').rglob('*.vrt'))
+    for options in (dict(polygons=tmp_path / 'a.gpkg'), dict(outputs='page')):
+        with pytest.raises(ValueError, match=message):
+            predict_rasters(detector, table, None, tmp_path / 'other', window=64, align=True, **options)
+
+
+def test_results_may_lie_behind_a_link(images, detector, tmp_path):
+    """And what lies beside its target is not taken for a tile."""
+    first = write(tmp_path / 'home' / '1999.tif', images[0])
+    for folder, image in (('home', images[1]), ('disk', images[0])):
+        for name, left in (('x', 0), ('y', 128)):
+            write(tmp_path / folder / '2020' / f'{name}.tif', image[:, left:left + 128], left)
+    (tmp_path / 'disk' / 'results').mkdir()
+    (tmp_path / 'home' / 'results').symlink_to(tmp_path / 'disk' / 'results')
+    out = tmp_path / 'home' / 'results'
+    assert predict_rasters(detector, first, tmp_path / 'home' / '2020', out, window=64, by_place=True).changed > 100
+
+
 @pytest.mark.parametrize('crs, pixel', [('EPSG:4326', 1e-5), ('EPSG:27572', 2.), ('EPSG:3067', 0.5), (None, 1.)])
 def test_virtual_rasters_keep_the_coordinate_system(tmp_path, crs, pixel):
     """Whatever the order of its axes."""
@@ -381,6 +472,65 @@ def test_a_run_that_was_broken_off_goes_on(dates, detector, tmp_path, monkeypatc
     assert detector.passes == passes + (not by_place)
     for path in (whole / 'map').rglob('*.tif'):
         assert np.array_equal(read(path), read(out / 'map' / path.relative_to(whole / 'map')))
+
+
+@pytest.mark.parametrize('by_place', [False, True])
+@pytest.mark.parametrize('kind', ['vrt', 'nested', 'mask'])
+def test_what_a_raster_consists_of_may_have_been_mended(images, detector, tmp_path, monkeypatch, kind, by_place):
+    """The files that virtual rasters show, and masks beside rasters, between a run that was broken off and the next."""
+    for date, image in zip(('1999', '2020'), images):
+        (tmp_path / date).mkdir()
+        for name, left in (('x', 0), ('y', 128)):
+            source = write(tmp_path / 'sources' / date / f'{name}.tif', image[:, left:left + 128], left)
+            if kind == 'mask':
+                copy(source, tmp_path / date / f'{name}.tif')
+            else:
+                write_vrt([source], tmp_path / 'inner' / date / f'{name}.vrt')
+                shown = tmp_path / 'inner' / date / f'{name}.vrt' if kind == 'nested' else source
+                write_vrt([str(shown)], tmp_path / date / f'{name}.vrt')
+    mended = tmp_path / 'sources' / '2020' / 'x.tif'
+    if kind == 'mask':
+        mended = tmp_path / '2020' / 'x.tif.msk'
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / '2020' / 'x.tif', 'r+') as dataset:
+            dataset.write_mask(np.full((256, 128), 255, np.uint8))
+    options = dict(window=64, by_place=by_place)
+    folders = [tmp_path / date for date in ('1999', '2020')]
+    predict_rasters(detector, *folders, tmp_path / 'whole', **options)
+    own, passes, detector.passes = Difference.probabilities, detector.passes, 0
+
+    def broken(self, pairs, fill_up=False):
+        if self.passes == passes - 1:
+            raise RuntimeError('power cut')
+        return own(self, pairs, fill_up)
+
+    monkeypatch.setattr(Difference, 'probabilities', broken)
+    with pytest.raises(RuntimeError, match='power cut'):
+        predict_rasters(detector, *folders, tmp_path / 'out', **options)
+    monkeypatch.setattr(Difference, 'probabilities', own)
+    detector.passes, former = 0, mended.stat().st_mtime_ns
+    os.utime(mended, ns=(former, former + 1))
+    if by_place:
+        with pytest.raises(FileExistsError, match='broken off, with other settings: files was'):
+            predict_rasters(detector, *folders, tmp_path / 'out', **options)
+        return
+    predict_rasters(detector, *folders, tmp_path / 'out', **options)
+    assert detector.passes == passes
+
+
+def test_a_run_goes_on_only_with_its_own_file_of_polygons(dates, detector, tmp_path, monkeypatch):
+    geopandas.GeoDataFrame(dict(owner=['me']), geometry=geopandas.points_from_xy([0], [0]), crs=CRS).to_file(
+        tmp_path / 'mine.gpkg')
+
+    def broken(self, pairs, fill_up=False):
+        raise RuntimeError('power cut')
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='power cut'):
+        patch.setattr(Difference, 'probabilities', broken)
+        (tmp_path / 'out' / 'unfinished-predict' / 'finished').mkdir(parents=True)
+        predict_rasters(detector, *dates, tmp_path / 'out', window=64, polygons=tmp_path / 'first.gpkg')
+    with pytest.raises(FileExistsError, match=r'other settings: polygons was \S+first\.gpkg and is \S+mine\.gpkg'):
+        predict_rasters(detector, *dates, tmp_path / 'out', window=64, polygons=tmp_path / 'mine.gpkg')
+    assert geopandas.read_file(tmp_path / 'mine.gpkg').owner.tolist() == ['me']
 
 
 def launch(processes, arguments, environment=None):

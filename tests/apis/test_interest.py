@@ -82,6 +82,14 @@ def test_several_shapes_holes_and_missing_ones(paths, tmp_path):
     assert np.array_equal(found != 255, expected)
 
 
+@pytest.mark.parametrize('west', [-180, -100])
+def test_an_area_of_half_the_world_is_one(paths, tmp_path, west):
+    """Although the raster's system has no coordinates for most of it."""
+    area = geopandas.GeoSeries([shapely.box(west, -90, 180, 90)], crs=4326)
+    found, _, _ = predict(paths, tmp_path, lambda pair: AreaOfInterest(area, pair))
+    assert (found != 255).all()
+
+
 def test_what_does_not_fit_is_refused(paths, tmp_path):
     geopandas.GeoDataFrame(geometry=[shapely.box(10, 50, 11, 51)], crs=4326).to_file(tmp_path / 'far.gpkg')
     (tmp_path / 'area.txt').write_text('nothing')

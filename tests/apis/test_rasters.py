@@ -348,6 +348,22 @@ def test_align_a_raster_with_alpha(tmp_path):
     assert np.array_equal(valid, image[..., 3] > 0) and np.array_equal(dates[0][valid], dates[1][valid])
 
 
+@pytest.mark.parametrize('alpha', [False, True])
+def test_nodata_is_added_to_what_an_aligned_raster_declares(tmp_path, alpha):
+    image = np.random.default_rng(0).integers(1, 255, (40, 50, 3), np.uint8)
+    a = write(tmp_path / 'a.tif', image)
+    image[:10] = 0
+    profile = dict(photometric='RGB', alpha='YES') if alpha else dict(nodata=0)
+    if alpha:
+        image = np.dstack([image, np.where(np.arange(40) < 10, 0, 255)[:, None].repeat(50, 1).astype(np.uint8)])
+    b = write(tmp_path / 'b.tif', image, transform=from_origin(600001, 3400000, 0.5, 0.5), **profile)
+    with RasterPair(a, b, align=True, nodata=255) as pair:
+        valid = pair.read(None)[1]
+    expected = np.zeros((40, 50), bool)
+    expected[10:, 2:] = True
+    assert np.array_equal(valid, expected)
+
+
 def test_no_data_in_the_bands_that_are_read(tmp_path):
     """Numbers that are none, and bands of their own, whatever other bands have."""
     image = np.random.default_rng(0).random((40, 50, 4)).astype(np.float32)

@@ -38,9 +38,11 @@ def find_splits(dataset: Path | Config) -> list[Split]:
 
 def _folder_splits(folder: Path) -> Iterator[Split]:
     parents = sorted({path.parent for path in walk(folder) if path.name in KINDS.values() and path.is_dir()})
+    complete = {parent for parent in parents if all((parent / kind).is_dir() for kind in KINDS.values())}
     for parent in parents:
-        name = str(parent.relative_to(folder))
-        yield Split(name, (parent / 'A', parent / 'B', parent / 'label'), name)
+        if complete.isdisjoint(parent.parents):  # below, A may be the name of a part
+            name = str(parent.relative_to(folder))
+            yield Split(name, (parent / 'A', parent / 'B', parent / 'label'), name)
 
 
 def _configured_splits(cfg: Config) -> Iterator[Split]:

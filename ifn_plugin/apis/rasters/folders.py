@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ifn_plugin.apis.pairs import Pairs, list_unmatched, name_source
 from ifn_plugin.apis.rasters.mosaic import build_vrt
-from ifn_plugin.apis.rasters.opening import SeveralRastersError, open_raster
+from ifn_plugin.apis.rasters.opening import SeveralRastersError, list_files, open_raster
 from ifn_plugin.datasets.levircd import IMAGE_SUFFIXES
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils import abbreviate
@@ -100,7 +100,7 @@ def pair_by_place(date1: str, date2: str, vrt: Path, overwrite: bool = False) ->
 
     Returns:
         Both rasters of each pair, by the name of its results; the later one is the virtual raster, or the only one. And
-        all rasters.
+        the files of all rasters.
 
     Raises:
         FileExistsError: If another raster is where the virtual one is to be, unless ``overwrite`` is set.
@@ -118,4 +118,5 @@ def pair_by_place(date1: str, date2: str, vrt: Path, overwrite: bool = False) ->
             raise FileExistsError(f'{vrt} exists, and is not the raster over {date2} that would be written there. '
                                   'Fix: name another folder for the results, or add --overwrite.')
         write_atomic(content, vrt)
-    return {name: (raster, later) for name, raster in dates[0].items()}, (*dates[0].values(), *dates[1].values())
+    files = (file for rasters in dates for raster in rasters.values() for file in list_files(raster))
+    return {name: (raster, later) for name, raster in dates[0].items()}, tuple(files)

@@ -8,6 +8,8 @@ import geopandas
 import numpy as np
 import rasterio.features
 import shapely
+from rasterio.transform import array_bounds
+from rasterio.warp import transform_bounds
 from rasterio.windows import transform as window_transform
 
 
@@ -36,7 +38,12 @@ class AreaOfInterest:
                                  'assign one by gdal_edit.py -a_srs, or name the area by --bbox in pixels.')
             # straight sides may be curved in the other system
             extent = np.ptp(shapes.total_bounds.reshape(2, 2), axis=0).max() if len(shapes) else 1
-            shapes = shapes.segmentize(extent / 100 or 1).to_crs(grid.crs.to_wkt())
+            own = shapes.segmentize(extent / 100 or 1)
+            shapes = own.to_crs(grid.crs.to_wkt())
+            # far from the raster, its system has no coordinates, or those of other places
+            back = shapes.to_crs(own.crs).get_coordinates()
+            if not np.allclose(back, own.get_coordinates(), rtol=0, atol=extent / 1000):
+                shapes = _near(own, grid).to_crs(grid.crs.to_wkt())
         self.shapes = shapes.to_numpy()
         self.transform = grid.transform
         self._tree = shapely.STRtree(self.shapes)
@@ -86,3 +93,13 @@ class AreaOfInterest:
             return np.zeros(shape, bool)
         mask: np.ndarray = rasterio.features.geometry_mask(near, shape, transform, invert=True)
         return mask
+
+
+def _near(shapes: geopandas.GeoSeries, grid: Any) -> geopandas.GeoSeries:
+    """Cut off what is farther from a raster than its own size, unless the raster lies across the antimeridian."""
+    bounds = array_bounds(grid.height, grid.width, grid.transform)
+    left, bottom, right, top = transform_bounds(grid.crs, shapes.crs.to_wkt(), *bounds)
+    if not left < right:
+        return shapes
+    width, height = right - left, top - bottom
+    return shapes.clip_by_rect(left - width, bottom - height, right + width, top + height)

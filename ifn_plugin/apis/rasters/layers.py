@@ -88,7 +88,15 @@ def _add_style(path: Path, layer: str, geometry: str) -> None:
 
 
 def holds_layer(path: Path) -> bool:
-    """Check whether a layer would be written over: a file exists, and has the layer if it can hold several."""
+    """Check whether a layer would be written over: a file exists, and has the layer if it can hold several.
+
+    Raises:
+        ValueError: If a GeoPackage cannot be read.
+    """
     if not path.exists() or path.suffix.lower() != '.gpkg':
         return path.exists()
-    return path.stem in pyogrio.list_layers(path)[:, 0]
+    try:
+        return path.stem in pyogrio.list_layers(path)[:, 0]
+    except pyogrio.errors.DataSourceError as error:
+        raise ValueError(f'{path} exists, but is not a GeoPackage that can be read: {error}. Fix: remove it, or name '
+                         'another file.') from error

@@ -8,7 +8,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from rasterio.enums import ColorInterp
+import shapely
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.transform import array_bounds
 
 from ifn_plugin.apis.rasters.opening import open_raster
 from ifn_plugin.fileio import write_atomic
@@ -28,9 +30,12 @@ class Tile:
     transform: Any
     height: int
     width: int
-    dtypes: tuple[str, ...]
-    nodata: tuple[float | None, ...]
     rotated: bool
+    bands: tuple[str, ...]  # their types
+    nodata: tuple[float | None, ...]
+    colours: tuple[str, ...]
+    scales: tuple[tuple[float, float], ...]  # with offsets
+    masked: bool  # by a mask of its own, or an alpha band
 
 
 def describe_tile(name: str) -> Tile:
@@ -38,25 +43,50 @@ def describe_tile(name: str) -> Tile:
     with open_raster(name) as dataset:
         transform = dataset.transform
         source = dataset.files[0] if '://' in name and dataset.files else name
-        return Tile(name, source, dataset.crs, transform, dataset.height, dataset.width, tuple(dataset.dtypes),
-                    tuple(dataset.nodatavals), bool(dataset.gcps[0] or transform.b or transform.d))
+        return Tile(
+            name, source, dataset.crs, transform, dataset.height, dataset.width,
+            rotated=bool(dataset.gcps[0] or transform.b or transform.d), bands=tuple(dataset.dtypes),
+            nodata=tuple(dataset.nodatavals), colours=tuple(kind.name for kind in dataset.colorinterp),
+            scales=tuple(zip(dataset.scales, dataset.offsets)),
+            masked=any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums))
 
 
-def find_fault(tiles: Sequence[Tile]) -> str:
-    """Say why there can be no virtual raster over tiles; return an empty string if there can."""
+def find_fault(tiles: Sequence[Tile], grid_only: bool = False) -> str:
+    """Say why there can be no virtual raster over tiles; return an empty string if there can.
+
+    Args:
+        tiles: The tiles.
+        grid_only: Whether only their grids count, and their values may differ in type and meaning.
+    """
     first = tiles[0]
     for tile in tiles:
         if tile.rotated:
             return f'{tile.name} is rotated or has only ground control points. Fix: warp it by gdalwarp'
-        sizes = [(each.transform.a, each.transform.e) for each in (first, tile)]
-        for what, same, values in (
+        size, other = ((each.transform.a, each.transform.e) for each in (first, tile))
+        differences: list[tuple[str, bool, tuple[Any, Any]]] = [
             ('coordinate system', first.crs == tile.crs, (first.crs, tile.crs)),
-            ('bands', first.dtypes == tile.dtypes, (first.dtypes, tile.dtypes)),
-            ('size of pixels', np.allclose(sizes[0], sizes[1], rtol=1e-6, atol=0), sizes),
-        ):
+            ('size of pixels', np.allclose(size, other, rtol=1e-6, atol=0), (size, other))]
+        if not grid_only:
+            for what in ('bands', 'nodata', 'colours', 'scales'):
+                values = getattr(first, what), getattr(tile, what)
+                differences.append((what, repr(values[0]) == repr(values[1]), values))  # NaN is unequal to itself
+        for what, same, values in differences:
             if not same:
                 return (f'{first.name} and {tile.name} differ in {what}: {values[0]} and {values[1]}. Fix: bring them '
-                        'into one by gdalwarp, or predict one folder for each')
+                        'into one form by gdalwarp or gdal_translate, or predict one folder for each')
+    return ''
+
+
+def find_covered(tiles: Sequence[Tile]) -> str:
+    """Say which two tiles have the same extent, so that one would hide the other, as :func:`find_fault` does."""
+    boxes = np.array([shapely.box(*array_bounds(tile.height, tile.width, tile.transform)) for tile in tiles])
+    first, second = shapely.STRtree(boxes).query(boxes, predicate='intersects')
+    shared = shapely.area(shapely.intersection(boxes[first], boxes[second]))
+    same = shared > 0.9 * shapely.area(shapely.union(boxes[first], boxes[second]))
+    for one, other in zip(first[same], second[same]):
+        if one < other:
+            return (f'{tiles[one].name} and {tiles[other].name} show the same ground, so that one would hide the '
+                    'changes in the other. Fix: predict them into folders of their own')
     return ''
 
 
@@ -136,18 +166,23 @@ def _add_band(root: Any, dataset: Any, number: int) -> Any:
 
 
 def _add_source(band: Any, tile: Tile, place: tuple[float, float], number: int | str, dtype: str, out: Path) -> None:
-    nodata = tile.nodata[number - 1] if isinstance(number, int) else None
-    source = _add(band, 'SimpleSource' if nodata is None else 'ComplexSource')
-    local = Path(tile.name).exists()
-    _add(source, 'SourceFilename', os.path.relpath(tile.name, out.parent) if local else tile.source,
-         relativeToVRT=str(int(local)))
+    nodata = tile.nodata[number - 1] if isinstance(number, int) else 0 if tile.masked else None
+    source = _add(band, 'SimpleSource' if nodata is None and not tile.masked else 'ComplexSource')
+    path = Path(tile.name)
+    local = path.exists()
+    # the folders without links, which the system would follow before each ..
+    relative = os.path.relpath(path.parent.resolve() / path.name, out.parent.resolve()) if local else tile.source
+    _add(source, 'SourceFilename', relative, relativeToVRT=str(int(local)))
     _add(source, 'SourceBand', str(number))
     size = dict(xSize=str(tile.width), ySize=str(tile.height))
     # lets GDAL open a tile when it is read first
     _add(source, 'SourceProperties', RasterXSize=size['xSize'], RasterYSize=size['ySize'], DataType=TYPES[dtype])
     _add(source, 'SrcRect', xOff='0', yOff='0', **size)
     _add(source, 'DstRect', xOff=repr(round(place[0], 6)), yOff=repr(round(place[1], 6)), **size)
-    if nodata is not None:
+    # pixels without data do not cover those of other tiles
+    if tile.masked and isinstance(number, int):  # GDAL prefers a mask to nodata, but here only without NODATA
+        _add(source, 'UseMaskBand', 'true')
+    elif nodata is not None:
         _add(source, 'NODATA', repr(nodata))
 
 

@@ -74,6 +74,14 @@ def _open(name: str) -> Any:
         return rasterio.open(name)
 
 
+def list_files(name: str) -> list[str]:
+    """List the files of a raster: itself and, if it is a virtual one (VRT), those of the rasters that it shows."""
+    if not name.lower().endswith('.vrt'):
+        return [name]
+    with open_raster(name) as dataset:
+        return [name, *(file for shown in dataset.files if Path(shown) != Path(name) for file in list_files(shown))]
+
+
 def has_coordinates(dataset: Any) -> bool:
     """Check whether a raster, opened by rasterio, has a coordinate system, control points or a grid of its own."""
     return bool(dataset.crs or dataset.gcps[0] or not dataset.transform.is_identity)

@@ -226,10 +226,10 @@ def _coincide(first: Any, second: Any) -> bool:
 
 def _outside(dataset: Any, nodata: float | None) -> dict[str, Any]:
     """Return settings by which ``WarpedVRT`` marks pixels outside a raster, unless it has nodata or an alpha band."""
-    if nodata is not None and in_dtype_range(nodata, dataset.dtypes[0]):
-        return dict(src_nodata=nodata, nodata=nodata)
     if dataset.nodata is not None or ColorInterp.alpha in dataset.colorinterp:
         return {}
+    if nodata is not None and in_dtype_range(nodata, dataset.dtypes[0]):
+        return dict(src_nodata=nodata, nodata=nodata)
     dtype = np.dtype(dataset.dtypes[0])
     if dtype in (np.uint8, np.uint16):
         return dict(add_alpha=True)  # GDAL uses it as a mask only with these types

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from mmengine.logging import print_log
 from ifn_plugin.apis.pairs import Sources, stamp
 from ifn_plugin.apis.rasters.blending import Grid, check_window
 from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
-from ifn_plugin.apis.rasters.mosaic import describe_tile, find_fault
-from ifn_plugin.apis.rasters.opening import CACHE
+from ifn_plugin.apis.rasters.mosaic import describe_tile, find_covered, find_fault
+from ifn_plugin.apis.rasters.opening import CACHE, list_files
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
 from ifn_plugin.datasets import LoadBands, LoadPair
@@ -140,10 +141,24 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     sources = replace(sources, pairs={name: sources.pairs[name] for name in shapes})
     if settings['scale'] is None and compare_types(kinds) != 'uint8':
         settings = settings | _common_scale(sources, settings)
-    fault = '' if sources.title is None else find_fault([describe_tile(date1) for date1, _ in sources.pairs.values()])
+    fault = ''
+    if sources.title is not None:
+        tiles = [describe_tile(date1) for date1, _ in sources.pairs.values()]
+        fault = find_fault(tiles, grid_only=True) or _find_series(sources) or find_covered(tiles)
     # names may be as long as the disk allows, so the stamp is a folder
-    records = {name: name if sources.crop else f'{stamp(paths)}/{name}' for name, paths in sources.pairs.items()}
+    records = {name: name if sources.crop else f'{stamp(chain.from_iterable(map(list_files, paths)))}/{name}'
+               for name, paths in sources.pairs.items()}
     return RasterPlan(sources, settings, shapes, records, window, fault, interest)
+
+
+def _find_series(sources: Sources) -> str:
+    """Say that pairs are dates of one place, as ``find_fault`` does."""
+    pairs = sources.pairs.values()
+    series = {date1 for date1, date2 in pairs if date1 != date2} & {date2 for _, date2 in pairs}
+    if not series:
+        return ''
+    return (f'{min(series)} is the later raster of one pair and the earlier of another, so that one would hide the '
+            'changes in the other. Fix: predict them into folders of their own')
 
 
 def _common_scale(sources: Sources, settings: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def find_driver(out: Path) -> str:
         ValueError: If its suffix is not one of ``DRIVERS``.
     """
     suffix = out.suffix.lower()
-    if suffix not in DRIVERS:
+    if suffix not in DRIVERS or (suffix == '.shp' and out.suffix != suffix):  # GDAL would write .shp
         *others, last = DRIVERS
         raise ValueError(f'{out}: name a file that ends in {", ".join(others)} or {last}.')
     if suffix == '.parquet':
@@ -83,6 +83,9 @@ def write_polygons(map_path: Path | str,
             if out.exists() and driver == 'GPKG':
                 shutil.copy(out, folder / out.name)  # keeps layers of other names
             number = write_layer(frames, folder / out.name, driver, tags)
+            if driver == 'ESRI Shapefile':  # a former one's system, encoding and indices would be taken for this one's
+                for suffix in ('.prj', '.qpj', '.cpg', '.qix', '.sbn', '.sbx', '.idm', '.ind'):
+                    out.with_suffix(suffix).unlink(missing_ok=True)
             # a shapefile consists of several files, of which the one that is opened comes last
             for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
                 file.replace(out.with_name(file.name))

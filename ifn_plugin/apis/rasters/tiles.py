@@ -51,7 +51,7 @@ class Tiles:
 
 def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
                    show: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Write both dates of a pair as RGB, black where there is no probability.
+    """Write both dates of a pair as RGB, masked where there is no probability.
 
     Args:
         pair: The rasters.
@@ -67,6 +67,7 @@ def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
                    blockxsize=SIDE, blockysize=SIDE, compress='jpeg', photometric='ycbcr', jpeg_quality=95)
     del profile['nodata']
     with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
         steps = stack.enter_context(rasterio.open(probability))
         pictures = {}
         for path in paths:
@@ -82,6 +83,7 @@ def write_pictures(pair: RasterPair, probability: Path, paths: Sequence[Path],
                 for date, (path, picture) in zip(pair.read(place)[0], pictures.items()):
                     with writing(path):
                         picture.write((show(date) * valid[..., None]).transpose(2, 0, 1), window=place)
+                        picture.write_mask(valid, window=place)
         for path, picture in pictures.items():
             with writing(path):
                 picture.close()
