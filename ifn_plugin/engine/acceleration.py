@@ -41,7 +41,8 @@ def accelerate(model: nn.Module,
             most (torch's ``recompile_limit``), unless the dict says ``dynamic=None``, torch's default. What cannot be
             compiled runs uncompiled, with one warning. On a GPU, ``dict(mode='reduce-overhead')`` records CUDA graphs,
             for training and for images of few sizes.
-        window_batch: Number of windows in one forward pass with ``test_cfg.mode='slide'``.
+        window_batch: Number of windows in one forward pass with ``test_cfg.mode='slide'``, unless the detector has a
+            ``slide_inference`` of its own.
         keep_memory: On a CPU, let the entire process keep freed memory for reuse, after the second pass if it compiles:
             the system would zero the pages of each map again. Has an effect only with glibc, Linux's usual C library.
         tf32: On a CUDA GPU, let the entire process multiply float32 matrices in TF32. Without it, torch's own setting
@@ -69,7 +70,9 @@ def accelerate(model: nn.Module,
         postprocess_result = getattr(type(model), 'postprocess_result', None)
         if postprocess_result is not None:
             _bind(model, 'postprocess_result', _from_float32(postprocess_result))
-    if window_batch > 1 and hasattr(model, 'slide_inference'):
+    windows = getattr(type(model), 'slide_inference', None)
+    # a detector may have a method of its own
+    if window_batch > 1 and windows is not None and windows.__module__.startswith(('mmseg.', 'opencd.')):
         _bind(model, 'slide_inference', batched_slide_inference(window_batch))
     keep_memory = keep_memory and device == 'cpu'
     if compile and _compiler_works(device):

@@ -192,7 +192,10 @@ class ChangeMetric(BaseMetric):
         metrics = scores(tp, fp, fn, tn)
         self.record = dict(metrics=metrics, threshold=self.threshold, pairs=[
             dict(files=files, counts=counts) | scores(*counts) for files, *counts in results])
-        if self._probable and self._fits:
+        if self._probable and self._fits and self._histogram.sum() != tp + fp + fn + tn:
+            print_log('ChangeMetric: the scores are of a part of what was evaluated, so those at other thresholds and '
+                      'AP are left out. Fix: one evaluator for each data set.', 'current', logging.WARNING)
+        elif self._probable and self._fits:
             curve = self._curve()
             self.record['curve'] = dict(
                 zip(('thresholds', 'tp', 'fp', 'fn', 'tn'),

@@ -18,7 +18,7 @@ from ifn_plugin.engine.processes import leave_processes
 from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config, output_folder
-from ifn_plugin.utils.configurations import is_type, type_name
+from ifn_plugin.utils.configurations import is_type, registry_of, type_name
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,13 +48,15 @@ def _draw_panels(cfg: Config, args: argparse.Namespace) -> None:
     if args.show_dir:  # mmengine's default, vis_data/vis_image in the folder, is hard to find
         cfg.visualizer = cfg.get('visualizer') or dict(type='Visualizer')
         backends = cfg.visualizer.get('vis_backends') or []
-        backends = [backends] if isinstance(backends, dict) else backends
-        if not any(is_type(backend['type'], VISBACKENDS, LocalVisBackend) for backend in backends):
-            backends = [*backends, dict(type='LocalVisBackend')]
-        folder = str(args.show_dir.absolute())
-        cfg.visualizer.vis_backends = [
-            dict(backend, img_save_dir=folder) if is_type(backend['type'], VISBACKENDS, LocalVisBackend) else backend
-            for backend in backends]
+        backends = [backends] if isinstance(backends, dict) else list(backends)
+        registry = registry_of(cfg, VISBACKENDS)
+        local = [backend for backend in backends if is_type(backend['type'], registry, LocalVisBackend)]
+        if not local:
+            local = [dict(type='LocalVisBackend')]
+            backends += local
+        for backend in local:
+            backend['img_save_dir'] = str(args.show_dir.absolute())
+        cfg.visualizer.vis_backends = backends
 
 
 def _augment(cfg: Config, args: argparse.Namespace) -> Config:

@@ -192,6 +192,17 @@ def resolve_type(kind: Any, registry: Registry) -> Any:
     return registry.get(kind) if isinstance(kind, str) else kind
 
 
+def registry_of(cfg: Config, registry: Registry) -> Registry:
+    """Return the registry in which a configuration's names without scope are looked up, that of its default scope.
+
+    Args:
+        cfg: The configuration.
+        registry: mmengine's registry.
+    """
+    with registry.switch_scope_and_registry(cfg.get('default_scope') or 'mmseg') as found:
+        return found
+
+
 def is_type(kind: Any, registry: Registry, *wanted: type) -> bool:
     """Return whether a ``type`` of a configuration is one of these classes or a subclass.
 

@@ -6,15 +6,19 @@ import xml.etree.ElementTree
 from contextlib import suppress
 from pathlib import Path
 
+import mmseg.registry
 import pytest
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ifn_plugin.analysis.comparison import Comparison, RunError, combine
 from ifn_plugin.analysis.comparison.cost import cost_report
 from ifn_plugin.analysis.comparison.runs import read_progress, run
+from ifn_plugin.analysis.comparison.settings import check_protocol
 from ifn_plugin.analysis.comparison.tables import curves, draw, score_tables, time_table
+from ifn_plugin.evaluation import ChangeMetric
 
 pytestmark = pytest.mark.slow
 
@@ -220,6 +224,21 @@ def test_what_a_protocol_lacks_is_said_before_the_training(tmp_path, lacking, me
     with pytest.raises(ValueError, match=message):
         Comparison(protocol, dict(IFN=Config.fromfile(IFN)), [0], tmp_path / 'runs')
     assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize('registry', [METRICS, mmseg.registry.METRICS])
+def test_a_metric_of_ones_own_has_scores_to_compare(registry):
+    protocol = Config.fromfile(PROTOCOL)
+    protocol.test_evaluator = [dict(type='mmseg.IoUMetric'), dict(type='F2Score')]
+
+    class F2Score(ChangeMetric):
+        pass
+
+    registry.register_module(module=F2Score, force=True)
+    try:
+        check_protocol(protocol)
+    finally:
+        registry.module_dict.pop('F2Score')
 
 
 def test_cost_of_all_models_together(tmp_path, monkeypatch):

@@ -125,6 +125,22 @@ def test_windows_of_several_maps():
     torch.testing.assert_close(found, dict(a=expected, b=-2 * expected), rtol=0, atol=1e-4)
 
 
+def test_windows_of_a_detectors_own_stay():
+    calls = []
+
+    class Own(type(build_detector())):
+
+        def slide_inference(self, inputs, metas):
+            calls.append(1)
+            return super().slide_inference(inputs, metas)
+
+    detector = build_detector(mode='slide', crop_size=(32, 32), stride=(20, 24))
+    detector.__class__ = Own
+    accelerate(detector, **OFF | dict(window_batch=8))
+    logits(detector)
+    assert calls == [1]
+
+
 @pytest.mark.parametrize('crop_size, stride, size', [
     ((32, 32), (48, 48), (96, 96)), ((32, 16), (32, 17), (32, 40)), ((16, 32), (24, 32), (41, 32))])
 def test_windows_that_leave_gaps_are_refused_where_mmseg_refuses(crop_size, stride, size):

@@ -38,14 +38,15 @@ class Dataset(torch.utils.data.Dataset):
 
 
 def run(work_dir, number=2, optimizer=None, schedules=None, model=lambda: Model(layer=torch.nn.Linear(1, 1)),
-        checkpoint='CheckpointHook', **settings):
+        checkpoint='CheckpointHook', hooks=(), **settings):
     """A runner of any mmengine program, with the hooks in its configuration."""
     runner = Runner(
         model(), str(work_dir), dict(batch_size=1, sampler=dict(type='InfiniteSampler'), dataset=Dataset()),
         train_cfg=dict(by_epoch=False, max_iters=number),
         optim_wrapper=dict(optimizer=optimizer or dict(type='SGD', lr=0.1)), param_scheduler=schedules,
         default_hooks=dict(checkpoint=dict(type=checkpoint, by_epoch=False, interval=2)),
-        custom_hooks=[dict(type='ifn_plugin.LoadedWeightsHook'), dict(type='ifn_plugin.ResumedSettingsHook')],
+        custom_hooks=[dict(type='ifn_plugin.LoadedWeightsHook'), dict(type='ifn_plugin.ResumedSettingsHook'),
+                      *hooks],
         experiment_name=f'{work_dir}-{number}-{len(list(work_dir.iterdir()))}', log_level='WARNING', **settings)
     runner.train()
     return runner
@@ -178,9 +179,11 @@ class Versioned(torch.nn.Module):
         self.extra = state
 
 
+@pytest.mark.parametrize('hooks', [[], [dict(type='ifn_plugin.AccelerationHook', dtype='float32', compile=False)]])
 @pytest.mark.parametrize('hook', ['CheckpointHook', 'ifn_plugin.WholeCheckpointHook'])
-def test_versions_and_extra_states_of_modules_are_kept(tmp_path, hook):
-    settings = dict(model=lambda: Model(layer=Versioned()), optimizer=dict(type='SGD', lr=0.), checkpoint=hook)
+def test_versions_and_extra_states_of_modules_are_kept(tmp_path, hook, hooks):
+    settings = dict(model=lambda: Model(layer=Versioned()), optimizer=dict(type='SGD', lr=0.), checkpoint=hook,
+                    hooks=hooks)
     runner = run(tmp_path, **settings)
     runner.model.layer.extra['calls'] = 5
     runner.save_checkpoint(str(tmp_path), 'iter_2.pth', save_param_scheduler=False)

@@ -112,6 +112,20 @@ def test_a_run_resumes_from_the_last_complete_checkpoint(uninterrupted, scalars,
     assert min(losses(scalars, work_dir)) == 3
 
 
+@pytest.mark.slow
+def test_a_flexible_runner_goes_on_where_it_was(options, python, scalars, tmp_path):
+    """It counts a checkpoint that is written after a validation as one step more."""
+    config = tmp_path / 'own.py'
+    config.write_text(f'_base_ = {str(CONFIG)!r}\n'
+                      "runner_type, strategy = 'FlexibleRunner', dict(type='SingleDeviceStrategy')\n")
+    arguments = ['-m', 'ifn_plugin.tools.train', config, '--work-dir', tmp_path / 'run']
+    python(*arguments, '--cfg-options', *options, 'train_cfg.max_iters=2')
+    names = ['iter_2.pth', next((tmp_path / 'run').glob('best_*.pth')).name]
+    assert [load_checkpoint_file(tmp_path / 'run' / name)['meta']['iter'] for name in names] == [2, 2]
+    python(*arguments, '--resume', '--cfg-options', *options, 'train_cfg.max_iters=3')
+    assert list(losses(scalars, tmp_path / 'run')) == [1, 2, 3]
+
+
 @pytest.mark.parametrize('place', ['lost', 'unnamed', 'unrecorded', 'moved', 'epochs', 'elsewhere', 'folders', 'away'])
 def test_complete_checkpoints_are_found(tmp_path, place):
     """Where the last is lost, or its name; in a folder that was moved, of epochs, in an out_dir, DeepSpeed's folders.

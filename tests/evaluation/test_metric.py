@@ -111,6 +111,18 @@ def test_pixels_of_all_samples_count_together():
     assert measured == pytest.approx(expected)
 
 
+def test_a_part_of_what_was_evaluated_has_no_scores_of_all(warnings_of_mmengine):
+    """As mmdet's evaluator of several data sets asks for."""
+    metric = ChangeMetric()
+    for predicted, label in random_maps(0):
+        found = sample(predicted, label)
+        found.seg_logits = PixelData(data=torch.as_tensor(0.2 + 0.6 * predicted)[None])
+        metric.process(None, [found.to_dict()])
+    assert 'AP' not in metric.compute_metrics(metric.results[:1])
+    assert any('are of a part of what was evaluated' in message for message in warnings_of_mmengine())
+    assert 'AP' in metric.evaluate(3)
+
+
 def test_small_dtypes_do_not_overflow():
     ones = np.ones((64, 64), np.uint8)
     # chance alone agrees where all is of one class

@@ -224,6 +224,18 @@ def test_opencds_script_tests_and_draws(trained, python, options, tmp_path):
     assert len(list((tmp_path / 'panels').rglob('*.png'))) == 2
 
 
+def test_panels_of_open_cds_own_configurations(python, options, tmp_path):
+    """Its hook and its visualization backend draw them, into the folder that the plugin's command names."""
+    config = OPENCD / 'configs' / 'fcsn' / 'fc_ef_256x256_40k_levircd.py'
+    cfg = Config.fromfile(config)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'weights.pth')
+    python('-m', 'ifn_plugin.tools.test', config, tmp_path / 'weights.pth', '--work-dir', tmp_path / 'run',
+           '--show-dir', tmp_path / 'panels', '--cfg-options',
+           *(option for option in options if not option.startswith('model.')),
+           'default_hooks.visualization.img_shape=(64,64,3)', 'test_dataloader.dataset.pipeline.1.scale=(64,64)')
+    assert list((tmp_path / 'panels').rglob('*.png'))
+
+
 def test_figures_are_open_cds(trained, python, options, tmp_path):
     """Those of "changed", by the metric of open-cd's configurations beside the plugin's in one test."""
     config = tmp_path / 'both.py'

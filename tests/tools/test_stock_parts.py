@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -71,6 +72,20 @@ def test_show_dir_draws_pairs_in_place_of_mmsegs_hook(run, tmp_path):
 def test_show_dir_needs_no_visualizer(run, tmp_path, visualizer):
     run(f'visualizer = {visualizer}', '--show-dir', str(tmp_path / 'panels'))
     assert len(list((tmp_path / 'panels').glob('*.png'))) == 2
+
+
+def test_show_dir_with_a_configuration_in_pure_python(tmp_path):
+    """Which the runner writes into the work dir."""
+    config = tmp_path / 'lazy.py'
+    config.write_text('from mmengine.visualization import LocalVisBackend, Visualizer\n'
+                      'from ifn_plugin.engine import ChangePanelHook\n'
+                      'default_hooks = dict(visualization=dict(type=ChangePanelHook))\n'
+                      'visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])\n')
+    cfg = Config.fromfile(config)
+    test._draw_panels(cfg, SimpleNamespace(show=False, show_dir=tmp_path / 'panels'))
+    cfg.dump(tmp_path / 'written.py')
+    backend, = Config.fromfile(tmp_path / 'written.py').visualizer.vis_backends
+    assert backend.img_save_dir == str(tmp_path / 'panels')
 
 
 def test_mmsegs_hook_is_refused_where_it_is_to_draw(options, checkpoint, tmp_path):

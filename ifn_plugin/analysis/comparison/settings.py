@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import PretrainedInit
-from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
+from mmengine.registry import HOOKS, METRICS, MODELS, WEIGHT_INITIALIZERS
 
 from ifn_plugin.engine import EvaluationHook
-from ifn_plugin.utils.configurations import detector_settings, is_type
+from ifn_plugin.evaluation import ChangeMetric
+from ifn_plugin.utils.configurations import detector_settings, is_type, registry_of
 
 
 def check_protocol(protocol: Config) -> None:
@@ -18,10 +19,14 @@ def check_protocol(protocol: Config) -> None:
         ValueError: If they will not, with the missing setting.
     """
     hooks = [*(protocol.get('default_hooks') or {}).values(), *(protocol.get('custom_hooks') or [])]
-    if not any(is_type(hook.get('type'), HOOKS, EvaluationHook) for hook in hooks if hook):
+    if not any(is_type(hook.get('type'), registry_of(protocol, HOOKS), EvaluationHook) for hook in hooks if hook):
         raise ValueError(f'{protocol.filename} keeps no record of tests: add default_hooks=dict(evaluation=dict(type='
                          "'ifn_plugin.EvaluationHook')).")
-    if 'ChangeMetric' not in str(protocol.get('test_evaluator')):
+    evaluators = protocol.get('test_evaluator') or []
+    settings = [inner for outer in (evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
+                for inner in outer.get('metrics') or [outer]]
+    registry = registry_of(protocol, METRICS)
+    if not any(is_type(metric.get('type'), registry, ChangeMetric) for metric in settings):
         raise ValueError(f'{protocol.filename} has no scores to compare: set '
                          "test_evaluator=dict(type='ifn_plugin.ChangeMetric').")
 

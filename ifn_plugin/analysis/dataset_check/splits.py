@@ -10,7 +10,7 @@ from ifn_plugin.analysis.dataset_check.records import Split
 from ifn_plugin.datasets import LEVIRCDDataset, find_loaders
 from ifn_plugin.datasets.levircd import walk
 from ifn_plugin.datasets.settings import list_dataset_settings
-from ifn_plugin.utils.configurations import is_type, type_name
+from ifn_plugin.utils.configurations import is_type, registry_of, type_name
 
 KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
 
@@ -49,7 +49,7 @@ def _configured_splits(cfg: Config) -> Iterator[Split]:
     for name in ('train', 'val', 'test'):
         datasets = list_dataset_settings(cfg, name)
         for number, settings in enumerate(datasets, 1):
-            ours = is_type(settings.get('type'), DATASETS, LEVIRCDDataset)
+            ours = is_type(settings.get('type'), registry_of(cfg, DATASETS), LEVIRCDDataset)
             prefixes = (KINDS if ours else {}) | (settings.get('data_prefix') or {})
             steps = [type_name(step.get('type')) for step in settings.get('pipeline') or []]
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')

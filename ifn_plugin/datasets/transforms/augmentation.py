@@ -22,7 +22,7 @@ class RandomRotateCropFlip(BaseTransform):
     memory-mapped files, of which the rest is never read.
 
     Required keys: ``img``, the list of images, (H, W, C), uint8 or float32, and ``gt_seg_map``, (H, W). Both are
-    replaced, and so is ``img_shape``.
+    replaced, and so are ``img_shape`` and the other maps that ``seg_fields`` names.
 
     Args:
         crop_size: Height and width of the crop, in pixels. A smaller image keeps its size.
@@ -74,11 +74,14 @@ class RandomRotateCropFlip(BaseTransform):
         for image in images:
             _prefetch(image[place])
         crops = [_cut(image, place, to_crop, window[2:], cv2.INTER_LINEAR, self.pad_val) for image in images]
+        maps = {name: _cut(results[name], place, to_crop, window[2:], cv2.INTER_NEAREST, self.seg_pad_val)
+                for name in results.get('seg_fields', ()) if name != 'gt_seg_map'} | dict(gt_seg_map=crop)
         for prob, axis in zip(self.flip_prob, (1, 0)):
             if np.random.random() < prob:
-                crops, crop = [_flip(image, axis) for image in crops], _flip(crop, axis)
+                crops = [_flip(image, axis) for image in crops]
+                maps = {name: _flip(found, axis) for name, found in maps.items()}
         results['img'] = [np.ascontiguousarray(image) for image in crops]
-        results['gt_seg_map'] = np.ascontiguousarray(crop)
+        results.update({name: np.ascontiguousarray(found) for name, found in maps.items()})
         results['img_shape'] = crop.shape
         return results
 

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
@@ -24,8 +25,8 @@ def find_generators(transform: Any) -> dict[str, Generator]:
     """Find the random generators that a transform or pipeline owns, as those of albumentations do since version 2.
 
     Attributes, lists, tuples, dictionaries, bound methods and closures are searched, as well as the classes of the
-    objects found there and the modules of these classes. Arrays, files and lists or large dictionaries of samples are
-    skipped, so a data set is accepted as well.
+    objects found there and the modules of these classes. Arrays and files are skipped, and so are all but the first of
+    a list or large dictionary of samples, so a data set is accepted as well.
 
     Args:
         transform: A transform, a pipeline, or an object that contains one.
@@ -113,25 +114,22 @@ def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
 
 
 def _are_samples(items: list | tuple | dict) -> bool:
-    """Check whether a container is of a data set's samples, by its first item: searching it takes long."""
-    first: Any = next(iter(items.values() if isinstance(items, dict) else items), None)
-    kinds: Any = [type(part) for part in (first if issubclass(type(first), (list, tuple)) else [first])]
+    """Check whether a container is of a data set's samples, by its first and last: searching it takes long."""
+    values: Any = dict.values(items) if isinstance(items, dict) else items
     many = len(items) > 100
-    if issubclass(type(first), dict):
+    if issubclass(type(next(iter(values), None)), dict):
         return many or not isinstance(items, dict)
-    return many and all(map(_is_leaf, kinds))
+    # samples own no generators, so that both have the same: those of their class and its module, or none
+    return many and len({frozenset(map(id, find_generators(next(ends)).values()))
+                         for ends in (iter(values), reversed(values))}) == 1
 
 
 def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
     # by type, since isinstance also asks the object, and not every object answers
     kind: Any = type(item)
-    if issubclass(kind, (list, tuple)):
-        if not _are_samples(item):
-            yield from ((f'{path}[{place}]', part) for place, part in enumerate(item))
-        return
-    if issubclass(kind, dict):
-        if not _are_samples(item):
-            yield from ((f'{path}[{key!r}]', part) for key, part in item.items())
+    if issubclass(kind, (list, tuple, dict)):
+        parts = item.items() if issubclass(kind, dict) else enumerate(item)
+        yield from ((f'{path}[{key!r}]', part) for key, part in islice(parts, 1 if _are_samples(item) else None))
     elif issubclass(kind, functools.partial):
         yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
     elif issubclass(kind, FunctionType):

@@ -117,9 +117,11 @@ class AccelerationHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save the weights and the optimizer's state in the layout that they have without the hook."""
-        for name in ('state_dict', 'ema_state_dict', 'optimizer'):
-            if name in checkpoint:
-                checkpoint[name] = apply_to(checkpoint[name], torch.is_tensor, Tensor.contiguous)
+        for name in ('state_dict', 'ema_state_dict'):
+            weights = checkpoint.get(name, {})
+            weights.update(apply_to(dict(weights), torch.is_tensor, Tensor.contiguous))  # keeps the modules' versions
+        if 'optimizer' in checkpoint:
+            checkpoint['optimizer'] = apply_to(checkpoint['optimizer'], torch.is_tensor, Tensor.contiguous)
         if self.switched_fused and 'optimizer' in checkpoint:
             stored = checkpoint['optimizer']
             for optimizer in [stored] if 'param_groups' in stored else stored.values():

@@ -38,7 +38,7 @@ class WholeCheckpointHook(CheckpointHook):
         remote = '://' in str(self.out_dir)
         if self.backend_args is None and self.file_client_args is None and not remote:
             self.backend_args = dict(backend='ifn_plugin.whole')
-        self._training = False
+        self._training = self._validating = False
         self._number_written = 0
         self._last_step: int | None = None
 
@@ -130,12 +130,13 @@ class WholeCheckpointHook(CheckpointHook):
         if not self._training:
             return
         runner.message_hub.update_info('last_validation', runner.iter)
-        written = self._number_written
+        written, self._validating = self._number_written, True
         super().after_val_epoch(runner, metrics)
         step = runner.epoch if self.by_epoch else runner.iter
         # mmengine has already written it again if it is the best so far
         if self._number_written == written and self._last_step == step:
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+        self._validating = False
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
@@ -162,6 +163,8 @@ class WholeCheckpointHook(CheckpointHook):
         Raises:
             FloatingPointError: If a weight is NaN or infinite; the first one is named.
         """
+        if self._validating:  # FlexibleRunner takes it for one step less
+            checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
         # of the other buffers, such as masks, some are infinite on purpose
         buffers = {name for name, _ in detector_of(runner).named_buffers() if not name.endswith(('_mean', '_var'))}
         for name, value in checkpoint['state_dict'].items():

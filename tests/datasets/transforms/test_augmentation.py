@@ -48,6 +48,18 @@ def test_without_rotation_samples_are_equal_to_the_bit(pair, cat_max_ratio):
             assert np.array_equal(a, b)
 
 
+def test_all_maps_of_a_sample_stay_together(pair):
+    """Those that ``seg_fields`` names, as open-cd's loaders of semantic change set it."""
+    names = ['gt_seg_map', 'gt_seg_map_from', 'gt_seg_map_to']
+    for seed in range(5):
+        np.random.seed(seed)
+        maps = {name: pair['gt_seg_map'] + number for number, name in enumerate(names)}
+        results = RandomRotateCropFlip((64, 48), 0.5)(dict(img=pair['img'], seg_fields=names, **maps))
+        label = results['gt_seg_map']
+        for number, name in enumerate(names):
+            assert np.array_equal(results[name], np.where(label == 255, 255, label + number))
+
+
 @pytest.mark.parametrize('degree', [180, (-20, 45)])
 def test_with_rotation_samples_are_equal_up_to_interpolation(pair, degree):
     usual, composed = geometry(1., 0.75, degree=degree)

@@ -180,6 +180,20 @@ def test_files_and_indices_of_a_data_set_are_not_searched(tmp_path):
     assert {"few['one']['own']", "few['two']"} == {path for path in found if '[' in path}
 
 
+class _Sample:
+
+    def __init__(self, **own):
+        vars(self).update(own)
+
+
+def test_parts_of_a_data_set_are_searched_but_not_its_samples():
+    holder = _Sample(parts=[_Sample(rng=random.Random(0)) for _ in range(150)], pairs=[_Sample() for _ in range(10**5)])
+    begin = time.perf_counter()
+    found = find_generators(holder)
+    assert time.perf_counter() - begin < 0.5
+    assert {f'parts[{number}].rng' for number in range(150)} == {path for path in found if '[' in path}
+
+
 def test_nothing_is_drawn_without_own_generators():
     np.random.seed(3)
     expected = np.random.rand(4)
