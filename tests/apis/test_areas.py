@@ -179,6 +179,17 @@ def test_smaller_areas_are_left_out_and_smaller_holes_closed(rasters, tmp_path):
     assert sizes == {0: [520, 9, 1], 6: [525, 9], 10: [525], 200: [625]}
 
 
+@pytest.mark.parametrize('minimum, size', [(28, 8), (29, 8 + 28.25)])
+def test_a_hole_between_pixels_that_touch_at_corners_is_closed(rasters, tmp_path, minimum, size):
+    rows, columns = np.indices((60, 60))
+    paths = rasters(abs(rows - 30) + abs(columns - 30) == 8)[:2]  # 32 pixels around 113
+    assert write_polygons(*paths, tmp_path / 'out.gpkg', 1) == 1
+    assert read(tmp_path / 'out.gpkg').area.tolist() == [8]
+    write_polygons(*paths, tmp_path / 'closed.gpkg', minimum)
+    frame = read(tmp_path / 'closed.gpkg')
+    assert frame.area.tolist() == ([size] if size > minimum else []) and frame.is_valid.all()
+
+
 def test_an_area_that_only_a_corner_joins_to_a_closed_hole_is_covered(rasters, tmp_path):
     changed = np.zeros((60, 60), bool)
     changed[10:50, 10:50] = True

@@ -125,14 +125,14 @@ def _frames(changes: Any, areas: Iterator[Area], min_area: float, tags: Mapping[
 
 
 def _close_holes(polygon: Any, min_area: float, measure: Callable[[Any], np.ndarray]) -> Any:
-    if not shapely.get_num_interior_rings(shapely.get_parts(polygon)).any():
+    if polygon.geom_type == 'Polygon' and not polygon.interiors:
         return polygon
-    parts = []
-    for part in shapely.get_parts(polygon):
-        holes = np.array([shapely.Polygon(ring) for ring in part.interiors], object)
-        parts.append(shapely.Polygon(part.exterior, [hole.exterior for hole in holes[measure(holes) >= min_area]]))
-    # a part that lies in a closed hole is covered now
-    return shapely.union_all(parts) if len(parts) > 1 else parts[0]
+    # parts that touch at corners may enclose a hole, too
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.union_all([polygon.boundary]))))
+    shapely.prepare(polygon)
+    kept = shapely.intersects(polygon, shapely.point_on_surface(faces))
+    kept[~kept] = measure(faces[~kept]) < min_area
+    return shapely.coverage_union_all(faces[kept])
 
 
 def _measure(crs: Any) -> Callable[[Any], np.ndarray]:
