@@ -22,13 +22,21 @@ def check_protocol(protocol: Config) -> None:
     if not any(is_type(hook.get('type'), registry_of(protocol, HOOKS), EvaluationHook) for hook in hooks if hook):
         raise ValueError(f'{protocol.filename} keeps no record of tests: add default_hooks=dict(evaluation=dict(type='
                          "'ifn_plugin.EvaluationHook')).")
-    evaluators = protocol.get('test_evaluator') or []
-    settings = [inner for outer in (evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
-                for inner in outer.get('metrics') or [outer]]
     registry = registry_of(protocol, METRICS)
-    if not any(is_type(metric.get('type'), registry, ChangeMetric) for metric in settings):
+    if not any(is_type(metric.get('type'), registry, ChangeMetric) for metric in _list_metrics(protocol)):
         raise ValueError(f'{protocol.filename} has no scores to compare: set '
                          "test_evaluator=dict(type='ifn_plugin.ChangeMetric').")
+
+
+def _list_metrics(protocol: Config) -> list[dict[str, Any]]:
+    found, todo = [], [protocol.get('test_evaluator') or []]
+    while todo:
+        settings = todo.pop()
+        inner = settings if isinstance(settings, (list, tuple)) else [settings.get('metrics') or []]
+        todo += inner
+        if isinstance(settings, dict):
+            found.append(settings)
+    return found
 
 
 def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = False) -> Config:

@@ -35,8 +35,13 @@ def find_generators(transform: Any) -> dict[str, Generator]:
         The generators, except the global ones, by the path where they were first found, such as ``transforms[0].rng``,
         in an order that is the same in every process.
     """
+    found = _search(transform, set())
+    return {path.lstrip('.'): generator for path, generator in found.values()}
+
+
+def _search(transform: Any, seen: set[int]) -> dict[int, tuple[str, Generator]]:
+    """Find generators and their paths, by identity, and add that of all that is searched to ``seen``."""
     found: dict[int, tuple[str, Generator]] = {}
-    seen: set[int] = set()
     todo: list[tuple[str, Any]] = [('', transform)]
     while todo:
         path, item = todo.pop()
@@ -48,8 +53,8 @@ def find_generators(transform: Any) -> dict[str, Generator]:
             if not any(item is generator for generator in _GLOBAL):
                 found[id(item)] = path, item
         else:
-            todo += reversed([*_list_parts(path, item)])
-    return {path.lstrip('.'): generator for path, generator in found.values()}
+            todo += reversed([*_list_parts(path, item, seen)])
+    return found
 
 
 def reseed_generators(transform: Any) -> None:
@@ -113,23 +118,22 @@ def _find_shared(kind: type) -> tuple[tuple[str, Any], ...]:
                  if isinstance(value, _KINDS))
 
 
-def _are_samples(items: list | tuple | dict) -> bool:
+def _are_samples(items: list | tuple | dict, seen: set[int]) -> bool:
     """Check whether a container is of a data set's samples, by its first and last: searching it takes long."""
     values: Any = dict.values(items) if isinstance(items, dict) else items
     many = len(items) > 100
     if issubclass(type(next(iter(values), None)), dict):
         return many or not isinstance(items, dict)
     # samples own no generators, so that both have the same: those of their class and its module, or none
-    return many and len({frozenset(map(id, find_generators(next(ends)).values()))
-                         for ends in (iter(values), reversed(values))}) == 1
+    return many and len({frozenset(_search(next(ends), set(seen))) for ends in (iter(values), reversed(values))}) == 1
 
 
-def _list_parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+def _list_parts(path: str, item: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     # by type, since isinstance also asks the object, and not every object answers
     kind: Any = type(item)
     if issubclass(kind, (list, tuple, dict)):
         parts = item.items() if issubclass(kind, dict) else enumerate(item)
-        yield from ((f'{path}[{key!r}]', part) for key, part in islice(parts, 1 if _are_samples(item) else None))
+        yield from ((f'{path}[{key!r}]', part) for key, part in islice(parts, 1 if _are_samples(item, seen) else None))
     elif issubclass(kind, functools.partial):
         yield from ((f'{path}.func', item.func), (f'{path}.args', item.args), (f'{path}.keywords', item.keywords))
     elif issubclass(kind, FunctionType):

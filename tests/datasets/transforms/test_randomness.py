@@ -187,7 +187,8 @@ class _Sample:
 
 
 def test_parts_of_a_data_set_are_searched_but_not_its_samples():
-    holder = _Sample(parts=[_Sample(rng=random.Random(0)) for _ in range(150)], pairs=[_Sample() for _ in range(10**5)])
+    holder = _Sample(parts=[_Sample(rng=random.Random(0)) for _ in range(150)])
+    holder.pairs = [_Sample(data_set=holder) for _ in range(10**5)]
     begin = time.perf_counter()
     found = find_generators(holder)
     assert time.perf_counter() - begin < 0.5
