@@ -18,7 +18,6 @@ from rasterio.transform import from_origin  # noqa: E402
 
 from ifn_plugin.apis.rasters import write_polygons  # noqa: E402
 from ifn_plugin.apis.rasters.areas import Area, find_areas  # noqa: E402
-from ifn_plugin.apis.rasters.layers import holds_layer  # noqa: E402
 
 TAGS = dict(DATE1='/data/1999.tif', DATE2='/data/2020.tif', THRESHOLD='0.5')
 FORMATS = ['.gpkg', '.geojson', '.fgb', '.shp', '.parquet']
@@ -254,9 +253,3 @@ def test_nothing_of_a_former_shapefile_stays(rasters, tmp_path):
     assert found.crs is None and len(geopandas.read_file(out, bbox=tuple(found.total_bounds))) == len(found) == 250
     with pytest.raises(ValueError, match=r'CHANGES\.SHP: name a file that ends in \.gpkg, .*\.shp'):
         write_polygons(*rasters(changed)[:2], tmp_path / 'CHANGES.SHP')
-
-
-def test_a_damaged_geopackage_is_named(tmp_path):
-    (tmp_path / 'a.gpkg').write_bytes(b'')
-    with pytest.raises(ValueError, match=r'a\.gpkg exists, but is not a GeoPackage that can be read: '):
-        holds_layer(tmp_path / 'a.gpkg')

@@ -517,6 +517,12 @@ def test_what_a_raster_consists_of_may_have_been_mended(images, detector, tmp_pa
     assert detector.passes == passes
 
 
+def test_a_damaged_geopackage_is_named(dates, detector, tmp_path):
+    (tmp_path / 'a.gpkg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'a\.gpkg exists, but is not a GeoPackage that can be read: '):
+        predict_rasters(detector, *dates, tmp_path / 'out', window=64, polygons=tmp_path / 'a.gpkg')
+
+
 def test_a_run_goes_on_only_with_its_own_file_of_polygons(dates, detector, tmp_path, monkeypatch):
     geopandas.GeoDataFrame(dict(owner=['me']), geometry=geopandas.points_from_xy([0], [0]), crs=CRS).to_file(
         tmp_path / 'mine.gpkg')

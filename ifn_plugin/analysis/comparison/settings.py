@@ -22,21 +22,16 @@ def check_protocol(protocol: Config) -> None:
     if not any(is_type(hook.get('type'), registry_of(protocol, HOOKS), EvaluationHook) for hook in hooks if hook):
         raise ValueError(f'{protocol.filename} keeps no record of tests: add default_hooks=dict(evaluation=dict(type='
                          "'ifn_plugin.EvaluationHook')).")
-    registry = registry_of(protocol, METRICS)
-    if not any(is_type(metric.get('type'), registry, ChangeMetric) for metric in _list_metrics(protocol)):
+    metrics, registry = _list_metrics(protocol.get('test_evaluator') or []), registry_of(protocol, METRICS)
+    if not any(is_type(metric.get('type'), registry, ChangeMetric) for metric in metrics):
         raise ValueError(f'{protocol.filename} has no scores to compare: set '
                          "test_evaluator=dict(type='ifn_plugin.ChangeMetric').")
 
 
-def _list_metrics(protocol: Config) -> list[dict[str, Any]]:
-    found, todo = [], [protocol.get('test_evaluator') or []]
-    while todo:
-        settings = todo.pop()
-        inner = settings if isinstance(settings, (list, tuple)) else [settings.get('metrics') or []]
-        todo += inner
-        if isinstance(settings, dict):
-            found.append(settings)
-    return found
+def _list_metrics(evaluator: Any) -> list[dict[str, Any]]:
+    if isinstance(evaluator, dict):
+        return _list_metrics(evaluator['metrics']) if evaluator.get('metrics') else [evaluator]
+    return [metric for part in evaluator for metric in _list_metrics(part)]
 
 
 def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = False) -> Config:

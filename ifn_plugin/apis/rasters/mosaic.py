@@ -77,17 +77,13 @@ def find_fault(tiles: Sequence[Tile], grid_only: bool = False) -> str:
     return ''
 
 
-def find_covered(tiles: Sequence[Tile]) -> str:
-    """Say which two tiles have the same extent, so that one would hide the other, as :func:`find_fault` does."""
+def find_covered(tiles: Sequence[Tile]) -> tuple[Tile, Tile] | None:
+    """Find two tiles of the same extent."""
     boxes = np.array([shapely.box(*array_bounds(tile.height, tile.width, tile.transform)) for tile in tiles])
     first, second = shapely.STRtree(boxes).query(boxes, predicate='intersects')
     shared = shapely.area(shapely.intersection(boxes[first], boxes[second]))
     same = shared > 0.9 * shapely.area(shapely.union(boxes[first], boxes[second]))
-    for one, other in zip(first[same], second[same]):
-        if one < other:
-            return (f'{tiles[one].name} and {tiles[other].name} show the same ground, so that one would hide the '
-                    'changes in the other. Fix: predict them into folders of their own')
-    return ''
+    return next(((tiles[one], tiles[other]) for one, other in zip(first[same], second[same]) if one < other), None)
 
 
 def write_vrt(names: Iterable[str], out: Path, tags: Mapping[str, str] | None = None) -> None:
@@ -166,8 +162,13 @@ def _add_band(root: Any, dataset: Any, number: int) -> Any:
 
 
 def _add_source(band: Any, tile: Tile, place: tuple[float, float], number: int | str, dtype: str, out: Path) -> None:
-    nodata = tile.nodata[number - 1] if isinstance(number, int) else 0 if tile.masked else None
-    source = _add(band, 'SimpleSource' if nodata is None and not tile.masked else 'ComplexSource')
+    # pixels without data do not cover those of other tiles; GDAL prefers a mask to nodata, but here only without NODATA
+    hidden = None
+    if tile.masked:
+        hidden = ('UseMaskBand', 'true') if isinstance(number, int) else ('NODATA', '0')
+    elif isinstance(number, int) and tile.nodata[number - 1] is not None:
+        hidden = 'NODATA', repr(tile.nodata[number - 1])
+    source = _add(band, 'ComplexSource' if hidden else 'SimpleSource')
     path = Path(tile.name)
     local = path.exists()
     # the folders without links, which the system would follow before each ..
@@ -179,11 +180,8 @@ def _add_source(band: Any, tile: Tile, place: tuple[float, float], number: int |
     _add(source, 'SourceProperties', RasterXSize=size['xSize'], RasterYSize=size['ySize'], DataType=TYPES[dtype])
     _add(source, 'SrcRect', xOff='0', yOff='0', **size)
     _add(source, 'DstRect', xOff=repr(round(place[0], 6)), yOff=repr(round(place[1], 6)), **size)
-    # pixels without data do not cover those of other tiles
-    if tile.masked and isinstance(number, int):  # GDAL prefers a mask to nodata, but here only without NODATA
-        _add(source, 'UseMaskBand', 'true')
-    elif nodata is not None:
-        _add(source, 'NODATA', repr(nodata))
+    if hidden:
+        _add(source, *hidden)
 
 
 def _add(parent: Any, tag: str, text: str | None = None, **attributes: str) -> Any:

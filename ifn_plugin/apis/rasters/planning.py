@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from ifn_plugin.apis.pairs import Sources, stamp
 from ifn_plugin.apis.rasters.blending import Grid, check_window
 from ifn_plugin.apis.rasters.interest import AreaOfInterest, OutsideError
-from ifn_plugin.apis.rasters.mosaic import describe_tile, find_covered, find_fault
+from ifn_plugin.apis.rasters.mosaic import Tile, describe_tile, find_covered, find_fault
 from ifn_plugin.apis.rasters.opening import CACHE, list_files
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
@@ -144,21 +144,25 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     fault = ''
     if sources.title is not None:
         tiles = [describe_tile(date1) for date1, _ in sources.pairs.values()]
-        fault = find_fault(tiles, grid_only=True) or _find_series(sources) or find_covered(tiles)
+        fault = find_fault(tiles, grid_only=True) or _find_hidden(sources, tiles)
     # names may be as long as the disk allows, so the stamp is a folder
     records = {name: name if sources.crop else f'{stamp(chain.from_iterable(map(list_files, paths)))}/{name}'
                for name, paths in sources.pairs.items()}
     return RasterPlan(sources, settings, shapes, records, window, fault, interest)
 
 
-def _find_series(sources: Sources) -> str:
-    """Say that pairs are dates of one place, as ``find_fault`` does."""
+def _find_hidden(sources: Sources, tiles: Sequence[Tile]) -> str:
+    """Say that pairs show one place, as ``find_fault`` does."""
     pairs = sources.pairs.values()
     series = {date1 for date1, date2 in pairs if date1 != date2} & {date2 for _, date2 in pairs}
-    if not series:
+    covered = find_covered(tiles)
+    if series:
+        what = f'{min(series)} is the later raster of one pair and the earlier of another'
+    elif covered:
+        what = f'{covered[0].name} and {covered[1].name} show the same ground'
+    else:
         return ''
-    return (f'{min(series)} is the later raster of one pair and the earlier of another, so that one would hide the '
-            'changes in the other. Fix: predict them into folders of their own')
+    return f'{what}, so that one would hide the changes in the other. Fix: predict them into folders of their own'
 
 
 def _common_scale(sources: Sources, settings: dict[str, Any]) -> dict[str, Any]:
