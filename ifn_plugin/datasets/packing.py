@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from PIL import Image
 from rich.progress import track
 
@@ -24,8 +25,7 @@ from ifn_plugin.datasets.settings import find_loaders, list_dataset_settings
 from ifn_plugin.datasets.transforms.bands import LoadBands
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
 from ifn_plugin.fileio import any_size, write_atomic
-from ifn_plugin.registry import DATASETS
-from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.configurations import is_type, registry_of
 
 FOLDERS = ('A', 'B', 'label')
 
@@ -105,6 +105,7 @@ def _folder_splits(src: Path, load_label: LoadChangeLabel, kinds: Sequence[str],
 
 
 def _configured_splits(cfg: Config) -> Iterator[_Split]:
+    registry = registry_of(cfg, DATASETS)
     for split in ('train', 'val', 'test'):
         for number, settings in enumerate(list_dataset_settings(cfg, split), 1):
             load_pair, load_label = find_loaders(cfg, settings)
@@ -118,8 +119,8 @@ def _configured_splits(cfg: Config) -> Iterator[_Split]:
                                  'on disk are packed. Fix: copy the data set to disk.')
             names = ('data_root', 'data_prefix', 'img_suffix', 'img_suffix_from', 'img_suffix_to', 'seg_map_suffix',
                      'ann_file', 'indices')
-            if is_type(settings.get('type'), DATASETS, LEVIRCDDataset):
-                dataset = DATASETS.build({**settings, 'pipeline': []})
+            if is_type(settings.get('type'), registry, LEVIRCDDataset):
+                dataset = registry.build({**settings, 'pipeline': []})
             else:
                 dataset = LEVIRCDDataset(**{name: settings[name] for name in names if settings.get(name) is not None})
             yield _Split(Path(split if number == 1 else f'{split}-{number}'), dataset, load_label)

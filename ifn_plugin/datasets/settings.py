@@ -3,10 +3,10 @@
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
 
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
-from ifn_plugin.registry import TRANSFORMS
-from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.configurations import is_type, registry_of
 
 
 def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
@@ -40,10 +40,11 @@ def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChange
         Both transforms, with their defaults if the pipelines have none or other projects' loaders.
     """
     found: dict[type, Any] = {}
+    registry = registry_of(cfg, TRANSFORMS)
     datasets = [settings for split in ('test', 'val', 'train') for settings in list_dataset_settings(cfg, split)]
     for settings in [dataset or {}, *datasets]:
         for step in settings.get('pipeline') or []:
             for kind in (LoadPair, LoadChangeLabel):
-                if kind not in found and is_type(step.get('type'), TRANSFORMS, kind):
-                    found[kind] = TRANSFORMS.build(step)
+                if kind not in found and is_type(step.get('type'), registry, kind):
+                    found[kind] = registry.build(step)
     return found.get(LoadPair) or LoadPair(), found.get(LoadChangeLabel) or LoadChangeLabel()

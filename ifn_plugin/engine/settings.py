@@ -7,13 +7,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ifn_plugin.engine.hooks import AccelerationHook
-from ifn_plugin.utils.configurations import is_type
+from ifn_plugin.utils.configurations import is_type, registry_of
 
 
 def add_hooks(cfg: Config, *kinds: type[Hook]) -> None:
     """Add hooks of the plugin to a configuration, unless it has them already."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    missing = [kind for kind in kinds if not any(_is_hook(hook, kind) for hook in hooks)]
+    missing = [kind for kind in kinds if not any(_is_hook(hook, kind, cfg) for hook in hooks)]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
                         *(dict(type=f'ifn_plugin.{kind.__name__}') for kind in missing)]
 
@@ -28,7 +28,7 @@ def add_acceleration(cfg: Config, settings: dict[str, Any], everything: bool = F
             Otherwise they stay as they are; a new hook has them switched off.
     """
     hooks = list(cfg.get('custom_hooks') or [])
-    ours = [hook for hook in hooks if _is_hook(hook, AccelerationHook)]
+    ours = [hook for hook in hooks if _is_hook(hook, AccelerationHook, cfg)]
     if not ours:
         ours = [dict(type='ifn_plugin.AccelerationHook')]
         hooks += ours
@@ -42,8 +42,8 @@ def add_acceleration(cfg: Config, settings: dict[str, Any], everything: bool = F
     cfg.custom_hooks = hooks
 
 
-def _is_hook(hook: Any, kind: type[Hook]) -> bool:
+def _is_hook(hook: Any, kind: type[Hook], cfg: Config) -> bool:
     """Return whether a hook, or the settings of one, is of this class."""
     if isinstance(hook, Hook):
         return isinstance(hook, kind)
-    return hook is not None and is_type(hook.get('type'), HOOKS, kind)
+    return hook is not None and is_type(hook.get('type'), registry_of(cfg, HOOKS), kind)

@@ -15,7 +15,7 @@ from ifn_plugin.engine.processes import leave_processes
 from ifn_plugin.engine.settings import add_hooks
 from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.tools._common import add_acceleration, add_arguments, load_config
-from ifn_plugin.utils.configurations import is_type, resolve_type
+from ifn_plugin.utils.configurations import is_type, registry_of, resolve_type
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint_hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         # WholeCheckpointHook looks for a checkpoint itself, and uses begin_from if there is none; but a FlexibleRunner
         # loads before it calls the hook
-        by_hook = (is_type(checkpoint_hook.get('type'), HOOKS, WholeCheckpointHook)
+        by_hook = (is_type(checkpoint_hook.get('type'), registry_of(cfg, HOOKS), WholeCheckpointHook)
                    and is_type(cfg.get('runner_type', 'Runner'), RUNNERS, Runner))
         cfg.resume = by_hook or find_latest_checkpoint(cfg.work_dir) is not None
         if cfg.resume:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ifn_plugin.datasets import LEVIRCDDataset, LoadChangeLabel, LoadPair
 from ifn_plugin.datasets.drawn import write_dataset
@@ -309,14 +310,15 @@ def test_the_configurations_give_the_same_samples(levir_like, tmp_path):
         assert torch.equal(a['data_samples'].gt_sem_seg.data, b['data_samples'].gt_sem_seg.data)
 
 
-def test_a_users_data_set_packs_what_it_lists(levir_root, tmp_path):
+def test_a_users_data_set_packs_what_it_lists(levir_root, tmp_path, monkeypatch):
 
     class Chosen(LEVIRCDDataset):
 
         def load_data_list(self):
             return super().load_data_list()[1:]
 
-    settings = dict(type=Chosen, data_root=str(levir_root / 'train'), pipeline=[
+    monkeypatch.setitem(MMSEG_DATASETS.module_dict, 'Chosen', Chosen)
+    settings = dict(type='Chosen', data_root=str(levir_root / 'train'), pipeline=[
         dict(type='ifn_plugin.LoadPair'), dict(type='ifn_plugin.LoadChangeLabel')])
     assert pack(Config(dict(train_dataloader=dict(dataset=settings))), tmp_path / 'packed') == 3
     assert sorted(path.name for path in (tmp_path / 'packed' / 'train' / 'A').iterdir()) == [

@@ -2,6 +2,7 @@
 
 import pytest
 from mmengine.config import Config
+from mmseg.registry import HOOKS
 
 from ifn_plugin.engine import AccelerationHook, LoadedWeightsHook, ResumedSettingsHook
 from ifn_plugin.engine.settings import add_acceleration, add_hooks
@@ -43,3 +44,10 @@ def test_the_configurations_acceleration_hook_is_changed_not_doubled(everything,
     cfg = Config(dict(custom_hooks=[dict(type=AccelerationHook, dtype='float32', compile=False, priority='LOW')]))
     add_acceleration(cfg, dict(dtype='bfloat16'), everything)
     assert cfg.custom_hooks == [dict(type=AccelerationHook, **expected)]
+
+
+def test_a_users_hook_in_mmsegs_registry_is_recognized(monkeypatch):
+    monkeypatch.setitem(HOOKS.module_dict, 'OwnAcceleration', type('OwnAcceleration', (AccelerationHook, ), {}))
+    cfg = Config(dict(default_scope='mmseg', custom_hooks=[dict(type='OwnAcceleration')]))
+    add_acceleration(cfg, dict(compile=True))
+    assert cfg.custom_hooks == [dict(type='OwnAcceleration', compile=True)]

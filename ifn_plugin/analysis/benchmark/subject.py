@@ -32,7 +32,7 @@ from ifn_plugin.engine import accelerate
 from ifn_plugin.engine.cuda import can_fuse, copy_without_waiting, pin_batches, set_fused
 from ifn_plugin.engine.memory import release_memory
 from ifn_plugin.engine.samplers import make_resumable
-from ifn_plugin.utils.configurations import detector_settings, is_type
+from ifn_plugin.utils.configurations import detector_settings, is_type, registry_of
 
 
 class Subject:
@@ -136,7 +136,7 @@ class Subject:
         for setting in ('dtype', 'loss_scale', 'use_fsdp'):
             optim_wrapper.pop(setting, None)
         half = self.variant.startswith('float16')
-        if half or is_type(optim_wrapper.get('type'), OPTIM_WRAPPERS, AmpOptimWrapper):
+        if half or is_type(optim_wrapper.get('type'), registry_of(self.cfg, OPTIM_WRAPPERS), AmpOptimWrapper):
             optim_wrapper['type'] = 'AmpOptimWrapper' if half else 'OptimWrapper'
         wrapper = build_optim_wrapper(model, optim_wrapper)
         if 'fused' in self.variant.split('+') and can_fuse([wrapper.optimizer]):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
+from mmseg.registry import TRANSFORMS
 
 from ifn_plugin.apis.export import ChangeNetwork
 from ifn_plugin.datasets import BandDistortion, LoadBands, LoadChangeLabel, LoadPair, find_loaders
@@ -330,12 +331,15 @@ def test_commands_predict_and_check_bands(four_bands, tmp_path, capsys):
         np.testing.assert_allclose([float(value) for value in found], expected, atol=0.06)
 
 
-def test_the_loaders_of_a_configuration():
+def test_the_loaders_of_a_configuration(monkeypatch):
     load = dict(type='ifn_plugin.LoadBands', bands=(1, 2), scale=(0, 1))
     label = dict(type='ifn_plugin.LoadChangeLabel', threshold=127)
     nested = dict(type='RepeatDataset', dataset=dict(pipeline=[load, label]))
     dates, labels = find_loaders(Config(dict(train_dataloader=dict(dataset=nested))))
     assert isinstance(dates, LoadBands) and dates.bands == [1, 2] and labels.threshold == 127
+    monkeypatch.setitem(TRANSFORMS.module_dict, 'OwnBands', type('OwnBands', (LoadBands, ), {}))
+    own = dict(type='OwnBands', bands=(4, 2), scale=(0, 1))
+    assert find_loaders(Config(dict(test_dataloader=dict(dataset=dict(pipeline=[own])))))[0].bands == [4, 2]
     for cfg in (dict(), dict(test_dataloader=None),
                 dict(test_dataloader=dict(dataset=dict(pipeline=[dict(type='MultiImgLoadImageFromFile')])))):
         dates, labels = find_loaders(Config(cfg))
