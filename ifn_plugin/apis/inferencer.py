@@ -64,8 +64,9 @@ class ChangeDetector:
 
     Raises:
         FileNotFoundError: If the configuration or the checkpoint is missing.
-        ValueError: If the threshold is not from 0 to below 1, the checkpoint cannot be read safely or does not fit the
-            configuration (the keys are named), or torch cannot compute on the device.
+        ValueError: If the threshold is not from 0 to below 1, ``batch_size`` is not positive, the checkpoint
+            cannot be read safely or does not fit the configuration (the keys are named), or torch cannot compute on the
+            device.
     """
 
     def __init__(self,
@@ -78,6 +79,8 @@ class ChangeDetector:
         cfg = config if isinstance(config, Config) else read_config(config)
         if threshold is not None and not 0 <= threshold < 1:
             raise ValueError(f'threshold={threshold}: use a probability from 0 to below 1.')
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}: use at least 1.')
         self.device = find_device(device)
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size

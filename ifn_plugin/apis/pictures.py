@@ -5,9 +5,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine import dist
+from PIL import Image
 from rich.progress import track
 
 from ifn_plugin.apis.inferencer import ChangeDetector, ChangeMap
@@ -15,7 +15,7 @@ from ifn_plugin.apis.page import keep_change, write_image_page
 from ifn_plugin.apis.pairs import Pairs, stamp
 from ifn_plugin.apis.running import Run, on_first, share
 from ifn_plugin.datasets import LoadPair
-from ifn_plugin.fileio import write_atomic
+from ifn_plugin.fileio import write_png
 from ifn_plugin.visualization import draw_panel
 
 # Pairs that are predicted and recorded together: so many batches
@@ -51,7 +51,7 @@ def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, 
             if 'page' in outputs:
                 keep_change(change, kept[name])
             for kind, picture in _draw(change, pairs[name], outputs, detector.loader):
-                write_picture(picture, out / kind / f'{name}.png')
+                write_png(Image.fromarray(picture), out / kind / f'{name}.png')
         run.finish(group, dict(changed=changed, pixels=pixels))
     dist.barrier()
     summaries: list[Any] = [run.recorded(group) for group in groups]
@@ -64,16 +64,11 @@ def predict_images(detector: ChangeDetector, pairs: Pairs, run: Run, out: Path, 
 
 def _draw(change: ChangeMap, pair: tuple[str, str], outputs: Sequence[str],
           loader: LoadPair) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the kind and the picture, BGR or grey, of each output for a pair."""
+    """Yield the kind and the picture, RGB or grey, of each output for a pair."""
     if 'map' in outputs:
         yield 'map', change.changed.astype(np.uint8) * 255
     if 'probability' in outputs:
         yield 'probability', (change.probability * 255).round().astype(np.uint8)
     if 'panel' in outputs:
         date1, date2 = map(loader.picture, loader.transform(dict(img_path=list(pair)))['img'])
-        yield 'panel', draw_panel(date1, date2, change.changed)[..., ::-1]
-
-
-def write_picture(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, BGR or grey, uint8, as PNG."""
-    write_atomic(cv2.imencode('.png', picture)[1].tobytes(), path)
+        yield 'panel', draw_panel(date1, date2, change.changed)

@@ -113,7 +113,7 @@ class Prediction:
             if options.polygons is None and getattr(options, name) is not None:
                 raise ValueError(f'--{name.replace("_", "-")} would have no effect for {date1} and {date2} without '
                                  '--polygons FILE.')
-        self.plan: Any = None
+        self.plan: Any
         self.sources, self.plan = on_first(lambda: self._plan(date1, date2, loader))
         on_first(lambda: refuse_existing(out, self._results(), options.overwrite))
 

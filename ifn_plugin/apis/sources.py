@@ -114,7 +114,7 @@ def _is_folder(name: str) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        are_rasters(name, name)
+        _is_raster(name)
     except FileNotFoundError:
         return False
     except (OSError, ValueError):

@@ -18,6 +18,9 @@ from ifn_plugin.datasets.views import check_views
 from ifn_plugin.registry import DATASETS
 from ifn_plugin.utils import abbreviate
 
+# the folders below data_root, by the keys of data_prefix, as in open-cd
+LAYOUT = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
+
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 
@@ -223,7 +226,7 @@ class LEVIRCDDataset(BaseSegDataset):
                  img_suffix_from: str | None = None,
                  img_suffix_to: str | None = None,
                  **kwargs: Any) -> None:
-        prefix = dict(img_path_from='A', img_path_to='B', seg_map_path='label') | (data_prefix or {})
+        prefix = LAYOUT | (data_prefix or {})
         self.suffixes = dict(zip(prefix, (img_suffix_from or img_suffix, img_suffix_to or img_suffix, seg_map_suffix)))
         # the base class joins paths with the backend, and its error does not say what to do
         _find_backend(str(kwargs.get('data_root') or ''), kwargs.get('backend_args'))

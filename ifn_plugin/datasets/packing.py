@@ -20,16 +20,14 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from rich.progress import track
 
-from ifn_plugin.datasets.levircd import LEVIRCDDataset, walk
-from ifn_plugin.datasets.settings import find_loaders, list_dataset_settings
+from ifn_plugin.datasets.levircd import LAYOUT, LEVIRCDDataset, walk
+from ifn_plugin.datasets.settings import find_loaders, find_remote, list_dataset_settings
 from ifn_plugin.datasets.transforms.bands import LoadBands
 from ifn_plugin.datasets.transforms.loading import LoadChangeLabel, LoadPair
 from ifn_plugin.fileio import any_size, write_atomic
 from ifn_plugin.utils.configurations import is_type, registry_of
 
-FOLDERS = ('A', 'B', 'label')
-
-KEYS = ('img_path_from', 'img_path_to', 'seg_map_path')
+FOLDERS = tuple(LAYOUT.values())
 
 SUMS = 'SHA256SUMS'
 # of this file, which names files whatever their names are encoded in
@@ -99,7 +97,7 @@ class _Split:
 def _folder_splits(src: Path, load_label: LoadChangeLabel, kinds: Sequence[str],
                    suffixes: Sequence[str | None]) -> Iterator[_Split]:
     for name in find_splits(src, kinds):
-        dataset = LEVIRCDDataset(data_root=str(src / name), data_prefix=dict(zip(KEYS, kinds)),
+        dataset = LEVIRCDDataset(data_root=str(src / name), data_prefix=dict(zip(LAYOUT, kinds)),
                                  **dict(zip(('img_suffix_from', 'img_suffix_to', 'seg_map_suffix'), suffixes)))
         yield _Split(name, dataset, load_label)
 
@@ -112,11 +110,10 @@ def _configured_splits(cfg: Config) -> Iterator[_Split]:
             if isinstance(load_pair, LoadBands):
                 raise ValueError(f'{cfg.filename}: its {split} split is loaded by LoadBands, but only images of 8 bits '
                                  'are packed. Fix: train on the files as they are.')
-            backend = (settings.get('backend_args') or {}).get('backend', 'local')
-            data_root = settings.get('data_root')
-            if '://' in str(data_root) or backend != 'local':
-                raise ValueError(f'{cfg.filename}: the data_root of its {split} split is {data_root}, but only files '
-                                 'on disk are packed. Fix: copy the data set to disk.')
+            remote = find_remote(settings)
+            if remote is not None:
+                raise ValueError(f'{cfg.filename}: the {split} split is in {remote}, but only files on disk are '
+                                 'packed. Fix: copy the data set to disk.')
             names = ('data_root', 'data_prefix', 'img_suffix', 'img_suffix_from', 'img_suffix_to', 'seg_map_suffix',
                      'ann_file', 'indices')
             if is_type(settings.get('type'), registry, LEVIRCDDataset):

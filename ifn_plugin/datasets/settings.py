@@ -29,6 +29,17 @@ def list_dataset_settings(cfg: Config, split: str) -> list[Any]:
     return found
 
 
+def find_remote(settings: Any) -> str | None:
+    """Return the first folder of a data set that is not on disk, but in another file backend of mmengine.
+
+    Args:
+        settings: The settings of the data set.
+    """
+    folders = map(str, [settings.get('data_root') or '', *(settings.get('data_prefix') or {}).values()])
+    backend = (settings.get('backend_args') or {}).get('backend', 'local')
+    return next((folder for folder in folders if '://' in folder or backend != 'local'), None)
+
+
 def find_loaders(cfg: Config, dataset: Any = None) -> tuple[LoadPair, LoadChangeLabel]:
     """Build the transforms of a configuration that load a pair and its label.
 

@@ -1,12 +1,13 @@
 """Validation of the views of test-time augmentation."""
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import TestTimeAug
+
+from ifn_plugin.datasets.transforms.randomness import get_global_states, set_global_states
 
 # Sides that need padding: first larger than most images, to reveal crops, then small, repeated for random transforms
 _SIZES = ((1021, 1531), *[(101, 149)] * 6)
@@ -33,14 +34,13 @@ def check_views(dataset: Any) -> None:
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
     for place, augmentation in enumerate(steps):
         if isinstance(augmentation, TestTimeAug):
-            states = random.getstate(), np.random.get_state()
+            states = get_global_states()
             try:
                 for number, view in enumerate(augmentation.subroutines):
                     for size in _SIZES:
                         _check_view([*steps[:place], *view.transforms], size, first=number == 0)
             finally:
-                random.setstate(states[0])
-                np.random.set_state(states[1])
+                set_global_states(states)
 
 
 def _check_view(steps: Sequence[Any], size: tuple[int, int], first: bool) -> None:

@@ -31,5 +31,7 @@ class Transfer:
 
 
 def transfer(outputs: dict[str, Any]) -> Transfer:
-    """Copy all outputs of a step to the host at once, as a tensor of shape (len(outputs), )."""
-    return Transfer(torch.stack([torch.as_tensor(value).detach().reshape(()) for value in outputs.values()]))
+    """Copy all outputs of a step, scalar tensors or numbers, to the host at once, as a tensor of (len(outputs), )."""
+    device = next((value.device for value in outputs.values() if isinstance(value, Tensor)), None)
+    return Transfer(torch.stack([
+        torch.as_tensor(value, device=device).detach().reshape(()) for value in outputs.values()]))

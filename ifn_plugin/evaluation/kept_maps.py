@@ -1,18 +1,16 @@
 """Change maps that a test keeps, so that pictures and scores of a report are of one evaluation."""
 
-import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
 from PIL import Image
 from torch import Tensor
 
 from ifn_plugin.evaluation.thresholds import LEVELS
-from ifn_plugin.fileio import any_size, write_atomic
+from ifn_plugin.fileio import any_size, write_png
 
 # Folder of the maps in a test's log folder
 MAPS = 'maps'
@@ -49,15 +47,6 @@ def write_map(path: Path, probability: Tensor, label: Tensor) -> None:
     """
     truth = torch.where((label == 0) | (label == 1), label, 255).to(torch.uint8).cpu().numpy()
     write_png(Image.merge('LA', (Image.fromarray(level_of(probability)), Image.fromarray(truth))), path)
-
-
-def write_png(image: Image.Image, path: Path) -> None:
-    """Write an image, even if several processes write the same: a sampler gives some pairs to two of them."""
-    stream = io.BytesIO()
-    image.save(stream, 'PNG', compress_level=1)
-    own = path.with_name(f'{get_rank()}-{path.name}')
-    write_atomic(stream.getvalue(), own)
-    own.replace(path)
 
 
 def read_map(path: Path) -> tuple[np.ndarray, np.ndarray]:

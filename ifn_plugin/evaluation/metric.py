@@ -12,7 +12,6 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
 
-from ifn_plugin.evaluation.kept_maps import write_png
 from ifn_plugin.evaluation.thresholds import (
     THRESHOLDS,
     average_precision,
@@ -21,6 +20,7 @@ from ifn_plugin.evaluation.thresholds import (
     scores,
     scores_at,
 )
+from ifn_plugin.fileio import write_png
 from ifn_plugin.registry import METRICS
 from ifn_plugin.utils.samples import pair_files, sample_files
 

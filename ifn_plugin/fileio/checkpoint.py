@@ -76,12 +76,13 @@ def load_checkpoint_file(source: str | Path, map_location: Any = 'cpu') -> dict[
 
     Raises:
         MissingCheckpointError: If there is no such file, or it cannot be downloaded.
-        CheckpointError: If it is damaged, not a dictionary, or holds anything but tensors and what mmengine writes.
+        CheckpointError: If it is damaged, not a dictionary, holds anything but tensors and what mmengine writes, or is
+            another of torchvision's networks.
     """
     source = str(source)
     url = VGG16_URL if source == 'torchvision://vgg16' else source
     if url.startswith('torchvision://'):
-        raise ValueError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
+        raise CheckpointError(f'{source}: the encoder of IFN is VGG16, so only torchvision://vgg16 fits.')
     try:
         path = _local(url)
         _check_kind(path)

@@ -8,6 +8,7 @@ where it stopped, and models and seeds can be added later. A failed run does not
 """
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -48,15 +49,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class _Progress:
     """Progress of a run, at most one line in 30 seconds."""
 
-    def __init__(self, run: str, interval: float = 30.) -> None:
-        self.run, self.interval = run, interval
-        self.last = -interval
+    def __init__(self, run: str) -> None:
+        self.run, self.last = run, -math.inf
 
     def write(self, text: str) -> None:
         print(f'{self.run}: {text}', file=sys.stderr, flush=True)
 
     def __call__(self, progress: str) -> None:
-        if time.monotonic() - self.last >= self.interval:
+        if time.monotonic() - self.last >= 30:
             self.write(progress)
             self.last = time.monotonic()
 

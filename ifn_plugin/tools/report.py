@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         runs = [read_run(folder, readable(name)) for folder, name in zip(args.work_dirs, names)]
         costs = list(cost_tables(read_result(args.cost))) if args.cost else []
-    except (OSError, ValueError, KeyError) as error:
-        raise SystemExit(f'{type(error).__name__}: {error}') from error
-    markdown = write_report(runs, args.out, args.pairs, costs, args.device)
+        markdown = write_report(runs, args.out, args.pairs, costs, args.device)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
     print(readable(f'{markdown}\n\nThe page: {args.out}'))
 
 

@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,58 +49,39 @@ class Chart:
         """Add an area between two lines."""
         self.bands.append(dict(label=label, number=number, x=_plain(x), low=_plain(low), high=_plain(high)))
 
+    def svg(self) -> str:
+        """Draw the chart: the ``<svg>`` element."""
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure  # pyplot would look for a display
+
+        figure = Figure(figsize=(5.6, 3.7), layout='constrained')
+        axes = figure.subplots()
+        for line in self.lines:
+            number = line['number']
+            axes.plot(line['x'], np.asarray(line['y'], float), label=_readable(line['label']),
+                      color=COLOURS[number % len(COLOURS)], linestyle=('-', '--', ':')[number // len(COLOURS) % 3],
+                      linewidth=1.5, marker='o' if line['dots'] else '', markersize=3)
+        for band in self.bands:
+            axes.fill_between(band['x'], band['low'], band['high'], color=COLOURS[band['number'] % len(COLOURS)],
+                              alpha=0.15, linewidth=0)
+        axes.set(title=_readable(self.title), xlabel=self.x, ylabel=self.y)
+        axes.grid(alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+        if any(line['label'] for line in self.lines):
+            axes.legend(fontsize='small', frameon=False)
+        stream = io.StringIO()
+        # keep text as text: the reader's fonts have the letters that matplotlib's font may lack
+        with rc_context({'svg.fonttype': 'none'}), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Glyph .* missing from')
+            figure.savefig(stream, format='svg', metadata=dict(Date=None))
+        return stream.getvalue()[stream.getvalue().index('<svg'):]
+
 
 def _plain(values: Any) -> list[float | None]:
     # JSON has no NaN
     return [float(f'{value:.6g}') if np.isfinite(value) else None for value in np.asarray(values, float)]
 
 
-def chart(title: str, x: str, y: str, lines: Sequence[tuple[str, Any, Any, dict]],
-          bands: Sequence[tuple[Any, Any, Any, dict]] = ()) -> str:
-    """Draw a chart.
-
-    Args:
-        title: Title of the chart.
-        x: Label of the x axis.
-        y: Label of the y axis.
-        lines: For each line, its label in the legend (empty for none), x and y coordinates, and matplotlib's settings.
-        bands: For each band, its x coordinates, lower and upper limits, and matplotlib's settings.
-
-    Returns:
-        The ``<svg>`` element.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # pyplot would look for a display
-
-    def plain(label: str) -> str:
-        # matplotlib reads $ as mathematics, and leaves labels that begin with _ out of legends
-        return label.replace('$', r'\$').replace('_', '\N{ZERO WIDTH SPACE}_', label.startswith('_'))
-
-    figure = Figure(figsize=(5.6, 3.7), layout='constrained')
-    axes = figure.subplots()
-    for label, xs, ys, style in lines:
-        axes.plot(xs, ys, label=plain(label), **style)
-    for xs, low, high, style in bands:
-        axes.fill_between(xs, low, high, **style)
-    axes.set(title=plain(title), xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
-    if any(label for label, *_ in lines):
-        axes.legend(fontsize='small', frameon=False)
-    stream = io.StringIO()
-    # keep text as text: the reader's fonts have the letters that matplotlib's font may lack
-    with rc_context({'svg.fonttype': 'none'}), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph .* missing from')
-        figure.savefig(stream, format='svg', metadata=dict(Date=None))
-    return stream.getvalue()[stream.getvalue().index('<svg'):]
-
-
-def style_of(number: int, dots: bool = False) -> dict[str, Any]:
-    """Return matplotlib's settings of a line, which distinguish it from the others.
-
-    Args:
-        number: Index of the line, from 0.
-        dots: Whether to mark every point.
-    """
-    return dict(color=COLOURS[number % len(COLOURS)], linewidth=1.5, marker='o' if dots else '', markersize=3,
-                linestyle=('-', '--', ':')[number // len(COLOURS) % 3])
+def _readable(label: str) -> str:
+    # matplotlib reads $ as mathematics, and leaves labels that begin with _ out of legends
+    return label.replace('$', r'\$').replace('_', '\N{ZERO WIDTH SPACE}_', label.startswith('_'))

@@ -93,9 +93,7 @@ def _embed_values(values: np.ndarray, side: int) -> str:
 
 def _shrink(array: np.ndarray, side: int, resampling: Image.Resampling) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(array))
-    scale = side / max(image.size)
-    if scale < 1:
-        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resampling)
+    image.thumbnail((side, side), resampling)
     return image.convert('RGB')
 
 

@@ -17,7 +17,7 @@ from ifn_plugin.analysis.comparison import Comparison, RunError, combine
 from ifn_plugin.analysis.comparison.cost import cost_report
 from ifn_plugin.analysis.comparison.runs import read_progress, run
 from ifn_plugin.analysis.comparison.settings import check_protocol
-from ifn_plugin.analysis.comparison.tables import curves, draw, score_tables, time_table
+from ifn_plugin.analysis.comparison.tables import curves, score_tables, time_table
 from ifn_plugin.evaluation import ChangeMetric
 
 pytestmark = pytest.mark.slow
@@ -293,7 +293,7 @@ def test_curves_are_of_mean_and_range():
     seeds = [[(1, 9.), (1, 10.), (2, 20.)], [(1, 30.), (2, 22.), (3, 50.)]]
     runs = [dict(validations=[dict(step=step, AP=value) for step, value in seed]) for seed in seeds]
     curve = curves(dict(none=[], model=runs), 'AP')
-    assert curves(dict(model=runs), 'F1@val').lines == [] and draw(curve).startswith('<svg')
+    assert curves(dict(model=runs), 'F1@val').lines == [] and curve.svg().startswith('<svg')
     (line,), (band,) = curve.lines, curve.bands
     assert (line['label'], line['x'], line['y']) == ('model', [1, 2], [20., 21.])
     assert (band['x'], band['low'], band['high']) == ([1, 2], [10., 20.], [30., 22.])

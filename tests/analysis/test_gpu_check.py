@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ifn_plugin.analysis.benchmark import subject
-from ifn_plugin.analysis.gpu_check import FULL, PARTS, SMALL, agreement, processes, run_check, runner, training
+from ifn_plugin.analysis.gpu_check import FULL, PARTS, SMALL, agreement, processes, run_check, runner
 from ifn_plugin.analysis.gpu_check.device_tests import run_tests
 from ifn_plugin.analysis.gpu_check.pipeline import workers_needed
 from ifn_plugin.utils.configurations import find_config
@@ -144,13 +144,6 @@ def test_differences_beyond_the_limits_and_errors_leave_other_variants_alone(tmp
     monkeypatch.setattr(runner, 'run_part', lambda *_: [plain, unknown, half])
     assert not run_check(tmp_path / 'check.json', ['agreement'])
     assert 'FAILED: logits' in capsys.readouterr().out
-
-
-def test_without_matplotlib_there_is_no_chart(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, 'find_spec', lambda name: None)
-    run, chart = training.train_shortly(SMALL._replace(iterations=1), tmp_path / 'check.json')
-    assert run['line'].startswith('1 iterations in') and 'no chart' in chart['line'] and len(run['loss']) == 1
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('step, sample, batch, workers', [

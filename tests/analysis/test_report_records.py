@@ -13,7 +13,6 @@ from evaluations import write_evaluation
 from PIL import Image
 
 from ifn_plugin.analysis.report import read_run, write_report
-from ifn_plugin.analysis.report.curves import threshold_charts
 from ifn_plugin.analysis.report.maps import read_maps
 from ifn_plugin.evaluation.bootstrap import interval, resample_f1
 from ifn_plugin.evaluation.kept_maps import MAPS, read_map, write_map
@@ -113,21 +112,6 @@ def test_records_without_maps_say_so(data, tmp_path, change, reason):
     path.write_text(json.dumps(content | change))
     write_report([read_run(tmp_path, 'run')], tmp_path / 'page.html', 0)
     assert reason in (tmp_path / 'page.html').read_text()
-
-
-def test_records_of_earlier_versions_are_read(data, tmp_path):
-    """They named the counts otherwise."""
-    pages = []
-    for names in (('tp', 'fp', 'fn', 'tn'), ('hits', 'false_alarms', 'misses', 'rejections')):
-        write_evaluation(tmp_path / '1', data)
-        path = tmp_path / '1' / 'evaluation_test.json'
-        content = json.loads(path.read_text())
-        curve = content['protocols']['']['curve']
-        content['protocols']['']['curve'] = dict(zip(('thresholds', *names), curve.values()))
-        path.write_text(json.dumps(content))
-        page = list(threshold_charts(read_run(tmp_path, 'run').evaluations))
-        pages.append([chart.lines for chart in page])
-    assert pages[0] == pages[1] and all(pages[0])
 
 
 def test_a_damaged_record_is_named(tmp_path):

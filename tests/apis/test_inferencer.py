@@ -152,6 +152,11 @@ def test_thresholds_are_probabilities(checkpoint, threshold):
         ChangeDetector(CONFIG, checkpoint, threshold=threshold)
 
 
+def test_a_batch_has_a_pair(checkpoint):
+    with pytest.raises(ValueError, match='batch_size=0: use at least 1'):
+        ChangeDetector(CONFIG, checkpoint, batch_size=0)
+
+
 def test_a_configuration_by_name_and_a_threshold(checkpoint):
     change = ChangeDetector(CONFIG.name, checkpoint, device='cpu', threshold=0.6).predict(*pair())
     assert np.array_equal(change.changed, change.probability > 0.6)

@@ -108,6 +108,20 @@ def test_what_does_not_fit_is_refused(paths, tmp_path):
             AreaOfInterest.read(tmp_path / 'far.gpkg', pair)
 
 
+def test_pairs_outside_may_be_of_another_type(paths, tmp_path, checkpoint):
+    far = [tmp_path / name for name in ('c.tif', 'd.tif')]
+    for path in far:
+        with rasterio.open(path, 'w', driver='GTiff', count=3, height=64, width=64, dtype='uint16', crs='EPSG:32614',
+                           transform=from_origin(700000, 3400000, 0.5, 0.5)) as dataset:
+            dataset.write(np.ones((3, 64, 64), np.uint16))
+    (tmp_path / 'pairs.csv').write_text('a.tif,b.tif\nc.tif,d.tif\n')
+    arguments = [str(CONFIG), str(checkpoint), str(tmp_path / 'pairs.csv'), str(tmp_path / 'out'), '--device', 'cpu']
+    with pytest.raises(SystemExit, match='differ in type of values'):
+        main(arguments)
+    main([*arguments, '--window', '64', '--bbox', *map(str, BOX)])
+    assert [path.name for path in (tmp_path / 'out' / 'map').glob('*.tif')] == ['a_b.tif']
+
+
 def test_the_command_with_an_area_and_simplified_polygons(paths, tmp_path, checkpoint):
     arguments = [str(CONFIG), str(checkpoint), *map(str, paths), str(tmp_path / 'out'), '--device', 'cpu']
     with pytest.raises(SystemExit, match=r'The box .* does not meet the raster'):

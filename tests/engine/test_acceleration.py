@@ -408,6 +408,8 @@ def test_fused_optimizers_need_the_usual_layout():
     hook, runner = started(True)
     hook.before_train(runner)
     hook, runner = started(True, channels_last=True)
+    optimizer = runner.optim_wrapper.optimizer
+    optimizer.param_groups.insert(0, dict(optimizer.param_groups[0], params=[]))  # of what is frozen
     with pytest.raises(ValueError, match='fused optimizers take wrong steps'):
         hook.before_train(runner)
 

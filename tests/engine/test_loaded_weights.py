@@ -233,3 +233,7 @@ def test_train_refuses_weights_that_do_not_fit(options, tmp_path):
                                          'is missing'):
         train.main(['ifn_mmseg_256x256_40k_levircd.py', '--work-dir', str(tmp_path), '--cfg-options', *options,
                     f'load_from={tmp_path / "weights.pth"}'])
+    with pytest.raises(SystemExit, match=r'weights\.pth does not fit the encoder of IFN'):
+        train.main(['ifn_mmseg_256x256_40k_levircd.py', '--work-dir', str(tmp_path), '--cfg-options',
+                    *(option for option in options if 'init_cfg' not in option),
+                    f'model.backbone.init_cfg.checkpoint={tmp_path / "weights.pth"}'])

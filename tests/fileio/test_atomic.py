@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ifn_plugin.apis.pictures import write_picture
-from ifn_plugin.fileio import atomic_path, unfinished_path, write_atomic
+from ifn_plugin.fileio import atomic_path, unfinished_path, write_atomic, write_png
 
 LONGEST = ['变' * 83 + '.zip', 'a' * 251 + '.png', 'a' * 150 + '.' + 'b' * 104, 'a']
 
@@ -22,8 +22,8 @@ def test_a_name_as_long_as_the_disk_allows(tmp_path, name):
 
 
 def test_a_change_map_with_such_a_name(tmp_path):
-    write_picture(np.zeros((8, 8), np.uint8), tmp_path / 'map' / ('变' * 83 + '.png'))
-    assert (tmp_path / 'map' / ('变' * 83 + '.png')).is_file()
+    write_png(Image.fromarray(np.zeros((8, 8), np.uint8)), tmp_path / 'map' / ('变' * 83 + '.png'))
+    assert [path.name for path in (tmp_path / 'map').iterdir()] == ['变' * 83 + '.png']
 
 
 def test_unfinished_names_are_short_differ_and_keep_the_suffix():

@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
+from ifn_plugin.engine.transfer import transfer
 from ifn_plugin.models import IFNHead
 from ifn_plugin.models.losses import check_label, masked_accuracy, one_channel_loss
 
@@ -98,3 +99,9 @@ def test_losses_are_one_graph(loss):
     torch.testing.assert_close(compiled, eager)
     gradients = [torch.autograd.grad(sum(values[:2]), logits) for values in (compiled, eager)]
     torch.testing.assert_close(*gradients)
+
+
+def test_numbers_among_a_steps_outputs_arrive_with_its_tensors():
+    with FakeTensorMode():
+        arriving = transfer(dict(loss=torch.ones((), device='xpu'), accuracy=50.))
+    assert arriving.value.shape == (2, ) and arriving.value.device.type == 'cpu'

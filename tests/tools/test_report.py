@@ -11,8 +11,11 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
     pair = dict(files=['A/\udcb3.png', 'B/\udcb3.png', 'label/\udcb3.png'], counts=counts, **scores(*counts))
     (tmp_path / '1').mkdir()
     (tmp_path / '1' / 'evaluation_test.json').write_text(json.dumps(
-        dict(protocols={'': dict(metrics=scores(*counts), pairs=[pair])})))
+        dict(config='', protocols={'': dict(metrics=scores(*counts), pairs=[pair])})))
     main([str(tmp_path), '--names', 'run \udcb3', '--pairs', '0', '--out', str(tmp_path / 'page.html')])
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit, match='file'):
+        main([str(tmp_path), '--pairs', '0', '--out', str(tmp_path / 'file' / 'page.html')])
     assert '<th>run ?</th>' in (tmp_path / 'page.html').read_text()
     assert '| run ? ' in capsys.readouterr().out and '| run ? ' in (tmp_path / 'page.md').read_text()
 

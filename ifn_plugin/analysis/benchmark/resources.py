@@ -5,11 +5,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.device import get_device
+from mmengine.utils.dl_utils import collect_env
 
 from ifn_plugin.engine.memory import release_memory
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a result records of the machine: its ``device``, and its ``environment`` as mmengine collects it."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    return dict(device=device, environment={key: str(value) for key, value in collect_env().items()})
 
 
 def seconds(function: Callable[[], object]) -> float:

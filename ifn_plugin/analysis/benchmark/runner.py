@@ -5,11 +5,9 @@ from contextlib import ExitStack
 from itertools import product
 from typing import Any
 
-import torch
-from mmengine.utils.dl_utils import collect_env
-
 from ifn_plugin.analysis.benchmark.cases import VARIANTS, Case, Entry
 from ifn_plugin.analysis.benchmark.processes import Row, count, measure
+from ifn_plugin.analysis.benchmark.resources import describe_machine
 
 
 def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Sequence[str] = VARIANTS,
@@ -26,9 +24,7 @@ def run_benchmark(entries: Sequence[Entry], cases: Sequence[Case], variants: Seq
         After each case, the result so far, a dictionary for JSON: ``device``, ``rounds``, ``environment``, ``counts``
         of parameters and arithmetic at the first case's size if it has one, and ``cases``.
     """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
-    environment = {key: str(value) for key, value in collect_env().items()}
-    result: dict[str, Any] = dict(device=device, rounds=rounds, environment=environment, cases=[])
+    result: dict[str, Any] = describe_machine() | dict(rounds=rounds, cases=[])
     rows: list[Row] = []
     with ExitStack() as stack:
         for variant, entry in product(variants, entries):

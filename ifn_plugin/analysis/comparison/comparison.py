@@ -9,7 +9,7 @@ from mmengine.config import Config
 from ifn_plugin.analysis.comparison.cost import cost_report, measure_cost
 from ifn_plugin.analysis.comparison.runs import RunError, Say, locked, prepare, read_results, run, silent
 from ifn_plugin.analysis.comparison.settings import check_protocol, combine
-from ifn_plugin.analysis.comparison.tables import BANDS, CURVES, EXPLANATION, curves, draw, score_tables, time_table
+from ifn_plugin.analysis.comparison.tables import BANDS, CURVES, EXPLANATION, curves, score_tables, time_table
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.visualization import write_page
@@ -104,7 +104,7 @@ class Comparison:
             blocks = [EXPLANATION] if tables else []
             blocks += [*(table.markdown() for table in tables), *failures]
             for score, curve in charts.items():
-                write_atomic(draw(curve).encode(), self.work_dir / f'comparison-{score}.svg')
+                write_atomic(curve.svg().encode(), self.work_dir / f'comparison-{score}.svg')
                 blocks.append(f'![{curve.title}](comparison-{score}.svg)')
             blocks += [BANDS] if charts else []
             text = '\n\n'.join([*blocks, *(table.markdown() for table in cost)])

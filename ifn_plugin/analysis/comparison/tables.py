@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ifn_plugin.analysis.tables import Table
-from ifn_plugin.visualization import chart
-from ifn_plugin.visualization.charts import VALIDATION, Chart, style_of
+from ifn_plugin.visualization.charts import VALIDATION, Chart
 
 CURVES = ('F1@val', 'AP')
 SCORES = ('F1@val', 'Precision@val', 'Recall@val', 'IoU@val', 'F1@0.5', 'F1', 'AP')
@@ -79,11 +78,3 @@ def curves(results: dict[str, list[dict[str, Any]]], score: str) -> Chart:
             if len(found) > 1:
                 curve.band(name, number, steps, list(map(min, values)), list(map(max, values)))
     return curve
-
-
-def draw(curve: Chart) -> str:
-    """Draw a chart of :func:`curves` as SVG."""
-    lines = [(line['label'], line['x'], line['y'], style_of(line['number'], dots=True)) for line in curve.lines]
-    bands = [(band['x'], band['low'], band['high'], dict(
-        color=style_of(band['number'])['color'], alpha=0.15, linewidth=0)) for band in curve.bands]
-    return chart(curve.title, curve.x, curve.y, lines, bands)

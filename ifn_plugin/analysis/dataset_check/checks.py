@@ -50,7 +50,7 @@ def check_completeness(split: Split, listing: Listing) -> Iterator[Finding]:
 
 
 def check_equal_files(split: Split, listing: Listing) -> Iterator[Finding]:
-    """Find pairs with one file for both dates."""
+    """Find pairs in which two of the three files are the same."""
     equal = find_equal([name for name in listing.names if listing.is_complete(name)], split.folders, listing.files)
     if equal:
         yield Finding(split.name, True, equal)

@@ -15,6 +15,8 @@ from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
 HASH_BITS, HASH_DISTANCE = 128, 12
 # Lowest correlation of the thumbnails of duplicates, in each date
 CORRELATION = 0.97
+# Number of pairs compared with all others at once
+BLOCK = 1000
 
 
 def find_duplicates(splits: Sequence[Split]) -> Iterator[Finding]:
@@ -57,12 +59,11 @@ def _shared(places: Sequence[Sequence[tuple[Split, Pair]]]) -> Iterator[Finding]
             yield Finding(' and '.join(parts), leak, f'pairs in common: {number}; {why}.')
 
 
-def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[int, int], int]:
+def _find_similar(pairs: Sequence[np.ndarray]) -> dict[tuple[int, int], int]:
     """Find similar pairs of thumbnails.
 
     Args:
         pairs: Thumbnails of both dates, (2, 32, 32) each.
-        step: Number of pairs to compare with all others at once.
 
     Returns:
         For the indices of two similar pairs, the smaller first, the rotation or reflection of the first, 0 to 7.
@@ -77,8 +78,8 @@ def _find_similar(pairs: Sequence[np.ndarray], step: int = 1000) -> dict[tuple[i
         np.concatenate([imagehash.phash(Image.fromarray(image)).hash.ravel() for image in pair]) for pair in way
     ]).astype(np.float32) * 2 - 1 for way in track(ways, 'Looking for duplicates')]
     found: dict[tuple[int, int], int] = {}
-    for way, first in itertools.product(range(8), range(0, len(pairs), step)):
-        distance = (HASH_BITS - bits[way][first:first + step] @ bits[0].T) / 2
+    for way, first in itertools.product(range(8), range(0, len(pairs), BLOCK)):
+        distance = (HASH_BITS - bits[way][first:first + BLOCK] @ bits[0].T) / 2
         for left, right in zip(*np.nonzero(distance <= HASH_DISTANCE)):
             left += first
             if left < right and (left, right) not in found and _correlate(ways[way][left], ways[0][right]):

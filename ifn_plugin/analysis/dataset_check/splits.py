@@ -8,11 +8,9 @@ from mmengine.registry import DATASETS
 
 from ifn_plugin.analysis.dataset_check.records import Split
 from ifn_plugin.datasets import LEVIRCDDataset, find_loaders
-from ifn_plugin.datasets.levircd import walk
-from ifn_plugin.datasets.settings import list_dataset_settings
+from ifn_plugin.datasets.levircd import LAYOUT, walk
+from ifn_plugin.datasets.settings import find_remote, list_dataset_settings
 from ifn_plugin.utils.configurations import is_type, registry_of, type_name
-
-KINDS = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
 
 
 def find_splits(dataset: Path | Config) -> list[Split]:
@@ -37,8 +35,8 @@ def find_splits(dataset: Path | Config) -> list[Split]:
 
 
 def _folder_splits(folder: Path) -> Iterator[Split]:
-    parents = sorted({path.parent for path in walk(folder) if path.name in KINDS.values() and path.is_dir()})
-    complete = {parent for parent in parents if all((parent / kind).is_dir() for kind in KINDS.values())}
+    parents = sorted({path.parent for path in walk(folder) if path.name in LAYOUT.values() and path.is_dir()})
+    complete = {parent for parent in parents if all((parent / kind).is_dir() for kind in LAYOUT.values())}
     for parent in parents:
         if complete.isdisjoint(parent.parents):  # below, A may be the name of a part
             name = str(parent.relative_to(folder))
@@ -50,17 +48,16 @@ def _configured_splits(cfg: Config) -> Iterator[Split]:
         datasets = list_dataset_settings(cfg, name)
         for number, settings in enumerate(datasets, 1):
             ours = is_type(settings.get('type'), registry_of(cfg, DATASETS), LEVIRCDDataset)
-            prefixes = (KINDS if ours else {}) | (settings.get('data_prefix') or {})
+            prefixes = (LAYOUT if ours else {}) | (settings.get('data_prefix') or {})
             steps = [type_name(step.get('type')) for step in settings.get('pipeline') or []]
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
-            if prefixes.keys() >= KINDS.keys():
+            if prefixes.keys() >= LAYOUT.keys():
                 data_root = settings.get('data_root') or ''
-                backend = (settings.get('backend_args') or {}).get('backend', 'local')
-                for folder in (data_root, *(prefixes[kind] for kind in KINDS)):
-                    if '://' in str(folder) or backend != 'local':
-                        raise ValueError(f'{folder}: check_dataset reads files on disk. Fix: check a copy on disk.')
+                remote = find_remote(settings)
+                if remote is not None:
+                    raise ValueError(f'{remote}: check_dataset reads files on disk. Fix: check a copy on disk.')
                 root = Path(data_root)
-                date1, date2, label = (root / prefixes[kind] for kind in KINDS)
+                date1, date2, label = (root / prefixes[kind] for kind in LAYOUT)
                 yield Split(
                     f'{name} {number}' if len(datasets) > 1 else name,
                     (date1, date2, label),

@@ -18,14 +18,12 @@ class Part(NamedTuple):
     Attributes:
         run: Function that yields the results, each with a ``line`` to print.
         share: Weight in the division of the remaining time among the parts.
-        least: Minimum time in seconds; with less, the part is left out.
     """
 
     run: Callable[[Scale, Path], Iterator[dict[str, Any]]]
     share: int
-    least: int
 
 
 PARTS = dict(
-    tests=Part(run_tests, 2, 20), agreement=Part(check_agreement, 5, 20), cost=Part(measure_cost, 8, 20),
-    pipeline=Part(measure_pipeline, 4, 20), training=Part(train_shortly, 3, 20))
+    tests=Part(run_tests, 2), agreement=Part(check_agreement, 5), cost=Part(measure_cost, 8),
+    pipeline=Part(measure_pipeline, 4), training=Part(train_shortly, 3))

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.utils.dl_utils import collect_env
 
+from ifn_plugin.analysis.benchmark.resources import describe_machine
 from ifn_plugin.analysis.gpu_check.parts import PARTS
 from ifn_plugin.analysis.gpu_check.processes import run_part
 from ifn_plugin.analysis.gpu_check.scale import FULL, SMALL
 from ifn_plugin.fileio import write_atomic
+
+# Seconds below which a part is left out
+LEAST = 20
 
 
 def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 10) -> bool:
@@ -27,12 +30,10 @@ def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 1
     Returns:
         Whether no part and no measurement failed.
     """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     scale = FULL if torch.cuda.is_available() else SMALL
-    environment = {key: str(value) for key, value in collect_env().items()}
-    result: dict[str, Any] = dict(device=device, environment=environment, scale=scale._asdict(), parts=[])
-    print(f'{device}, torch {torch.__version__}: {"full" if scale is FULL else "small"} sizes, {minutes:g} minutes',
-          flush=True)
+    result: dict[str, Any] = describe_machine() | dict(scale=scale._asdict(), parts=[])
+    sizes = 'full' if scale is FULL else 'small'
+    print(f'{result["device"]}, torch {torch.__version__}: {sizes} sizes, {minutes:g} minutes', flush=True)
     deadline, todo = time.monotonic() + 60 * minutes, list(names)
     while todo:
         left, shares = deadline - time.monotonic(), sum(PARTS[name].share for name in todo)
@@ -40,8 +41,8 @@ def run_check(out: Path, names: Iterable[str] = tuple(PARTS), minutes: float = 1
         limit = left * PARTS[name].share / shares
         record: dict[str, Any] = dict(part=name, limit=limit, results=[])
         result['parts'].append(record)
-        if limit < PARTS[name].least:
-            record['left_out'] = f'needs {PARTS[name].least} s, but its share of the remaining time is {limit:.0f} s'
+        if limit < LEAST:
+            record['left_out'] = f'needs {LEAST} s, but its share of the remaining time is {limit:.0f} s'
             print(f'{name}: left out: {record["left_out"]}', flush=True)
             _write(result, out)
             continue

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +14,7 @@ from ifn_plugin.analysis.gpu_check.scale import Scale
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.datasets.drawn import write_dataset
 from ifn_plugin.fileio import write_atomic
-from ifn_plugin.visualization.charts import chart, style_of
+from ifn_plugin.visualization.charts import Chart
 
 
 def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
@@ -23,8 +22,7 @@ def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
 
     Args:
         scale: Numbers of pairs and iterations.
-        out: The JSON file of the check; the curve is written to its folder as ``NAME-loss.svg`` if matplotlib is
-            installed.
+        out: The JSON file of the check; the curve is written to its folder as ``NAME-loss.svg``.
 
     Yields:
         The loss by iteration and the scores of the test, then the path of the chart.
@@ -43,13 +41,11 @@ def train_shortly(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
         f'first, {curve[-1][1]:.3g} at last; F1 {scores["F1"]:.1f}, IoU {scores["IoU"]:.1f} on {scale.counts["test"]} '
         'pairs',
         seconds=seconds, loss=curve, scores={name: float(value) for name, value in scores.items()})
-    if find_spec('matplotlib') is None:
-        yield dict(line='matplotlib is not installed: no chart')
-        return
     path = out.with_name(f'{out.stem}-loss.svg')
+    chart = Chart('Training on drawn pairs', 'iteration', 'loss')
     steps, losses = zip(*curve)
-    lines = [('', steps, losses, style_of(0))]
-    write_atomic(chart('Training on drawn pairs', 'iteration', 'loss', lines).encode(), path)
+    chart.line('', 0, steps, losses)
+    write_atomic(chart.svg().encode(), path)
     yield dict(line=f'loss curve: {path}', chart=str(path))
 
 

@@ -50,9 +50,7 @@ def threshold_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     grid = np.linspace(0, 1, 201)
     for number, evaluation in enumerate(evaluations):
         if 'curve' in evaluation.record:
-            # by position, since earlier versions named the counts otherwise
-            curve = dict(zip(('thresholds', 'tp', 'fp', 'fn', 'tn'),
-                             np.asarray(list(evaluation.record['curve'].values()), float)))
+            curve = {name: np.asarray(values, float) for name, values in evaluation.record['curve'].items()}
             found = curve['tp'] + curve['fp']
             changed = np.maximum(curve['tp'] + curve['fn'], 1)
             shown = found > 0
@@ -69,9 +67,9 @@ def threshold_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
         yield from (precisions, scores)
 
 
-def _smooth(values: Sequence[float], share: float = 0.03) -> np.ndarray:
+def _smooth(values: Sequence[float]) -> np.ndarray:
     """Smooth by a moving average, whose window is shorter at the ends."""
-    width = max(1, round(share * len(values)))
+    width = max(1, round(0.03 * len(values)))
     ones, array = np.ones(width), np.asarray(values, float)
     smooth: np.ndarray = np.convolve(array, ones, 'same') / np.convolve(np.ones_like(array), ones, 'same')
     return smooth

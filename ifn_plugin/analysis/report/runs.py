@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ class Evaluation:
         known = f'epoch {epoch}' if epoch is not None else f'iteration {iteration}' if iteration is not None else ''
         return f'not from a file: {known} of the same process' if known else 'unknown'
 
-    @property
+    @cached_property
     def config(self) -> Config | None:
         """Configuration of the evaluation, if known; of the detector itself where a test augments."""
         with suppress(ValueError):
-            cfg = parse_config(self.content.get('config') or '')
+            cfg = parse_config(self.content['config'])
             cfg.model = detector_settings(cfg)
             return cfg
         return None
@@ -127,9 +128,6 @@ def _read_records(folder: Path, split: str) -> Iterator[tuple[Path, dict[str, An
             content = json.loads(path.read_text(encoding='utf-8'))
         except ValueError as error:
             raise ValueError(f'{path}: the record cannot be read ({error}). Fix: remove the file.') from error
-        configs = sorted(path.parent.glob('vis_data/config.py')) or sorted(folder.glob('vis_data/config.py'))
-        if 'config' not in content and configs:  # a record of a former version
-            content['config'] = configs[-1].read_text(encoding='utf-8')
         way = (content.get('checkpoint'), content.get('iteration'), _way(content)) if split == 'test' else None
         records.pop(way, None)
         records[way] = path, content
@@ -140,7 +138,7 @@ def _way(content: dict[str, Any]) -> str:
     """Describe how weights were evaluated: by which model, on which data, and by which protocols."""
     try:
         cfg = parse_config(content['config'])
-    except (KeyError, ValueError):
+    except ValueError:
         return str(content.get('tta'))
     loader = cfg.get('test_dataloader') or {}
     return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), sorted(content['protocols'])])

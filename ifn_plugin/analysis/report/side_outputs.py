@@ -1,5 +1,6 @@
 """Side outputs of IFN for the best and worst pairs of a run, from its network."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def find_weights(run: Run, evaluation: Evaluation) -> Path | None:
 
 def _draw(evaluation: Evaluation, weights: Path | None, chosen: Sequence[tuple[str, dict[str, Any]]],
           device: str | None) -> Iterator[tuple[str, str]]:
-    cfg = evaluation.config
+    cfg = copy.deepcopy(evaluation.config)
     if cfg is None or weights is None:
         raise FileNotFoundError(f'no file of the weights ({evaluation.checkpoint})')
     import_modules_from_strings(**cfg.get('custom_imports') or dict(imports=None))

@@ -32,7 +32,8 @@ def list_rasters(folder: str) -> dict[str, str]:
         The rasters by their path relative to the folder without suffix, sorted.
 
     Raises:
-        ValueError: If two differ only in the suffix, or a file with the suffix of an image is damaged.
+        ValueError: If two differ only in the suffix, a file contains several rasters, or one with the suffix of an
+            image is damaged.
     """
     beside: set[Path] = set()
     found = [path for path in _walk(Path(folder), beside) if path not in beside]
@@ -107,12 +108,14 @@ def pair_by_place(date1: str, date2: str, vrt: Path, overwrite: bool = False) ->
         FileNotFoundError: If a folder has no rasters.
         ValueError: As for :func:`list_rasters` and :func:`ifn_plugin.apis.rasters.mosaic.write_vrt`.
     """
-    dates = [list_rasters(date) if is_folder(date) else {name_source(date): date} for date in (date1, date2)]
+    folders = [is_folder(date) for date in (date1, date2)]
+    dates = [list_rasters(date) if folder else {name_source(date): date}
+             for date, folder in zip((date1, date2), folders)]
     for date, rasters in zip((date1, date2), dates):
         if not rasters:
             raise FileNotFoundError(f'{date} holds no rasters.')
     later = date2
-    if is_folder(date2):
+    if folders[1]:
         later, content = str(vrt), build_vrt(dates[1].values(), vrt)
         if vrt.exists() and vrt.read_bytes() != content and not overwrite:
             raise FileExistsError(f'{vrt} exists, and is not the raster over {date2} that would be written there. '

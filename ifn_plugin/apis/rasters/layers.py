@@ -4,8 +4,8 @@ import io
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import geopandas
 import pyogrio
@@ -49,30 +49,28 @@ def write_layer(frames: Iterator[geopandas.GeoDataFrame], path: Path, driver: st
 def _write_parquet(frames: Iterator[geopandas.GeoDataFrame], path: Path) -> int:
     import pyarrow.parquet
 
-    writer: Any = None
-    number = 0
-    for frame in frames:
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
-        table = pyarrow.parquet.read_table(buffer)
-        if writer is None:
-            # the metadata describe the first block only
-            geo = json.loads(table.schema.metadata[b'geo'])
-            geo['columns']['geometry'].update(geometry_types=['Polygon', 'MultiPolygon'])
-            geo['columns']['geometry'].pop('bbox', None)
-            schema = table.schema.with_metadata({b'geo': json.dumps(geo).encode()})
-            writer = pyarrow.parquet.ParquetWriter(path, schema, compression='snappy')
-        writer.write_table(table.cast(writer.schema))
-        number += len(frame)
-    writer.close()
+    number, writer = 0, None
+    with ExitStack() as stack:
+        for frame in frames:
+            buffer = io.BytesIO()
+            frame.to_parquet(buffer, index=False)
+            table = pyarrow.parquet.read_table(buffer)
+            if writer is None:
+                # the metadata describe the first block only
+                geo = json.loads(table.schema.metadata[b'geo'])
+                geo['columns']['geometry'].update(geometry_types=['Polygon', 'MultiPolygon'])
+                geo['columns']['geometry'].pop('bbox', None)
+                schema = table.schema.with_metadata({b'geo': json.dumps(geo).encode()})
+                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(path, schema, compression='snappy'))
+            writer.write_table(table.cast(writer.schema))
+            number += len(frame)
     return number
 
 
 def _add_style(path: Path, layer: str, geometry: str) -> None:
     """Put a style into the table that QGIS looks for in a GeoPackage."""
     style = (STYLES / 'polygons.qml').read_text(encoding='utf-8')
-    file = sqlite3.connect(path)
-    with file:
+    with closing(sqlite3.connect(path)) as file, file:
         file.execute("""CREATE TABLE IF NOT EXISTS layer_styles (
             id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
             f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
@@ -84,7 +82,6 @@ def _add_style(path: Path, layer: str, geometry: str) -> None:
         file.execute("""INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,
                         styleName, styleQML, styleSLD, useAsDefault, description, owner)
                         VALUES ('', '', ?, ?, 'changes', ?, '', 1, 'Changed areas', '')""", (layer, geometry, style))
-    file.close()
 
 
 def holds_layer(path: Path) -> bool:

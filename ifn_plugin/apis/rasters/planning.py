@@ -130,10 +130,10 @@ def plan_rasters(sources: Sources, settings: dict[str, Any], window: int = 1024,
     known = settings | dict(scale=(0, 1)) if unknown else settings
     for number, (name, paths) in enumerate(sources.pairs.items()):
         with RasterPair(*paths, report=number == 0, **known) as pair:
-            kinds += value_types(pair)
             try:
                 pair.interest = None if interest is None else interest(pair)
                 shapes[name] = pair.height, pair.width
+                kinds += value_types(pair)
             except OutsideError as error:
                 outside = error
     if not shapes and outside is not None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from mmengine import dist
 from mmengine.logging import print_log
+from PIL import Image
 from rich.progress import Progress
 
 from ifn_plugin.apis.inferencer import ChangeDetector
-from ifn_plugin.apis.pictures import write_picture
 from ifn_plugin.apis.rasters.blending import Block
 from ifn_plugin.apis.rasters.mosaic import write_vrt
 from ifn_plugin.apis.rasters.pair import RasterPair
@@ -23,6 +23,7 @@ from ifn_plugin.apis.rasters.provenance import strip_secrets
 from ifn_plugin.apis.rasters.tiles import write_pictures
 from ifn_plugin.apis.rasters.writing import STYLES
 from ifn_plugin.apis.running import Run, share
+from ifn_plugin.fileio import write_png
 from ifn_plugin.visualization import draw_panel
 
 # With fewer pairs for each process, rasters are shared out in parts, to keep all processes busy to the end
@@ -164,4 +165,4 @@ def _show(detector: ChangeDetector) -> Callable[[np.ndarray], np.ndarray]:
 
 def _write_panel(detector: ChangeDetector, pair: RasterPair, changes: Any, path: Path) -> None:
     date1, date2 = map(_show(detector), pair.preview())
-    write_picture(draw_panel(date1, date2, preview_map(changes))[..., ::-1], path)
+    write_png(Image.fromarray(draw_panel(date1, date2, preview_map(changes))), path)

@@ -108,7 +108,7 @@ def read_indices(content: bytes) -> tuple[np.ndarray, bool] | None:
 
 def _is_animated(content: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with any_size(), Image.open(io.BytesIO(content)) as image:
             return bool(getattr(image, 'is_animated', False))
     except Exception:  # an invalid header can raise anything; OpenCV reports damage
         return False
@@ -183,7 +183,7 @@ def _find_format(content: bytes, path: str) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with any_size(), Image.open(io.BytesIO(content)) as image:
                 image.load()
                 return image.format
         except Exception:  # invalid content can raise anything

@@ -79,6 +79,9 @@ class LoadPair(_Loader):
     Required key: ``img_path``, the two files. Added keys: ``img``, the list of both images, each (H, W, 3), BGR, uint8;
     ``img_shape`` and ``ori_shape``, (H, W).
 
+    Args:
+        backend_args: Config of mmengine's file backend, for files that are not on disk.
+
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is not an image, not 8-bit or partly transparent, or the two sizes differ; the message

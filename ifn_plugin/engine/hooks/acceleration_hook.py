@@ -93,7 +93,8 @@ class AccelerationHook(Hook):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 # torch pairs the values in memory order, and gradients may have another layout than weights
-                if group.get('fused') and self.settings['channels_last'] and group['params'][0].device.type == 'cpu':
+                on_cpu = any(parameter.device.type == 'cpu' for parameter in group['params'])
+                if group.get('fused') and self.settings['channels_last'] and on_cpu:
                     raise ValueError("torch's fused optimizers take wrong steps on a CPU with channels-last weights: "
                                      'leave out optim_wrapper.optimizer.fused, or set '
                                      'AccelerationHook(channels_last=False).')

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ifn_plugin.fileio.checkpoint import get_state_dict, load_checkpoint_file
+from ifn_plugin.fileio.checkpoint import CheckpointError, get_state_dict, load_checkpoint_file
 from ifn_plugin.utils import abbreviate
 
 
@@ -23,7 +23,8 @@ def load_encoder_weights(model: Any, source: str, prefix: str | None = None, map
         map_location: Device for the tensors.
 
     Raises:
-        ValueError: If weights are missing or mismatched in shape; the message names the keys, and nothing is loaded.
+        CheckpointError: If weights are missing or mismatched in shape; the message names the keys, and nothing is
+            loaded.
     """
     place = r'(backbone\.)?(encoder1\.|t1_base\.)?' if prefix is None else re.escape(prefix.rstrip('.') + '.')
     found = {}
@@ -35,8 +36,8 @@ def load_encoder_weights(model: Any, source: str, prefix: str | None = None, map
         found['0.weight'] = spread_channels(found['0.weight'], model.in_channels)
     misfits = list_misfits(found, model.features.state_dict(), 'features.')
     if misfits:
-        raise ValueError(f'{source} does not fit the encoder of IFN (VGG16, {model.in_channels} channels): {misfits}. '
-                         'Nothing was loaded.')
+        raise CheckpointError(f'{source} does not fit the encoder of IFN (VGG16, {model.in_channels} channels): '
+                              f'{misfits}. Nothing was loaded.')
     model.features.load_state_dict(found)
     print_log(f'Loaded the encoder of IFN from {source}', 'current')
 

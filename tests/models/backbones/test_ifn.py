@@ -8,6 +8,7 @@ from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope
 from torch.overrides import TorchFunctionMode
 
+from ifn_plugin.fileio import CheckpointError
 from ifn_plugin.models import IFN
 
 CHANNELS = (128, 256, 512, 1024, 1024)
@@ -139,7 +140,7 @@ def test_a_pretrained_file_that_does_not_fit_is_refused(tmp_path, change, messag
     _vgg16_file(tmp_path, change)
     model = IFN(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vgg16.pth')))
     before = [value.clone() for value in model.state_dict().values()]
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(CheckpointError, match=message) as error:
         model.init_weights()
     assert 'vgg16.pth' in str(error.value)
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values()))
@@ -178,7 +179,7 @@ def test_a_failed_download_is_reported_with_its_fix(tmp_path, monkeypatch):
 
 
 def test_other_torchvision_weights_are_refused():
-    with pytest.raises(ValueError, match='only torchvision://vgg16 fits'):
+    with pytest.raises(CheckpointError, match='only torchvision://vgg16 fits'):
         IFN(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')).init_weights()
 
 
