@@ -184,11 +184,27 @@ def find_repeated(names: Sequence[str]) -> str:
     return abbreviate([name for name, number in Counter(names).items() if number > 1], 5)
 
 
-def find_beyond(indices: int | Sequence[int] | None, number: int) -> str:
-    """List the first of a data set's ``indices`` that are out of range for ``number`` pairs; empty if none is."""
-    listed = [] if indices is None or isinstance(indices, int) else indices
-    beyond = [index for index in listed if not -number <= index < number]
-    return abbreviate(beyond, 5)
+def check_selection(indices: int | Sequence[int] | None, number: int, folder: Any) -> str:
+    """Say what is wrong with a data set's ``indices``: they select nothing, or are out of range.
+
+    Args:
+        indices: The indices, or the number of pairs to select; ``None`` for all.
+        number: Number of pairs.
+        folder: Folder of the pairs, for the message.
+
+    Returns:
+        An error message; empty if nothing is wrong.
+    """
+    if indices is None:
+        return ''
+    listed = [] if isinstance(indices, int) else list(indices)
+    beyond = abbreviate([index for index in listed if not -number <= index < number], 5)
+    if beyond:
+        return (f'indices has {beyond}, but {folder} has {number} pairs, counted from 0. Fix: change it, or set it to '
+                'None to use all.')
+    if not (indices if isinstance(indices, int) else listed):
+        return f'indices={indices} selects no pairs. Fix: change it, or set it to None to use all.'
+    return ''
 
 
 @DATASETS.register_module()
@@ -213,8 +229,8 @@ class LEVIRCDDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: If a folder is missing or empty, or a pair is incomplete; the message names the files.
-        ValueError: If two files of a pair are the same, ``indices`` are out of range, ``ann_file`` has lines that are
-            not names, the file backend cannot list folders, or a view of test-time augmentation cannot be undone.
+        ValueError: If two files of a pair are the same, ``indices`` are out of range or none, ``ann_file`` has lines
+            that are not names, the file backend cannot list folders, or a view of test-time augmentation cannot be undone.
     """
 
     METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])
@@ -267,10 +283,9 @@ class LEVIRCDDataset(BaseSegDataset):
         equal = find_equal(names, [self.data_prefix[prefix] for prefix in kinds], list(kinds.values()))
         if equal:
             raise ValueError(equal)
-        beyond = find_beyond(self._indices, len(names))
-        if beyond:
-            raise ValueError(f'indices has {beyond}, but {self.data_prefix["img_path_from"]} has {len(names)} pairs, '
-                             'counted from 0. Fix: change indices, or set it to None to use all.')
+        fault = check_selection(self._indices, len(names), self.data_prefix['img_path_from'])
+        if fault:
+            raise ValueError(fault)
         return [
             dict(
                 img_path=[date1[name], date2[name]],

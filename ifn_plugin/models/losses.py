@@ -130,6 +130,8 @@ def masked_dice(loss: DiceLoss, logit: Tensor, label: Tensor, ignored: Tensor) -
     Returns:
         The weighted loss, a scalar; ``reduction='none'`` gives the mean, to which mmengine would reduce it anyway.
     """
+    # sums of many pixels need more digits than half precision has
+    logit = logit.to(torch.promote_types(logit.dtype, torch.float32))
     predicted = logit.sigmoid().masked_fill(ignored, 0).flatten(1)
     changed = label.masked_fill(ignored, 0).flatten(1).float()
     overlap = 2 * (predicted * changed).sum(1)

@@ -229,8 +229,11 @@ def test_indices_select_pairs_and_beyond_the_last_are_errors(root, tmp_path):
     Config(dict(train_dataloader=dict(dataset=data_set(root, 'train', indices=[0, 1, 6, -7])))).dump(
         tmp_path / 'config.py')
     found, output = check(tmp_path / 'config.py', errors=2)
-    assert re.search(r'missing: \S*0005', found) and 'indices selects pairs 6, -7, but ' in found
+    assert re.search(r'missing: \S*0005', found) and 'indices has 6, -7, but ' in found
     assert 'pairs read: 2' in output
+    Config(dict(train_dataloader=dict(dataset=data_set(root, 'val', indices=[])))).dump(tmp_path / 'config.py')
+    found, _ = check(tmp_path / 'config.py', errors=1)
+    assert 'indices=[] selects no pairs' in found
 
 
 def test_many_uniform_tiles_are_checked_quickly(tmp_path):

@@ -348,6 +348,23 @@ def test_align_a_raster_with_alpha(tmp_path):
     assert np.array_equal(valid, image[..., 3] > 0) and np.array_equal(dates[0][valid], dates[1][valid])
 
 
+@pytest.mark.parametrize('settings', [dict(align=True), dict(crop=True)])
+def test_a_band_that_is_to_be_read_is_no_alpha(tmp_path, settings):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    image[:10, :, 3] = 0
+    a = write(tmp_path / 'a.tif', image)
+    with RasterPair(a, a, bands=[1, 2, 3, 4]) as pair:
+        dates, valid = pair.read(None)
+    assert valid.all() and np.array_equal(dates, [image] * 2)
+    b = write(tmp_path / 'b.tif', image, transform=from_origin(600001, 3400000, 0.5, 0.5))
+    with pytest.raises(ValueError, match=r'b\.tif says that its band 4 is alpha, but it is to be read as data'):
+        RasterPair(a, b, bands=[1, 2, 3, 4], **settings)
+    with rasterio.open(b, 'r+') as dataset:  # as the message says
+        dataset.colorinterp = [ColorInterp[name] for name in ('red', 'green', 'blue', 'undefined')]
+    with RasterPair(a, b, bands=[1, 2, 3, 4], **settings) as pair:
+        assert pair.read(None)[1][:, 2:].all()
+
+
 @pytest.mark.parametrize('alpha', [False, True])
 def test_nodata_is_added_to_what_an_aligned_raster_declares(tmp_path, alpha):
     image = np.random.default_rng(0).integers(1, 255, (40, 50, 3), np.uint8)

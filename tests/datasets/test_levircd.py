@@ -290,6 +290,9 @@ def test_indices_beyond_the_last_pair_are_named(levir_root):
     assert len(LEVIRCDDataset(data_root=root, indices=[0, -4])) == 2
     with pytest.raises(ValueError, match=r'indices has 4, -5, but .* has 4 pairs, counted from 0\. Fix: change'):
         LEVIRCDDataset(data_root=root, indices=[0, 4, -5])
+    for nothing in (0, [], ()):
+        with pytest.raises(ValueError, match=r'indices=\S+ selects no pairs\. Fix: change it'):
+            LEVIRCDDataset(data_root=root, indices=nothing)
 
 
 # both dates in one folder

@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from ifn_plugin.evaluation import LEVELS, THRESHOLDS, kept_maps
+from ifn_plugin.evaluation import LEVELS, THRESHOLDS
 from ifn_plugin.evaluation.kept_maps import MAPS, count_levels, level_of, map_name, read_map, write_map
+from ifn_plugin.fileio import pillow
 from ifn_plugin.utils.configurations import find_config
 
 
@@ -38,13 +39,13 @@ def test_two_processes_may_write_one_map_at_the_same_moment(tmp_path, monkeypatc
 
     def other_process_writes(file):
         monkeypatch.setattr(os, 'fsync', fsync)
-        monkeypatch.setattr(kept_maps, 'get_rank', lambda: 1)
+        monkeypatch.setattr(pillow, 'get_rank', lambda: 1)
         write_map(tmp_path / 'a.png', probability, label)
         fsync(file)
 
     monkeypatch.setattr(os, 'fsync', other_process_writes)
     write_map(tmp_path / 'a.png', probability, label)
-    assert kept_maps.get_rank() == 1 and [path.name for path in tmp_path.iterdir()] == ['a.png']
+    assert pillow.get_rank() == 1 and [path.name for path in tmp_path.iterdir()] == ['a.png']
     assert np.array_equal(read_map(tmp_path / 'a.png')[0], level_of(probability))
 
 

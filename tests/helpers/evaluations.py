@@ -40,6 +40,6 @@ def write_evaluation(log_dir, data, checkpoint='iter_1.pth', seed=0, threshold=0
         pairs.append((probability, label))
     metric.evaluate(len(pairs))
     content = dict(checkpoint=checkpoint, iteration=1, seed=seed, tta=False, maps=True, date='2026-01-01 00:00:00',
-                   versions=dict(ifn_plugin='0'), protocols={protocol: metric.record}) | about
+                   versions=dict(ifn_plugin='0'), config='', protocols={protocol: metric.record}) | about
     (log_dir / 'evaluation_test.json').write_text(json.dumps(content))
     return pairs

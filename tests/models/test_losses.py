@@ -137,6 +137,14 @@ def test_masked_losses_and_their_gradients_are_mmsegs(settings, labels):
                                atol=1e-8)
 
 
+def test_dice_of_logits_in_half_precision():
+    label = torch.zeros(2, 1, 64, 64, dtype=torch.long)
+    label[:, :, :40] = 1
+    logit, loss = torch.where(label == 1, 8.5, -8.5).bfloat16(), MODELS.build(dict(type='mmseg.DiceLoss'))
+    torch.testing.assert_close(one_channel_loss(loss, logit, label, 255),
+                               one_channel_loss(loss, logit.float(), label, 255))
+
+
 @pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
 @pytest.mark.parametrize('settings', SETTINGS, ids=str)
 def test_a_label_without_a_labelled_pixel_gives_nothing(settings):

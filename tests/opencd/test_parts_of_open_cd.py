@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -171,3 +172,16 @@ def test_check_dataset_with_the_documented_configuration(shown, levir_like, tmp_
     config.write_text('\n'.join([f'_base_ = {str(shown)!r}', *loaders]))
     check_dataset.main([str(config)])
     assert 'train' in capsys.readouterr().out
+
+
+def test_check_dataset_knows_which_suffixes_open_cds_data_set_reads(levir_like, tmp_path, capsys):
+    split = shutil.copytree(levir_like / 'train', tmp_path / 'train')
+    for kind in 'AB':
+        image = min((split / kind).iterdir())
+        image.rename(image.with_suffix('.bmp'))
+    Config(dict(default_scope='opencd', custom_imports=dict(imports=['opencd.datasets']), train_dataloader=dict(
+        dataset=dict(type='LEVIR_CD_Dataset', data_root=str(split), pipeline=[], data_prefix=dict(
+            img_path_from='A', img_path_to='B', seg_map_path='label'))))).dump(tmp_path / 'own.py')
+    with pytest.raises(SystemExit):
+        check_dataset.main([str(tmp_path / 'own.py')])
+    assert f'missing: {split / "A" / image.stem}.png' in ' '.join(capsys.readouterr().out.split())

@@ -85,5 +85,5 @@ def test_data_sets_in_a_bucket_are_refused(tmp_path):
     (tmp_path / 'own.py').write_text(f"""_base_ = {str(find_config('ifn_mmseg_256x256_40k_levircd.py'))!r}
 train_dataloader = dict(dataset=dict(data_root='s3://pairs'))
 """)
-    with pytest.raises(SystemExit, match='train split is s3://pairs, but only files on disk are packed'):
+    with pytest.raises(SystemExit, match='train split is in s3://pairs, but only files on disk are packed'):
         main([str(tmp_path / 'own.py'), str(tmp_path / 'packed')])

@@ -7,7 +7,7 @@ import numpy as np
 
 from ifn_plugin.analysis.dataset_check.reading import Listing, list_split, read_pairs
 from ifn_plugin.analysis.dataset_check.records import Finding, Pair, Split
-from ifn_plugin.datasets.levircd import find_beyond, find_equal, find_repeated
+from ifn_plugin.datasets.levircd import check_selection, find_equal, find_repeated
 
 
 def check_split(split: Split) -> Iterator[Finding]:
@@ -57,12 +57,10 @@ def check_equal_files(split: Split, listing: Listing) -> Iterator[Finding]:
 
 
 def check_indices(split: Split, listing: Listing) -> Iterator[Finding]:
-    """Find ``indices`` out of range."""
-    beyond = find_beyond(split.indices, len(listing.names))
-    if beyond:
-        yield Finding(
-            split.name, True, f'indices selects pairs {beyond}, but {split.folders[0]} has {len(listing.names)}, '
-            'counted from 0. Fix: change indices, or set it to None for all pairs.')
+    """Find ``indices`` that are out of range or select nothing."""
+    fault = check_selection(split.indices, len(listing.names), split.folders[0])
+    if fault:
+        yield Finding(split.name, True, fault)
 
 
 def check_repeated(split: Split, listing: Listing) -> Iterator[Finding]:

@@ -1,7 +1,9 @@
 """Splits of a data set, from its folder or from a configuration."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -10,7 +12,7 @@ from ifn_plugin.analysis.dataset_check.records import Split
 from ifn_plugin.datasets import LEVIRCDDataset, find_loaders
 from ifn_plugin.datasets.levircd import LAYOUT, walk
 from ifn_plugin.datasets.settings import find_remote, list_dataset_settings
-from ifn_plugin.utils.configurations import is_type, registry_of, type_name
+from ifn_plugin.utils.configurations import is_type, registry_of, resolve_type, type_name
 
 
 def find_splits(dataset: Path | Config) -> list[Split]:
@@ -47,8 +49,8 @@ def _configured_splits(cfg: Config) -> Iterator[Split]:
     for name in ('train', 'val', 'test'):
         datasets = list_dataset_settings(cfg, name)
         for number, settings in enumerate(datasets, 1):
-            ours = is_type(settings.get('type'), registry_of(cfg, DATASETS), LEVIRCDDataset)
-            prefixes = (LAYOUT if ours else {}) | (settings.get('data_prefix') or {})
+            kind = resolve_type(settings.get('type'), registry_of(cfg, DATASETS))
+            prefixes = (LAYOUT if is_type(kind, DATASETS, LEVIRCDDataset) else {}) | (settings.get('data_prefix') or {})
             steps = [type_name(step.get('type')) for step in settings.get('pipeline') or []]
             stock = next((step for step in steps if step.endswith('LoadAnnotations')), '')
             if prefixes.keys() >= LAYOUT.keys():
@@ -62,10 +64,16 @@ def _configured_splits(cfg: Config) -> Iterator[Split]:
                     f'{name} {number}' if len(datasets) > 1 else name,
                     (date1, date2, label),
                     part_of=name,
-                    suffixes=(settings.get('img_suffix_from') or settings.get('img_suffix'),
-                              settings.get('img_suffix_to') or settings.get('img_suffix'),
-                              settings.get('seg_map_suffix')),
+                    suffixes=_suffixes(settings, kind),
                     ann_file=root / settings.ann_file if settings.get('ann_file') else None,
                     indices=settings.get('indices'),
                     loaders=find_loaders(cfg, settings),
                     stock_loader=stock)
+
+
+def _suffixes(settings: Any, kind: Any) -> tuple[str | None, str | None, str | None]:
+    """Return the suffixes of both dates and the labels; open-cd's data sets have defaults of their own."""
+    parameters = inspect.signature(kind).parameters if isinstance(kind, type) else {}
+    known = {name: parameter.default for name, parameter in parameters.items() if name.endswith('suffix')} | settings
+    return (known.get('img_suffix_from') or known.get('img_suffix'),
+            known.get('img_suffix_to') or known.get('img_suffix'), known.get('seg_map_suffix'))

@@ -18,7 +18,7 @@ from rasterio.vrt import WarpedVRT
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
 from ifn_plugin.apis.rasters.opening import UnreachableError, find_colours, open_raster, reading
 from ifn_plugin.apis.rasters.stretch import find_limits
-from ifn_plugin.datasets.transforms.bands import Scale, read_bands, refuse_complex, scale_bands
+from ifn_plugin.datasets.transforms.bands import Scale, find_alpha, read_bands, refuse_complex, scale_bands
 from ifn_plugin.fileio import forget_answers
 
 T = TypeVar('T')
@@ -100,7 +100,13 @@ class RasterPair:
         return chosen
 
     def _set_up(self, first: Any, second: Any, align: bool, crop: bool) -> None:
-        if (align or (crop and _coincide(first, second))) and self._find_difference(first, second):
+        warp = (align or (crop and _coincide(first, second))) and self._find_difference(first, second)
+        alpha = find_alpha(second)
+        if (warp or crop) and alpha in self.bands[1]:
+            colours = ['undefined' if kind == ColorInterp.alpha else kind.name for kind in second.colorinterp]
+            raise ValueError(f'{self.paths[1]} says that its band {alpha} is alpha, but it is to be read as data. Fix: '
+                             f'rio edit-info --colorinterp {",".join(colours)} FILE, for each of its files.')
+        if warp:
             second = self._warp(first, second)
         difference = self._find_difference(first, second)
         if difference:

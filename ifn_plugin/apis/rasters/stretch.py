@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_alpha
+from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_masks
 
 Limits = list[np.ndarray | None]
 
@@ -81,11 +81,11 @@ def _sample(pair: Any, side: int) -> list[list[np.ndarray]]:
 
 
 def _sample_bands(dataset: Any, bands: list[int], shape: tuple[int, int], nodata: float | None) -> list[np.ndarray]:
-    values = dataset.read(bands, out_shape=(len(bands), *shape), masked=True)
-    valid = np.broadcast_to(read_alpha(dataset, shape=shape), shape)
+    values = dataset.read(bands, out_shape=(len(bands), *shape))
+    valid = read_masks(dataset, bands, shape=shape) & np.isfinite(values)  # -inf in decibels
     if nodata is not None:
-        valid = valid & (values.data != nodata).any(axis=0)
-    return [band[np.isfinite(band)] for band in (band[valid].compressed() for band in values)]  # -inf in decibels
+        valid &= (values != nodata).any(axis=0)
+    return [band[mask] for band, mask in zip(values, valid)]
 
 
 def _have_other_units(first: np.ndarray, second: np.ndarray) -> bool:

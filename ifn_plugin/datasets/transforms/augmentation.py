@@ -193,7 +193,7 @@ class PairPhotoMetricDistortion(BaseTransform):
         saturation = hue = None
         if np.random.randint(2):
             saturation = _scale(levels, _uniform(self.saturation_range))
-        if np.random.randint(2):
+        if np.random.randint(2) and self.hue_delta:
             hue = ((levels.astype(int) + np.random.randint(-self.hue_delta, self.hue_delta)) % 180).astype(np.uint8)
         after = levels
         if not contrast_first and np.random.randint(2):

@@ -62,13 +62,34 @@ def refuse_complex(dtype: Any, name: str) -> None:
         raise ValueError(f'{name} has complex values ({dtype}). Fix: save their amplitude, or decibels, instead.')
 
 
-def read_alpha(dataset: Any, window: Any = None, shape: tuple[int, int] | None = None) -> Any:
-    """Return where a raster's alpha band is not transparent, (H, W), bool; ``True`` if it has none.
+def find_alpha(dataset: Any) -> int | None:
+    """Return the number of a raster's alpha band; ``None`` if it has none."""
+    return next((band for band, kind in enumerate(dataset.colorinterp, 1) if kind.name == 'alpha'), None)
 
-    GDAL only uses an alpha band as a mask if it is the last of two or four bands.
+
+def read_masks(dataset: Any, bands: Sequence[int], window: Any = None,
+               shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read where bands of a raster have data, according to the file.
+
+    A mask is the file's, a nodata value, or an alpha band, which GDAL only uses if it is the last of two or four bands.
+    If that is one of ``bands``, it is data: GDAL marks the last of four 8-bit bands as alpha unless told otherwise.
+
+    Args:
+        dataset: The raster, opened by rasterio.
+        bands: As for :func:`read_bands`.
+        window: As for :func:`read_bands`.
+        shape: As for :func:`read_bands`.
+
+    Returns:
+        For each band, (C, H, W), bool.
     """
-    alpha = [band for band, kind in enumerate(dataset.colorinterp, 1) if kind.name == 'alpha']
-    return dataset.read(alpha[0], window=window, out_shape=shape) > 0 if alpha else True
+    alpha = find_alpha(dataset)
+    masks: np.ndarray = dataset.read_masks(list(bands), window=window, out_shape=shape and (len(bands), *shape)) > 0
+    if alpha in bands:
+        masks[['alpha' in [flag.name for flag in dataset.mask_flag_enums[band - 1]] for band in bands]] = True
+    elif alpha is not None:
+        masks &= dataset.read(alpha, window=window, out_shape=shape) > 0
+    return masks
 
 
 def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
@@ -87,9 +108,7 @@ def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
     """
     settings = dict(indexes=list(bands), window=window, out_shape=shape and (len(bands), *shape))
     image = dataset.read(**settings)
-    # nodata values of the bands, and masks of the entire raster, such as an alpha band
-    valid = (dataset.read_masks(**settings) > 0).any(axis=0)
-    valid &= (dataset.dataset_mask(window=window, out_shape=shape) > 0) & read_alpha(dataset, window, shape)
+    valid = read_masks(dataset, bands, window, shape).any(axis=0)
     if image.dtype.kind == 'f':
         valid &= np.isfinite(image).all(axis=0)
     if nodata is not None:

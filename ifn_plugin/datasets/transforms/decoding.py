@@ -106,6 +106,15 @@ def read_indices(content: bytes) -> tuple[np.ndarray, bool] | None:
     return indices, bool(inverted)
 
 
+def has_one_bit(content: bytes) -> bool:
+    """Return whether an image has pixels of one bit."""
+    try:
+        with any_size(), Image.open(io.BytesIO(content)) as image:
+            return image.mode == '1'
+    except Exception:  # an invalid header can raise anything; OpenCV reports damage
+        return False
+
+
 def _is_animated(content: bytes) -> bool:
     try:
         with any_size(), Image.open(io.BytesIO(content)) as image:

@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
 from ifn_plugin.datasets.transforms.dates import PairPaths
-from ifn_plugin.datasets.transforms.decoding import OTHER_BANDS, decode, is_transparent, read_indices
+from ifn_plugin.datasets.transforms.decoding import OTHER_BANDS, decode, has_one_bit, is_transparent, read_indices
 from ifn_plugin.registry import TRANSFORMS
 from ifn_plugin.utils import abbreviate
 
@@ -208,6 +208,8 @@ class LoadChangeLabel(_Loader):
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
         image = super()._decode(content, path)
+        if self.changed == 1 and has_one_bit(content):
+            return image // 255  # OpenCV makes 0 and 255 of one bit
         table = read_indices(content)
         if table is None:
             return image
@@ -236,7 +238,12 @@ class LoadChangeLabel(_Loader):
         if label.dtype == np.int8 and path.endswith('.npy'):  # validated when packed; -1 is ignored
             return self._finish(results, label.view(np.uint8))
         if label.dtype != np.uint8:
-            raise ValueError(f'{path} has {label.dtype} values, but a change label must have 8-bit values (uint8).')
+            with np.errstate(invalid='ignore'):  # NaN
+                whole = label.astype(np.uint8)
+            if (whole != label).any():
+                raise ValueError(f'{path} has {label.dtype} values, but those of a change label must fit into 8 bits '
+                                 '(uint8).')
+            label = whole
         if self.threshold is not None:
             return self._finish(results, (label > self.threshold).astype(np.uint8))
         known = (0, 255) if self.changed == 255 else (0, 1, 255)

@@ -48,6 +48,8 @@ class EachDate(BaseTransform):
             output = self.transforms(dict(own, img=image))
             if output is None:
                 return None  # makes mmengine draw another sample
+            if output['img'].ndim < image.ndim:  # OpenCV drops the axis of a single channel
+                output['img'] = output['img'][..., None]
             outputs.append(output)
         return dict(outputs[0], img=[output['img'] for output in outputs])
 

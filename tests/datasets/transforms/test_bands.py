@@ -149,7 +149,7 @@ def test_a_compression_that_opencv_does_not_know(values, tmp_path, compress):
 
 def test_labels_of_signed_bytes_are_refused(values, tmp_path):
     label = write(tmp_path / 'label.tif', np.full((40, 50, 1), -1, np.int8))
-    with pytest.raises(ValueError, match=r'label\.tif has int8 values, but a change label must have 8-bit values'):
+    with pytest.raises(ValueError, match=r'label\.tif has int8 values, but those of a change label must fit'):
         LoadChangeLabel()(dict(seg_map_path=label))
 
 
@@ -329,6 +329,19 @@ def test_commands_predict_and_check_bands(four_bands, tmp_path, capsys):
         expected = function(np.concatenate([image.reshape(-1, 4) for image in images]), axis=0)
         found = output.split('split: test')[1].split(f'{name}: ')[1].splitlines()[0].split(', ')[:4]
         np.testing.assert_allclose([float(value) for value in found], expected, atol=0.06)
+
+
+def test_a_band_marked_as_alpha_is_data_where_it_is_asked_for(tmp_path):
+    """GDAL marks the last of four 8-bit bands unless told otherwise."""
+    image = np.full((40, 50, 4), 100, np.uint8)
+    image[:10, :, 3] = 0
+    paths = [write(tmp_path / name, image) for name in ('a.tif', 'b.tif')]
+    with rasterio.open(paths[0]) as dataset:
+        assert dataset.colorinterp[3].name == 'alpha'
+    results = LoadBands(bands=(4, 1)).transform(dict(img_path=list(paths)))
+    assert results['valid'].all() and np.array_equal(results['img'][0], image[..., [3, 0]])
+    results = LoadBands(bands=(1, 2, 3)).transform(dict(img_path=list(paths)))
+    assert np.array_equal(results['valid'], image[..., 3] > 0)
 
 
 def test_the_loaders_of_a_configuration(monkeypatch):

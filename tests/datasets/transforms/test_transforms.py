@@ -292,10 +292,22 @@ def test_16_bit_label_is_refused(tmp_path):
         load_label(tmp_path, LABEL.astype(np.uint16) * 65535)
 
 
-def test_1_bit_label(tmp_path):
-    path = tmp_path / 'label.png'
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32])
+def test_a_label_of_another_type_with_values_of_8_bits(tmp_path, dtype):
+    """As from a tool that gives labels the type of the images."""
+    path = write(tmp_path / 'label.tif', LABEL.astype(dtype) * 255)
+    assert np.array_equal(LoadChangeLabel()(dict(seg_map_path=path))['gt_seg_map'], LABEL)
+    path = write(tmp_path / 'half.tif', LABEL.astype(np.float32) / 2)
+    with pytest.raises(ValueError, match=r'half\.tif has float32 values, but'):
+        LoadChangeLabel()(dict(seg_map_path=path))
+
+
+@pytest.mark.parametrize('changed', [None, 1, 255])
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_1_bit_label(tmp_path, changed, suffix):
+    path = tmp_path / f'label{suffix}'
     Image.fromarray(LABEL).save(path)
-    assert np.array_equal(LoadChangeLabel()(dict(seg_map_path=str(path)))['gt_seg_map'], LABEL)
+    assert np.array_equal(LoadChangeLabel(changed)(dict(seg_map_path=str(path)))['gt_seg_map'], LABEL)
 
 
 def test_grey_label_saved_in_colour(tmp_path):
@@ -430,6 +442,14 @@ def test_photometry_is_not_shared():
     assert differ > 5
 
 
+def test_photometry_without_change_of_hue():
+    grey = np.full((4, 4, 3), 100, np.uint8)  # which has no saturation to change
+    transform = PairPhotoMetricDistortion(brightness_delta=0, contrast_range=(1, 1), hue_delta=0)
+    for seed in range(10):
+        np.random.seed(seed)
+        assert np.array_equal(transform(pair_of(grey))['img'], [grey, grey])
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_sharing_holds_for_every_transform(seed):
     # PhotoMetricDistortion does not say which of its methods draw random numbers
@@ -458,6 +478,14 @@ def test_refused_sample_is_passed_on(share):
     assert all(np.array_equal(image, bright) for image in transform(pair_of(bright))['img'])
     assert transform(pair_of(bright, other=dark)) is None
     assert transform(pair_of(dark, other=bright)) is None
+
+
+@pytest.mark.parametrize('transform', [
+    dict(type='mmseg.Resize', scale=(64, 48)), dict(type='mmseg.RandomRotate', prob=1., degree=90)])
+def test_a_single_channel_stays_a_channel(transform):
+    image = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
+    results = ConcatDates()(EachDate([transform])(pair_of(image, np.zeros((32, 32), np.uint8))))
+    assert results['img'].shape == (*results['gt_seg_map'].shape, 2)
 
 
 def test_dates_do_not_change_each_others_label():
