@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from ifn_plugin.datasets import LoadPair
@@ -90,8 +91,10 @@ class ChangeNetwork(nn.Module):
         if self.reverse:
             dates = [date.flip(-1) for date in dates]
         pair = torch.cat([date.permute(0, 3, 1, 2) for date in dates], dim=1)
-        probability: Tensor = self.head(self.backbone(pair))[-1][:, 0].sigmoid()
-        return probability
+        logit = self.head(self.backbone(pair))[-1]
+        if 0 not in self.head.in_index:  # the finest maps that it gets are smaller than the images
+            logit = resize(logit, pair.shape[2:], mode='bilinear', align_corners=self.head.align_corners)
+        return logit[:, 0].sigmoid()
 
     def example(self, n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Return random images of both dates, each (N, H, W, C)."""
@@ -179,6 +182,7 @@ def compare(network: ChangeNetwork, path: Path,
 
     Raises:
         ImportError: If ONNX Runtime is missing.
+        ValueError: If the network's probabilities are not finite.
     """
     network.eval()
     run = open_onnx(path) if path.suffix == '.onnx' else torch.export.load(path).module()
@@ -186,5 +190,8 @@ def compare(network: ChangeNetwork, path: Path,
     with torch.no_grad():
         for shape in shapes:
             pair = network.example(*shape)
-            differences[shape] = float((run(*pair) - network(*pair)).abs().max())
+            expected = network(*pair)
+            if not expected.isfinite().all():
+                raise ValueError('The network gives probabilities that are not finite. Fix: use another checkpoint.')
+            differences[shape] = float((run(*pair) - expected).abs().max())
     return differences

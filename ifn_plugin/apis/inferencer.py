@@ -85,9 +85,10 @@ class ChangeDetector:
         self.scope = cfg.get('default_scope') or 'mmseg'
         self.batch_size = batch_size
         self.cfg, self.config, self.checkpoint = cfg, cfg.filename or '', str(checkpoint)
-        with SCOPE, DefaultScope.overwrite_default_scope(self.scope):
+        # the weights that are replaced draw no random numbers from the caller's
+        with SCOPE, DefaultScope.overwrite_default_scope(self.scope), torch.random.fork_rng(devices=[]):
             model = revert_sync_batchnorm(MODELS.build(detector_settings(cfg)))
-        load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model)
+        load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model, spread=False)
         self.model = model.to(self.device).eval()
         head: Any = self.model.decode_head
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
@@ -113,8 +114,8 @@ class ChangeDetector:
 
         Args:
             date1: The earlier image: a file, or an array (H, W, 3), RGB, uint8; for a detector of other bands, those
-                that ``LoadBands`` in its configuration names, (H, W, C), with values as in the files; NaN, infinite
-                and masked values are nodata.
+                that ``LoadBands`` in its configuration names, (H, W, C), with values as in the files; pixels of
+                which a band is NaN or infinite, or all are masked, are nodata.
             date2: The later image, of the same size.
 
         Returns:
@@ -161,6 +162,9 @@ class ChangeDetector:
 
         Returns:
             (N, H, W), float32.
+
+        Raises:
+            ValueError: If they are not finite, as with weights that are not; the checkpoint is named.
         """
         number = len(pairs)
         if fill_up and self.compiled:
@@ -177,6 +181,9 @@ class ChangeDetector:
             outputs = self.model(torch.cat([data['inputs'] for data in ready]),
                                  [sample for data in ready for sample in data['data_samples']], mode='predict')
         probability = torch.stack([change_probability(output.seg_logits.data) for output in outputs[:number]])
+        if not probability.isfinite().all():
+            raise ValueError(f'{self.checkpoint}: the detector gives probabilities that are not finite. Fix: use '
+                             'another checkpoint or, if its weights are finite, compute in float32.')
         return np.asarray(probability.cpu())
 
     def _read(self, pair: tuple[Image, Image]) -> np.ndarray:
@@ -191,7 +198,8 @@ class ChangeDetector:
                                  'to the same grid.')
             if isinstance(self.loader, LoadBands):
                 arrays: Any = pair
-                valid1, valid2 = (np.ma.filled(np.isfinite(array), False).all(axis=2) for array in arrays)
+                valid1, valid2 = (~np.ma.getmaskarray(array).all(axis=2)
+                                  & np.isfinite(np.ma.getdata(array)).all(axis=2) for array in arrays)
                 for date in dates:
                     date[~(valid1 & valid2)] = 0  # nodata, as in images from files
         stacked = np.stack(dates)

@@ -107,10 +107,10 @@ class Run:
     def __init__(self, out: Path, settings: dict[str, Any], results: Iterable[Path] = (),
                  overwrite: bool = False) -> None:
         self.folder = out / UNFINISHED
-        self._record = self.folder / RECORD
-        self.started: float = on_first(lambda: self._start(settings, results, overwrite))
+        self._record, self._results = self.folder / RECORD, list(results)
+        self.started: float = on_first(lambda: self._start(settings, overwrite))
 
-    def _start(self, settings: dict[str, Any], results: Iterable[Path], overwrite: bool) -> float:
+    def _start(self, settings: dict[str, Any], overwrite: bool) -> float:
         settings = json.loads(json.dumps(settings, default=str))
         if self._record.exists():
             record = json.loads(self._record.read_bytes())
@@ -123,7 +123,7 @@ class Run:
                 raise FileExistsError(f'{self.folder} holds a run that was broken off, with other settings: {shown}. '
                                       'Fix: repeat it with its own settings to finish it, or add --overwrite to drop '
                                       'it.')
-        refuse_existing(self.folder.parent, results, overwrite)
+        refuse_existing(self.folder.parent, self._results, overwrite)
         self._remove()
         record = dict(started=time.time(), settings=settings)
         write_atomic(json.dumps(record, indent=1).encode(), self._record)
@@ -153,7 +153,8 @@ class Run:
         if kind is None:
             dist.barrier()
             on_first(self._remove)
-        elif dist.is_main_process() and [path.name for path in self.folder.iterdir()] == [RECORD]:
+        elif (dist.is_main_process() and [path.name for path in self.folder.iterdir()] == [RECORD]
+              and not any(path.exists() for path in self._results)):
             self._remove()
             with suppress(OSError):  # the folder of the results is kept unless it is empty
                 self.folder.parent.rmdir()

@@ -21,7 +21,7 @@ from ifn_plugin.utils import abbreviate
 # the folders below data_root, by the keys of data_prefix, as in open-cd
 LAYOUT = dict(img_path_from='A', img_path_to='B', seg_map_path='label')
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 
 
 def walk(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
@@ -50,7 +50,7 @@ def list_images(folder: Path, suffix: str | None = None) -> dict[str, Path]:
 
     Args:
         folder: The folder.
-        suffix: Suffix of the file names; by default, those of PNG, JPEG, TIFF and BMP.
+        suffix: Suffix of the file names; by default, those of PNG, JPEG, TIFF, BMP and WebP.
 
     Returns:
         The files by their path relative to the folder without suffix.
@@ -121,7 +121,7 @@ def read_names(ann_file: str | Path,
     Args:
         ann_file: The list; LEVIR-CD's lists exist with and without suffixes.
         known: Names that are kept as they are.
-        suffix: Suffix of date 1's files, if it is not one of PNG, JPEG, TIFF and BMP.
+        suffix: Suffix of date 1's files, if it is not one of PNG, JPEG, TIFF, BMP and WebP.
         backend_args: Config of mmengine's file backend.
 
     Returns:
@@ -219,8 +219,8 @@ class LEVIRCDDataset(BaseSegDataset):
     Args:
         data_prefix: The folders below ``data_root``: ``img_path_from``, ``img_path_to`` and ``seg_map_path``, as in
             open-cd.
-        img_suffix: Suffix of the images; by default, those of PNG, JPEG, TIFF and BMP. ``.npy`` selects the output of
-            ``ifn_plugin.tools.pack_dataset``.
+        img_suffix: Suffix of the images; by default, those of PNG, JPEG, TIFF, BMP and WebP. ``.npy`` selects the
+            output of ``ifn_plugin.tools.pack_dataset``.
         seg_map_suffix: Suffix of the labels, such as ``_label.png``.
         img_suffix_from: Suffix of date 1's images, such as ``_pre_disaster.png`` if both dates share a folder; a pair's
             name is the part before it. By default ``img_suffix``.
@@ -230,7 +230,8 @@ class LEVIRCDDataset(BaseSegDataset):
     Raises:
         FileNotFoundError: If a folder is missing or empty, or a pair is incomplete; the message names the files.
         ValueError: If two files of a pair are the same, ``indices`` are out of range or none, ``ann_file`` has lines
-            that are not names, the file backend cannot list folders, or a view of test-time augmentation cannot be undone.
+            that are not names, the file backend cannot list folders, or a view of test-time augmentation cannot be
+            undone.
     """
 
     METAINFO = dict(classes=('unchanged', 'changed'), palette=[[0, 0, 0], [255, 255, 255]])

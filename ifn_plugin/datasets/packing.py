@@ -190,7 +190,7 @@ def pack(src: Path | Config,
         changed: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
         threshold: As for :class:`ifn_plugin.datasets.transforms.loading.LoadChangeLabel`.
         folders: Names of the folders of both dates and of the labels in ``src``.
-        suffixes: Suffixes of the files in them; ``None`` for PNG, JPEG, TIFF and BMP.
+        suffixes: Suffixes of the files in them; ``None`` for PNG, JPEG, TIFF, BMP and WebP.
 
     Returns:
         The number of pairs written.

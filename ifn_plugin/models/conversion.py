@@ -15,13 +15,15 @@ from ifn_plugin.fileio.checkpoint import get_state_dict
 from ifn_plugin.models.backbones.pretrained import list_misfits
 
 
-def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Tensor]:
+def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch.nn.Module,
+                 spread: bool = True) -> dict[str, Tensor]:
     """Load all weights of a detector, converting those of another project's IFN.
 
     Args:
         source: File or URL of the checkpoint, for messages.
         checkpoint: The checkpoint.
         model: The detector.
+        spread: Whether the weights of an RGB detector may be spread over other bands, to train on.
 
     Returns:
         The loaded weights, without the preprocessor's constants, which the configuration sets.
@@ -41,10 +43,15 @@ def load_weights(source: str | Path, checkpoint: Mapping[str, Any], model: torch
             raise CheckpointError(f'{source}: {error}') from error
     for key in [key for key in state if key.startswith('data_preprocessor.')]:
         del state[key]
+    own = model.state_dict()
+    rgb = [key for key, value in state.items() if key in own and torch.is_tensor(value) and value.shape[1:2] == (3, )]
+    misfits = list_misfits({key: state[key] for key in rgb}, {key: own[key] for key in rgb})
+    if misfits and not spread:
+        raise CheckpointError(f'{source} does not fit the configuration: {misfits}.')
     try:
         model.load_state_dict(state)  # torch must judge, since modules may update former names and shapes themselves
     except RuntimeError as error:
-        misfits = list_misfits(state, model.state_dict()) or str(error)
+        misfits = list_misfits(state, own) or str(error)
         fix = f' Fix: convert it, {project}, with ifn_plugin.tools.convert_checkpoint.' if project in _PROJECTS else ''
         raise CheckpointError(f'{source} does not fit the configuration: {misfits}.{fix}') from error
     return state

@@ -8,8 +8,9 @@ sizes.
 import argparse
 from pathlib import Path
 
-from ifn_plugin.apis.export import ChangeNetwork, compare, export
+from ifn_plugin.apis.export import SUFFIXES, ChangeNetwork, compare, export
 from ifn_plugin.apis.inferencer import ChangeDetector
+from ifn_plugin.fileio import atomic_path
 from ifn_plugin.tools._common import add_options_argument, read_config
 
 TOLERANCE = 1e-4
@@ -21,7 +22,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
     add_options_argument(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out.suffix not in SUFFIXES:
+        parser.error(f'{args.out}: name a file that ends in {" or ".join(SUFFIXES)}.')
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,15 +37,17 @@ def main(argv: list[str] | None = None) -> None:
     try:
         detector = ChangeDetector(cfg, args.checkpoint, 'cpu', acceleration=dict(channels_last=False))
         network = ChangeNetwork(detector.model, detector.loader)
-        export(network, args.out)
-        differences = compare(network, args.out, shapes)
+        with atomic_path(args.out) as unfinished:  # a former file stays until this one is known to be good
+            export(network, unfinished)
+            differences = compare(network, unfinished, shapes)
+            shown = ', '.join(f'{difference:.1e} at {n}×{height}×{width}'
+                              for (n, height, width), difference in differences.items())
+            if not all(difference <= TOLERANCE for difference in differences.values()):
+                raise ValueError(f'{args.out} was not written, since it would differ from the network by more than '
+                                 f'{TOLERANCE}: {shown}.')
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    print(f'{args.out}: {args.out.stat().st_size / 2**20:.0f} MiB. Largest difference from PyTorch: '
-          + ', '.join(f'{difference:.1e} at {n}×{height}×{width}'
-                      for (n, height, width), difference in differences.items()))
-    if not all(difference <= TOLERANCE for difference in differences.values()):
-        raise SystemExit(f'{args.out} differs from the network by more than {TOLERANCE}: do not use it.')
+    print(f'{args.out}: {args.out.stat().st_size / 2**20:.0f} MiB. Largest difference from PyTorch: {shown}')
 
 
 if __name__ == '__main__':

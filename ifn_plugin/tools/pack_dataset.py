@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--folders', nargs=3, metavar=('DATE1', 'DATE2', 'LABEL'),
                         help='names of the three folders in SRC; default: A B label')
     parser.add_argument('--suffixes', nargs=3, metavar=('DATE1', 'DATE2', 'LABEL'),
-                        help='endings of the file names in them; default: those of PNG, JPEG, TIFF and BMP')
+                        help='endings of the file names in them; default: those of PNG, JPEG, TIFF, BMP and WebP')
     parser.add_argument('--changed', type=int, choices=(1, 255), help="the labels' value for changed; default: either")
     parser.add_argument('--threshold', type=int,
                         help='instead, for labels in a lossy format: values above this are changed')

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from ifn_plugin.apis.export import ChangeNetwork, compare, export
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.tools.export import main
 from ifn_plugin.utils.configurations import find_config
@@ -74,6 +77,32 @@ def test_a_network_that_sees_bgr(checkpoint):
     with torch.no_grad():
         probability = ChangeNetwork(detector.model)(*torch.from_numpy(pair).split(1))
     np.testing.assert_allclose(probability[0], detector.predict(*pair).probability, rtol=0, atol=1e-6)
+
+
+def test_a_decoder_without_the_finest_maps(tmp_path):
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.decode_head.update(in_channels=(256, 512, 1024, 1024), in_index=[1, 2, 3, 4])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    detector = ChangeDetector(cfg, tmp_path / 'weights.pth', device='cpu')
+    network = ChangeNetwork(detector.model)
+    pair = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    with torch.no_grad():
+        probability = network(*torch.from_numpy(pair).split(1))
+    np.testing.assert_allclose(probability[0], detector.predict(*pair).probability, rtol=0, atol=1e-6)
+    export(network, tmp_path / 'ifn.pt2')
+    assert max(compare(network, tmp_path / 'ifn.pt2', [(1, 64, 64), (3, 32, 48)]).values()) < 1e-5
+
+
+def test_a_former_file_stays_if_the_new_one_is_useless(checkpoint, tmp_path):
+    content = load_checkpoint_file(checkpoint)
+    content['state_dict']['decode_head.levels.4.logit.bias'].fill_(torch.nan)
+    torch.save(content, tmp_path / 'nan.pth')
+    (tmp_path / 'ifn.pt2').write_bytes(b'former')
+    with pytest.raises(SystemExit, match='The network gives probabilities that are not finite'):
+        main([str(CONFIG), str(tmp_path / 'nan.pth'), str(tmp_path / 'ifn.pt2')])
+    assert (tmp_path / 'ifn.pt2').read_bytes() == b'former' and len(list(tmp_path.iterdir())) == 2
 
 
 def test_program(detector, tmp_path):

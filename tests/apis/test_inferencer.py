@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from ifn_plugin.datasets import ConcatDates, LoadPair
+from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.inference import ChangeDetector, find_pairs
 from ifn_plugin.models.conversion import convert_to_opencd
 from ifn_plugin.utils.configurations import find_config
@@ -150,6 +151,25 @@ def test_what_is_no_pair_is_refused(detector, pairs, given):
 def test_thresholds_are_probabilities(checkpoint, threshold):
     with pytest.raises(ValueError, match='use a probability from 0 to below 1'):
         ChangeDetector(CONFIG, checkpoint, threshold=threshold)
+
+
+def test_weights_that_are_not_finite_give_no_map(checkpoint, tmp_path):
+    content = load_checkpoint_file(checkpoint)
+    content['state_dict']['decode_head.levels.4.logit.bias'].fill_(torch.nan)
+    torch.save(content, tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match=r'nan\.pth: the detector gives probabilities that are not finite'):
+        ChangeDetector(CONFIG, tmp_path / 'nan.pth', device='cpu').predict(*pair())
+
+
+def test_weights_for_rgb_do_not_fit_other_bands(checkpoint):
+    with pytest.raises(ValueError, match=r'backbone\.features\.0\.weight is \(64, 3, 3, 3\), not \(64, 4, 3, 3\)'):
+        ChangeDetector('ifn_256x256_40k_4bands.py', checkpoint)
+
+
+def test_a_detector_draws_no_random_numbers(checkpoint):
+    state = torch.get_rng_state()
+    ChangeDetector(CONFIG, checkpoint)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_batch_has_a_pair(checkpoint):

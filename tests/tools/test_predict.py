@@ -60,18 +60,19 @@ def test_two_files_and_a_threshold(checkpoint, tmp_path, capsys):
         main([str(CONFIG), 'none.pth', *files])  # before the network is built
 
 
-def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize('done, left', [(9, 2), (3, 10)], ids=['in the second group', 'in the first group'])
+def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, monkeypatch, done, left):
     """In groups of pairs, each of which is done by one process."""
     rng = np.random.default_rng(0)
     for name in (f'{date}/{number:02}.png' for date in 'ab' for number in range(10)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (16, 16, 3), np.uint8))
     arguments = [str(CONFIG), str(checkpoint), *(str(tmp_path / name) for name in ('a', 'b', 'out')), '--device', 'cpu']
-    own, seen = ChangeDetector.predict_all, []
+    own, seen, power = ChangeDetector.predict_all, [], done
 
     def predict_all(self, pairs):
         for pair in pairs:
-            if len(seen) == 9:
+            if len(seen) == power:
                 raise OSError('power cut')
             seen.append(pair)
             yield from own(self, [pair])
@@ -80,9 +81,10 @@ def test_a_folder_of_images_that_was_broken_off_goes_on(checkpoint, tmp_path, mo
     with pytest.raises(SystemExit, match='power cut'):
         main(arguments)
     seen.clear()
+    power = None
     os.utime(tmp_path / 'b' / '09.png', ns=(0, 0))  # as after it was mended, which no finished pair needs
     main(arguments)
-    assert len(seen) == 2  # of the second group
+    assert len(seen) == left
     assert len(list((tmp_path / 'out' / 'map').iterdir())) == 10
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['map']
 

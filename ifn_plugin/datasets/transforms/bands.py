@@ -106,9 +106,8 @@ def read_bands(dataset: Any, bands: Sequence[int], window: Any = None,
     Returns:
         The values, (H, W, C), and the mask of valid data, (H, W), bool.
     """
-    settings = dict(indexes=list(bands), window=window, out_shape=shape and (len(bands), *shape))
-    image = dataset.read(**settings)
-    valid = read_masks(dataset, bands, window, shape).any(axis=0)
+    image = dataset.read(list(bands), window=window, out_shape=shape and (len(bands), *shape))
+    valid = np.asarray(read_masks(dataset, bands, window, shape).any(axis=0))
     if image.dtype.kind == 'f':
         valid &= np.isfinite(image).all(axis=0)
     if nodata is not None:

@@ -221,6 +221,9 @@ class LoadChangeLabel(_Loader):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Load the label."""
+        if results.get('seg_map_path') is None:
+            raise ValueError('LoadChangeLabel needs the file of a label, seg_map_path. Fix: for images without labels, '
+                             'use ifn_plugin.ChangeDetector, or leave LoadChangeLabel out of the pipeline.')
         path = os.fspath(results['seg_map_path'])
         label = self._read(path)
         if is_transparent(label):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from ifn_plugin.engine.utils import detector_of, name_source
 from ifn_plugin.models.conversion import load_weights
@@ -25,4 +25,5 @@ class LoadedWeightsHook(Hook):
         Raises:
             CheckpointError: If weights are missing, unexpected or of another shape; the keys are named.
         """
-        checkpoint['state_dict'] = load_weights(name_source(runner), checkpoint, detector_of(runner))
+        tests = isinstance(getattr(runner, '_test_loop', None), BaseLoop)  # its property would build one
+        checkpoint['state_dict'] = load_weights(name_source(runner), checkpoint, detector_of(runner), not tests)

@@ -13,6 +13,7 @@ from ifn_plugin.datasets import BandDistortion, LoadBands, LoadChangeLabel, Load
 from ifn_plugin.inference import ChangeDetector
 from ifn_plugin.models import IFN, PairEncoder
 from ifn_plugin.models.backbones.pretrained import spread_channels
+from ifn_plugin.tools import test
 from ifn_plugin.tools.check_dataset import main as check_dataset
 from ifn_plugin.tools.predict import main as predict
 
@@ -292,9 +293,12 @@ def test_detector_takes_arrays_of_bands(four_bands):
     expected = detector.predict(*files).probability
     assert np.array_equal(detector.predict(*gap).probability, expected) and np.isfinite(expected).all()
     np.testing.assert_allclose(network(*(torch.from_numpy(array)[None] for array in gap))[0], expected, atol=1e-5)
-    masked = [array if number == 0 else np.ma.masked_array(array, np.isnan(gap[1]))
-              for number, array in enumerate(arrays)]
-    assert np.array_equal(detector.predict(*masked).probability, expected)
+    mask = np.isnan(gap[1]).any(axis=2, keepdims=True).repeat(4, axis=2)
+    masked = np.ma.masked_array(arrays[1], mask)
+    assert np.array_equal(detector.predict(arrays[0], masked).probability, expected)
+    # the nodata value in one band alone is data, as in a file
+    masked.mask[..., 0] = False
+    assert np.array_equal(detector.predict(arrays[0], masked).probability, change.probability)
     # bands that the preprocessor turns round
     detector.model.data_preprocessor.reverse_channels = True
     np.testing.assert_allclose(ChangeNetwork(detector.model, detector.loader)(*raw)[0],
@@ -304,6 +308,11 @@ def test_detector_takes_arrays_of_bands(four_bands):
         detector.predict(arrays[0][..., :3], arrays[1][..., :3])
     with pytest.raises(ValueError, match='loads 3 channels per date, but its backbone takes 4'):
         ChangeNetwork(detector.model)
+
+
+def test_weights_for_rgb_are_not_tested_on_other_bands(four_bands, checkpoint, tmp_path):
+    with pytest.raises(SystemExit, match=r'features\.0\.weight is \(64, 3, 3, 3\), not \(64, 4, 3, 3\)'):
+        test.main([str(four_bands[0]), str(checkpoint), '--work-dir', str(tmp_path / 'run')])
 
 
 def test_commands_predict_and_check_bands(four_bands, tmp_path, capsys):
