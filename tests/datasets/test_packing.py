@@ -64,6 +64,8 @@ def test_arrays_that_were_not_packed_are_checked_like_images(tmp_path):
     with pytest.raises(ValueError, match=r'label\.npy has the values 7'):
         LoadChangeLabel()(dict(seg_map_path=str(label)))
     np.save(label, np.array([[0, 1]]))
+    assert LoadChangeLabel()(dict(seg_map_path=str(label)))['gt_seg_map'].tolist() == [[0, 1]]
+    np.save(label, np.array([[0, 256]]))
     with pytest.raises(ValueError, match=r'label\.npy has int64 values'):
         LoadChangeLabel()(dict(seg_map_path=str(label)))
 
