@@ -252,7 +252,7 @@ def test_checkpoints_that_run_code_are_refused(tmp_path):
 
 
 def test_pairs_of_folders(tmp_path):
-    for name in ('1/b.png', '1/sub/a 变.jpg', '1/\u00e9.png',
+    for name in ('1/b.webp', '1/sub/a 变.jpg', '1/\u00e9.png',
                  '2/b.tif', '2/sub/a 变.png', '2/e\u0301.png', '2/notes.txt'):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -310,6 +310,11 @@ def test_1_bit_label(tmp_path, changed, suffix):
     assert np.array_equal(LoadChangeLabel(changed)(dict(seg_map_path=str(path)))['gt_seg_map'], LABEL)
 
 
+def test_a_pair_without_a_label_is_told_what_to_do():
+    with pytest.raises(ValueError, match=r'LoadChangeLabel needs the file of a label.*use ifn_plugin\.ChangeDetector'):
+        LoadChangeLabel()(dict(img_path=['a.png', 'b.png']))
+
+
 def test_grey_label_saved_in_colour(tmp_path):
     label = (LABEL * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
     assert np.array_equal(load_label(tmp_path, label)['gt_seg_map'], LABEL)
