@@ -160,7 +160,7 @@ def open_onnx(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
         import onnxruntime
     except ImportError as error:
         raise ImportError(
-            f'Running {path} needs onnxruntime ({error}). Fix: pip install "ifn_plugin[export]".') from error
+            f'Running an .onnx file needs onnxruntime ({error}). Fix: pip install "ifn_plugin[export]".') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])

@@ -19,3 +19,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return a sentence with the known names closest to a misspelt one: ``' Did you mean a or b?'``, or nothing."""
     close = get_close_matches(name, list(known), cutoff=0.75)
     return f' Did you mean {" or ".join(close)}?' if close else ''
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error's message, or the error's type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

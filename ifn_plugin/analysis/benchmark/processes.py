@@ -10,6 +10,7 @@ import torch
 
 from ifn_plugin.analysis.benchmark.cases import Case, Entry
 from ifn_plugin.analysis.benchmark.subject import Subject
+from ifn_plugin.utils.text import reason
 
 
 class Row:
@@ -63,7 +64,7 @@ def _serve(connection: Connection, entry: Entry, variant: str, threads: int) -> 
             subject = subject or Subject(entry.config, variant, entry.data_root)
             connection.send((getattr(subject, name)(*arguments), None))
         except Exception as error:  # an error in one row must not stop the others
-            connection.send((None, (str(error).strip() or type(error).__name__).splitlines()[0]))
+            connection.send((None, reason(error)))
 
 
 def _receive(connection: Connection) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from ifn_plugin.analysis.gpu_check.parts import PARTS
-from ifn_plugin.analysis.gpu_check.results import reason
 from ifn_plugin.analysis.gpu_check.scale import Scale
+from ifn_plugin.utils.text import reason
 
 
 def run_part(name: str, scale: Scale, out: Path, seconds: float) -> Iterator[dict[str, Any]]:

@@ -4,10 +4,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-
-def reason(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+from ifn_plugin.utils.text import reason
 
 
 def attempt(name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

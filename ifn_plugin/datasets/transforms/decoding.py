@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmcv
@@ -108,19 +109,20 @@ def read_indices(content: bytes) -> tuple[np.ndarray, bool] | None:
 
 def has_one_bit(content: bytes) -> bool:
     """Return whether an image has pixels of one bit."""
-    try:
-        with any_size(), Image.open(io.BytesIO(content)) as image:
-            return image.mode == '1'
-    except Exception:  # an invalid header can raise anything; OpenCV reports damage
-        return False
+    return _read_header(content, 'mode') == '1'
 
 
 def _is_animated(content: bytes) -> bool:
+    return bool(_read_header(content, 'is_animated'))
+
+
+def _read_header(content: bytes, name: str) -> Any:
+    """Return an attribute of Pillow's image; ``None`` if it has none, or Pillow cannot open the image."""
     try:
         with any_size(), Image.open(io.BytesIO(content)) as image:
-            return bool(getattr(image, 'is_animated', False))
+            return getattr(image, name, None)
     except Exception:  # an invalid header can raise anything; OpenCV reports damage
-        return False
+        return None
 
 
 def is_transparent(image: np.ndarray) -> bool:
