@@ -17,8 +17,8 @@ from ifn_plugin.apis.pictures import predict_images
 from ifn_plugin.apis.running import Run, on_first, refuse_existing
 from ifn_plugin.apis.sources import find_sources
 from ifn_plugin.datasets import LoadPair
-from ifn_plugin.datasets.transforms.bands import Scale
 from ifn_plugin.fileio import any_size, find_checksum
+from ifn_plugin.fileio.bands import Scale
 from ifn_plugin.utils.text import suggest
 from ifn_plugin.version import __version__
 

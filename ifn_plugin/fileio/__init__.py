@@ -1,4 +1,4 @@
-"""Atomic file writing and safe checkpoint loading."""
+"""Atomic file writing, safe checkpoint loading, and bands of rasters."""
 
 from ifn_plugin.fileio.atomic import atomic_path, unfinished_path, write_atomic
 from ifn_plugin.fileio.backend import WholeFileBackend

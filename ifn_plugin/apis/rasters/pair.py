@@ -18,8 +18,8 @@ from rasterio.vrt import WarpedVRT
 from ifn_plugin.apis.rasters.interest import AreaOfInterest
 from ifn_plugin.apis.rasters.opening import UnreachableError, find_colours, open_raster, reading
 from ifn_plugin.apis.rasters.stretch import find_limits
-from ifn_plugin.datasets.transforms.bands import Scale, find_alpha, read_bands, refuse_complex, scale_bands
 from ifn_plugin.fileio import forget_answers
+from ifn_plugin.fileio.bands import Scale, find_alpha, read_bands, refuse_complex, scale_bands
 
 T = TypeVar('T')
 # Formats whose pixels are all in the file that is opened, by rasterio's names

@@ -18,7 +18,7 @@ from ifn_plugin.apis.rasters.opening import CACHE, list_files
 from ifn_plugin.apis.rasters.pair import RasterPair
 from ifn_plugin.apis.rasters.stretch import compare_types, find_limits, value_types
 from ifn_plugin.datasets import LoadBands, LoadPair
-from ifn_plugin.datasets.transforms.bands import Scale
+from ifn_plugin.fileio.bands import Scale
 
 # Number of pairs whose values give the stretch of all
 SAMPLED = 64

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.datasets.transforms.bands import Scale, as_limits, read_masks
+from ifn_plugin.fileio.bands import Scale, as_limits, read_masks
 
 Limits = list[np.ndarray | None]
 
