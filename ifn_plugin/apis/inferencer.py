@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ifn_plugin.datasets import LoadBands, find_loaders
 from ifn_plugin.datasets.levircd import list_images
 from ifn_plugin.datasets.settings import list_dataset_settings
 from ifn_plugin.engine import accelerate
+from ifn_plugin.engine.hooks.evaluation_hook import find_threshold
 from ifn_plugin.evaluation import change_probability
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
@@ -57,28 +58,29 @@ class ChangeDetector:
         checkpoint: Weights, as for :func:`ifn_plugin.fileio.checkpoint.load_checkpoint_file`. Weights of IFN from other
             projects are converted, see :func:`ifn_plugin.models.conversion.convert_state_dict`.
         device: Device to compute on, for instance ``'cpu'`` or ``'cuda:1'``. Defaults to a GPU if there is one.
-        threshold: Probability above which a pixel is "changed". Defaults to that of the configuration.
+        threshold: Probability above which a pixel is "changed", or ``'val'`` for the one that validation chose, which
+            is in the checkpoint. Defaults to that of the configuration.
         batch_size: Number of pairs of the same size in one forward pass.
         acceleration: Arguments of :func:`ifn_plugin.engine.acceleration.accelerate`. Defaults to channels-last maps in
             float32, uncompiled.
 
     Raises:
         FileNotFoundError: If the configuration or the checkpoint is missing.
-        ValueError: If the threshold is not from 0 to below 1, ``batch_size`` is not positive, the checkpoint
-            cannot be read safely or does not fit the configuration (the keys are named), or torch cannot compute on the
-            device.
+        ValueError: If the threshold is not from 0 to below 1, or ``'val'`` and the checkpoint has none; if
+            ``batch_size`` is not positive, the checkpoint cannot be read safely or does not fit the configuration (the
+            keys are named), or torch cannot compute on the device.
     """
 
     def __init__(self,
                  config: str | Path | Config,
                  checkpoint: str | Path,
                  device: str | None = None,
-                 threshold: float | None = None,
+                 threshold: float | Literal['val'] | None = None,
                  batch_size: int = 4,
                  acceleration: dict[str, Any] | None = None) -> None:
         cfg = config if isinstance(config, Config) else read_config(config)
-        if threshold is not None and not 0 <= threshold < 1:
-            raise ValueError(f'threshold={threshold}: use a probability from 0 to below 1.')
+        if threshold is not None and threshold != 'val' and not 0 <= threshold < 1:
+            raise ValueError(f"threshold={threshold}: use a probability from 0 to below 1, or 'val'.")
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size}: use at least 1.')
         self.device = find_device(device)
@@ -88,7 +90,8 @@ class ChangeDetector:
         # the weights that are replaced draw no random numbers from the caller's
         with SCOPE, DefaultScope.overwrite_default_scope(self.scope), torch.random.fork_rng(devices=[]):
             model = revert_sync_batchnorm(MODELS.build(detector_settings(cfg)))
-        load_weights(str(checkpoint), load_checkpoint_file(checkpoint), model, spread=False)
+        loaded = load_checkpoint_file(checkpoint)
+        load_weights(str(checkpoint), loaded, model, spread=False)
         self.model = model.to(self.device).eval()
         head: Any = self.model.decode_head
         head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
@@ -96,7 +99,11 @@ class ChangeDetector:
             head = head.binary_cd_head
             self.model.postprocess_pred_and_label = None  # it needs the classes' labels
         default = head.threshold if head.out_channels == 1 else 0.5
-        self.threshold = float(default if threshold is None else threshold)
+        chosen = find_threshold(loaded) if threshold == 'val' else threshold
+        if threshold == 'val' and chosen is None:
+            raise ValueError(f'{checkpoint} has no threshold from validation. Fix: name one, or take a checkpoint, '
+                             'such as the best one, of a training with val_evaluator.choose_threshold=True.')
+        self.threshold = float(default if chosen is None else chosen)
         settings: dict[str, Any] = dict(
             dtype='float32', compile=False, keep_memory=False, tf32=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)

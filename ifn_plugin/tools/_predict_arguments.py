@@ -24,7 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('out', type=output_folder, help='folder to write into')
     parser.add_argument('--output', nargs='+', choices=OUTPUTS, default=['map'], help='what to write; default: map')
     parser.add_argument('--overwrite', action='store_true', help='write over results that exist')
-    parser.add_argument('--threshold', type=float, help="a pixel above this is changed; default: configuration's")
+    parser.add_argument('--threshold', type=_threshold, metavar='VALUE|val',
+                        help='a pixel above this is changed; val: the threshold that validation chose, which is in the '
+                        "checkpoint; default: configuration's")
     parser.add_argument('--device', help='device, such as cpu or cuda:1; default: a GPU where there is one')
     parser.add_argument('--batch-size', type=positive,
                         help='pairs of one size in a batch; default: 1 on a CPU, as many as fit on a GPU, 8 at most '
@@ -40,6 +42,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)  # since DATE2 may be missing, options between DATE1 and OUT need it
     check_values(parser, args)
     return args
+
+
+def _threshold(text: str) -> float | str:
+    """Read a threshold: ``val``, or a number that ``ChangeDetector`` accepts."""
+    try:
+        if text == 'val' or 0 <= float(text) < 1:
+            return text if text == 'val' else float(text)
+    except ValueError:  # no number
+        pass
+    raise argparse.ArgumentTypeError(f'{text}: use a probability from 0 to below 1, or val')
 
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +88,6 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_values(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Check the arguments' values, and end the process with a line on the first wrong one."""
-    if args.threshold is not None and not 0 <= args.threshold < 1:
-        parser.error(f'--threshold {args.threshold}: use a probability from 0 to below 1.')
     if args.scale is not None and len(args.scale) not in (2, 4):
         parser.error('--scale: give two values, or two for each date.')
     if args.date2 is None and args.pair_by == 'place':

@@ -153,6 +153,16 @@ def test_thresholds_are_probabilities(checkpoint, threshold):
         ChangeDetector(CONFIG, checkpoint, threshold=threshold)
 
 
+def test_the_threshold_that_validation_chose(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match=r'\.pth has no threshold from validation\. Fix: name one'):
+        ChangeDetector(CONFIG, checkpoint, device='cpu', threshold='val')
+    content = load_checkpoint_file(checkpoint)
+    content['message_hub'] = dict(runtime_info=dict(change_threshold=0.07))
+    torch.save(content, tmp_path / 'chosen.pth')
+    assert ChangeDetector(CONFIG, tmp_path / 'chosen.pth', device='cpu', threshold='val').threshold == 0.07
+    assert ChangeDetector(CONFIG, tmp_path / 'chosen.pth', device='cpu').threshold == 0.3  # the configuration's
+
+
 def test_weights_that_are_not_finite_give_no_map(checkpoint, tmp_path):
     content = load_checkpoint_file(checkpoint)
     content['state_dict']['decode_head.levels.4.logit.bias'].fill_(torch.nan)

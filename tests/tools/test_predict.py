@@ -174,7 +174,8 @@ def test_what_is_for_polygons_is_refused_without_them(levir_like, tmp_path, name
         main([str(CONFIG), 'none.pth', *folders, str(tmp_path / 'out'), f'--{name}', '20'])
 
 
-@pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to below 1'),
+@pytest.mark.parametrize('arguments, message', [(['--threshold', '1.5'], 'a probability from 0 to below 1, or val'),
+                                                (['--threshold', 'best'], 'best: use a probability'),
                                                 (['--batch-size', '0'], 'at least 1'),
                                                 (['--accelerate', '--no-accelerate'], 'contradict')])
 def test_wrong_arguments(capsys, arguments, message):

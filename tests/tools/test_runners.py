@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
@@ -171,8 +172,9 @@ def test_what_an_evaluation_found_is_kept(scalars, trained):
     assert {name: last[name] for name in found['metrics']} == pytest.approx(found['metrics'])
     assert [Path(pair['files'][0]).name for pair in found['pairs']] == ['0000.png', '0001.png']
     assert [sum(pair['counts']) for pair in found['pairs']] == [64**2, 64**2]
-    content = load_checkpoint_file(trained / 'best_F1_iter_2.pth')
-    assert content['message_hub']['runtime_info']['change_threshold'] == last['threshold@val']
+    detector = ChangeDetector(next(trained.glob('*/vis_data/config.py')), trained / 'best_F1_iter_2.pth', device='cpu',
+                              threshold='val')
+    assert detector.threshold == last['threshold@val']
 
 
 def test_what_a_resumed_training_left_tests(trained, tmp_path, monkeypatch):

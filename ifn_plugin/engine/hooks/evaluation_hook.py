@@ -34,6 +34,13 @@ from ifn_plugin.version import __version__
 _CHOSEN = 'change_threshold'
 
 
+def find_threshold(checkpoint: dict[str, Any]) -> float | None:
+    """Return the threshold that validation chose for the weights of a checkpoint; ``None`` if it chose none."""
+    info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    chosen = info.get(_CHOSEN)
+    return chosen if isinstance(chosen, float) else None
+
+
 def _start_metrics(runner: Runner, evaluator: Evaluator) -> list[ChangeMetric]:
     metrics = [metric for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
     for metric in metrics:
@@ -107,9 +114,7 @@ class EvaluationHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore the threshold from the checkpoint."""
-        info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
-        chosen = info.get(_CHOSEN)
-        runner.message_hub.update_info(_CHOSEN, chosen if isinstance(chosen, float) else None)
+        runner.message_hub.update_info(_CHOSEN, find_threshold(checkpoint))
         name, self._starts = runner._load_from if self._starts else None, False
         self._tested = dict(
             checkpoint=name and str(name),
