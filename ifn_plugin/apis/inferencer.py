@@ -27,6 +27,7 @@ from ifn_plugin.engine.hooks.evaluation_hook import find_threshold
 from ifn_plugin.evaluation import change_probability
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import load_weights
+from ifn_plugin.models.decision import decision_threshold
 from ifn_plugin.utils import abbreviate
 from ifn_plugin.utils.configurations import detector_settings, read_config, type_name
 
@@ -93,17 +94,14 @@ class ChangeDetector:
         loaded = load_checkpoint_file(checkpoint)
         load_weights(str(checkpoint), loaded, model, spread=False)
         self.model = model.to(self.device).eval()
-        head: Any = self.model.decode_head
-        head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
-        if hasattr(head, 'binary_cd_head'):  # open-cd's detectors of semantic change
-            head = head.binary_cd_head
+        if hasattr(self.model, 'postprocess_pred_and_label'):  # open-cd's detectors of semantic change
             self.model.postprocess_pred_and_label = None  # it needs the classes' labels
-        default = head.threshold if head.out_channels == 1 else 0.5
+        default = decision_threshold(self.model)
         chosen = find_threshold(loaded) if threshold == 'val' else threshold
         if threshold == 'val' and chosen is None:
             raise ValueError(f'{checkpoint} has no threshold from validation. Fix: name one, or take a checkpoint, '
                              'such as the best one, of a training with val_evaluator.choose_threshold=True.')
-        self.threshold = float(default if chosen is None else chosen)
+        self.threshold = float(next(value for value in (chosen, default, 0.5) if value is not None))
         settings: dict[str, Any] = dict(
             dtype='float32', compile=False, keep_memory=False, tf32=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)

@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 
+from ifn_plugin.models.decision import decision_threshold
 from ifn_plugin.registry import MODELS
 
 
@@ -58,9 +59,8 @@ class ChangeTTAModel(BaseTTAModel):
             views = torch.stack([_undo_diagonal_flip(sample) for sample in samples])
             if views.shape[1] == 1:
                 merged = views.mean(0)
-                head = self.module.decode_head
-                threshold: Any = (head[-1] if isinstance(head, torch.nn.ModuleList) else head).threshold
-                changed = (merged > threshold).to(merged)
+                threshold = decision_threshold(self.module)
+                changed = (merged > (0.5 if threshold is None else threshold)).to(merged)
             else:
                 merged = views.log_softmax(1).logsumexp(0) - math.log(len(views))
                 changed = merged.argmax(0, keepdim=True)

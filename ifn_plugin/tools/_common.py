@@ -74,13 +74,25 @@ def output_folder(text: str) -> Path:
     """Read the name of a folder to write into, which need not exist.
 
     Raises:
-        ArgumentTypeError: If a file is in its place.
+        ArgumentTypeError: If a file is in its place, or the folder cannot be written.
     """
     path = Path(text)
-    for part in (path, *path.parents):
-        if part.exists() and not part.is_dir():
-            raise argparse.ArgumentTypeError(f'{part} is a file: name a folder')
+    there = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f'{there} is a file: name a folder')
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f'{there} cannot be written: name another folder')
     return path
+
+
+def output_file(text: str) -> Path:
+    """Read the name of a file to write, whose folder need not exist.
+
+    Raises:
+        ArgumentTypeError: As for :func:`output_folder`.
+    """
+    output_folder(str(Path(text).parent))
+    return Path(text)
 
 
 def positive(text: str) -> int:

@@ -20,7 +20,7 @@ from ifn_plugin.analysis.benchmark import (
     write_result,
 )
 from ifn_plugin.engine.acceleration import DTYPES
-from ifn_plugin.tools._common import positive, resolve_config, size_and_batch
+from ifn_plugin.tools._common import output_file, positive, resolve_config, size_and_batch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--cold-data', action='store_true', help='the same, with files read from disk')
     parser.add_argument('--data-root', nargs='+', help='data set of each configuration, or one for all')
     parser.add_argument('--rounds', type=positive, default=5, help='measurements of each row; default: 5')
-    parser.add_argument('--out', type=Path, help='write FILE.md and FILE.json', metavar='FILE')
+    parser.add_argument('--out', type=output_file, help='write FILE.md and FILE.json', metavar='FILE')
     args = parser.parse_args(argv)
     if args.names and len(args.names) != len(args.configs):
         parser.error(f'--names needs one name for each of the {len(args.configs)} configurations')

@@ -17,7 +17,7 @@ from ifn_plugin.analysis.dataset_check import (
     summarize,
     write_summary,
 )
-from ifn_plugin.tools._common import add_options_argument, read_config
+from ifn_plugin.tools._common import add_options_argument, output_file, read_config
 from ifn_plugin.utils import readable
 
 
@@ -26,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                                      'labels, duplicates, leaks between splits')
     parser.add_argument('dataset', help="folder in LEVIR-CD's layout, or a configuration")
     add_options_argument(parser, "a configuration's settings")
-    parser.add_argument('--out', type=Path, metavar='FILE.html', help='write a page with pictures')
+    parser.add_argument('--out', type=output_file, metavar='FILE.html', help='write a page with pictures')
     parser.add_argument('--pictures', type=int, default=4, help='sample pairs of each split on the page; default: 4')
     args = parser.parse_args(argv)
     if args.cfg_options and Path(args.dataset).is_dir():

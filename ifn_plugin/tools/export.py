@@ -6,12 +6,11 @@ sizes.
 """
 
 import argparse
-from pathlib import Path
 
 from ifn_plugin.apis.export import SUFFIXES, ChangeNetwork, compare, export
 from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.fileio import atomic_path
-from ifn_plugin.tools._common import add_options_argument, read_config
+from ifn_plugin.tools._common import add_options_argument, output_file, read_config
 
 TOLERANCE = 1e-4
 
@@ -20,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Export a trained IFN to ONNX or torch.export')
     parser.add_argument('config', help="configuration file, or the name of one of the plugin's own")
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
+    parser.add_argument('out', type=output_file, help='file to write, .onnx or .pt2')
     add_options_argument(parser)
     args = parser.parse_args(argv)
     if args.out.suffix not in SUFFIXES:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ifn_plugin.analysis.gpu_check import PARTS, run_check
+from ifn_plugin.tools._common import output_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,7 +18,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--parts', nargs='+', choices=list(PARTS), default=list(PARTS), help='default: all')
     parser.add_argument('--minutes', type=float, default=10,
                         help='time for all parts; those that do not fit are left out; default: 10')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu_check.json'), metavar='FILE.json',
+    parser.add_argument('--out', type=output_file, default=Path('work_dirs/gpu_check.json'), metavar='FILE.json',
                         help='results; charts are written to its folder; default: work_dirs/gpu_check.json')
     args = parser.parse_args(argv)
     if not args.minutes > 0:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ifn_plugin.analysis.benchmark import cost_tables, read_result
 from ifn_plugin.analysis.report import name_folders, read_run, write_report
+from ifn_plugin.tools._common import output_file
 from ifn_plugin.utils import readable
 
 
@@ -18,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write a page about finished runs')
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='work dirs of train and test')
     parser.add_argument('--names', nargs='+', metavar='NAME', help="names of the runs; default: the folders'")
-    parser.add_argument('--out', type=Path, help='HTML file to write; default: report.html in the first folder')
+    parser.add_argument('--out', type=output_file, help='HTML file to write; default: report.html in the first folder')
     parser.add_argument('--pairs', type=int, default=1,
                         help='number of best and of worst pairs whose side outputs are drawn; default: 1')
     parser.add_argument('--cost', type=Path, metavar='FILE.json', help='JSON result of the command benchmark')

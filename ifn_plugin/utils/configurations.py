@@ -3,6 +3,7 @@
 import copy
 import inspect
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,11 +98,19 @@ def read_config(config: str | Path) -> Config:
         raise ValueError(f'{path}: {type(error).__name__}: {" ".join(str(error).split())}') from error
 
 
+def format_config(cfg: Config) -> str:
+    """Return the text of a configuration; unlike mmengine's, it can be read again if numbers are not finite."""
+    text = str(cfg.pretty_text)
+    if not re.search(r'\b(inf|nan)\b', text):
+        return text
+    return f"inf, nan = float('inf'), float('nan')\n{text}\ndel inf, nan\n"
+
+
 def parse_config(text: str) -> Config:
     """Read the text of a complete configuration, without importing the packages that it names.
 
     Raises:
-        ValueError: If it cannot be read, such as one with infinite numbers, which mmengine writes but does not read.
+        ValueError: If it cannot be read.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder, 'config.py')

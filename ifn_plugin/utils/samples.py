@@ -11,7 +11,12 @@ def sample_files(img_path: str | Path | Sequence[str | Path] | None) -> list[str
     return [os.fspath(file) for file in ([img_path] if isinstance(img_path, (str, Path)) else img_path or [])]
 
 
+def absolute(file: str | Path) -> str:
+    """Return the absolute path of a file, which names it in any working folder; URLs are returned as they are."""
+    return str(file) if '://' in str(file) else os.path.abspath(file)  # noqa: PTH100 (keeps links)
+
+
 def pair_files(sample: Any) -> list[str | None]:
-    """List the image files of a sample and that of its label, ``None`` if there is none."""
+    """List the absolute paths of a sample's images and of its label, ``None`` if there is none."""
     label = sample_files(sample.get('seg_map_path'))
-    return [*sample_files(sample.get('img_path')), label[0] if label else None]
+    return [*map(absolute, sample_files(sample.get('img_path'))), absolute(label[0]) if label else None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-# Bytes of all pictures of a page as text: a page of 15 MB passes most mail servers
+# Bytes of a page's pictures and data as text: a page of 15 MB passes most mail servers
 LIMIT = 14_000_000
 SIDES = (1024, 896, 768, 640, 576, 512, 448, 384, 320, 256, 192)
 

@@ -22,7 +22,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader('ifn_plugin.visualization'), autoescape=True,
                                      extensions=['jinja2.ext.loopcontrols'])
-    environment.globals |= dict(asset=_asset, packed=_pack)
+    environment.globals |= dict(asset=_asset, packed=pack)
     write_atomic(readable(environment.get_template(template).render(**content)).encode(), path)
 
 
@@ -30,5 +30,6 @@ def _asset(name: str) -> Markup:
     return Markup(files('ifn_plugin.visualization').joinpath(*name.split('/')).read_text(encoding='utf-8'))
 
 
-def _pack(value: Any) -> str:
+def pack(value: Any) -> str:
+    """Return a value, with objects as their attributes, as compressed JSON in base64."""
     return base64.b64encode(gzip.compress(json.dumps(value, default=vars).encode(), mtime=0)).decode()

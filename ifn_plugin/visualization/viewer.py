@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ifn_plugin.visualization.embedded import PairPictures, embed_pairs
+from ifn_plugin.visualization.embedded import LIMIT, PairPictures, embed_pairs
+from ifn_plugin.visualization.pages import pack
 
 
 @dataclass
@@ -78,11 +79,12 @@ def viewer_content(models: Sequence[ViewedModel], pairs: Sequence[ViewedPair], t
     Returns:
         ``data``, for ``packed``, and ``pictures``, for JSON.
     """
-    embedded = embed_pairs([pair.read for pair in pairs], indices=[model.index for model in models])
     rows = [dict(name=pair.name, files=list(pair.files), note=pair.note, maps=[
         None if seen is None else dict(
             counts=list(seen.counts), histogram=None if seen.histogram is None else seen.histogram.ravel().tolist(),
             objects=seen.objects and list(seen.objects)) for seen in pair.maps]) for pair in pairs]
     data = dict(models=[vars(model) for model in models], pairs=rows, thresholds=[
-        float(f'{threshold:.7g}') for threshold in thresholds], labelled=labelled, side=embedded.side)
-    return dict(data=data, pictures=embedded.pairs)
+        float(f'{threshold:.7g}') for threshold in thresholds], labelled=labelled)
+    # what the data take is not left for the pictures: thousands of histograms take megabytes
+    embedded = embed_pairs([pair.read for pair in pairs], LIMIT - len(pack(data)), [model.index for model in models])
+    return dict(data=dict(data, side=embedded.side), pictures=embedded.pairs)

@@ -1,5 +1,6 @@
 import argparse
 import json
+import math
 import re
 import shutil
 import xml.etree.ElementTree
@@ -15,7 +16,7 @@ from mmengine.runner import Runner
 
 from ifn_plugin.analysis.comparison import Comparison, RunError, combine
 from ifn_plugin.analysis.comparison.cost import cost_report
-from ifn_plugin.analysis.comparison.runs import read_progress, run
+from ifn_plugin.analysis.comparison.runs import prepare, read_progress, run
 from ifn_plugin.analysis.comparison.settings import check_protocol
 from ifn_plugin.analysis.comparison.tables import curves, score_tables, time_table
 from ifn_plugin.evaluation import ChangeMetric
@@ -109,6 +110,19 @@ def test_finished_runs_are_kept_and_others_are_added(compared, compare):
 def test_other_settings_need_another_folder(compared, compare):
     with pytest.raises(ValueError, match='holds a run with other settings'):
         compare(compared[0] / 'runs', [3], max_iters=3, U_Net=UNET)
+
+
+def test_the_seeds_of_a_name_have_the_same_settings(tmp_path):
+    """Whatever has changed since: the model, the protocol, or whether it begins from scratch."""
+    settings = dict(model=dict(width=4, scale=math.inf), root='{{fileDirname}}', lr=math.nan)
+    prepare(Config(settings | dict(randomness=dict(seed=0))), tmp_path / 'm' / 'seed0')
+    for seed in (0, 1):
+        prepare(Config(settings | dict(randomness=dict(seed=seed))), tmp_path / 'm' / f'seed{seed}')
+    assert math.isinf(Config.fromfile(tmp_path / 'm' / 'seed1.py').model.scale)  # as the run's process reads it
+    with pytest.raises(ValueError, match='seed0 holds a run with other settings'):
+        prepare(Config(settings | dict(model=dict(width=8), randomness=dict(seed=2))), tmp_path / 'm' / 'seed2')
+    assert not (tmp_path / 'm' / 'seed2.py').exists()
+    prepare(Config(settings | dict(model=dict(width=8), randomness=dict(seed=2))), tmp_path / 'n' / 'seed2')
 
 
 class Recorder(Hook):

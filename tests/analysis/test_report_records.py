@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from ifn_plugin.evaluation.bootstrap import interval, resample_f1
 from ifn_plugin.evaluation.kept_maps import MAPS, read_map, write_map
 from ifn_plugin.evaluation.objects import ObjectCounts, count_objects
 from ifn_plugin.visualization.embedded import PairPictures, embed_pairs
+from ifn_plugin.visualization.pages import pack
+from ifn_plugin.visualization.viewer import ViewedMap, ViewedModel, ViewedPair, viewer_content
 
 
 @pytest.fixture
@@ -48,6 +51,14 @@ def test_protocols_and_other_settings_tell_rows_apart(data, tmp_path):
         write_evaluation(tmp_path / folder, data, config=config(model=dict(test_cfg=dict(crop_size=crop))))
     names = [one.name for one in read_run(tmp_path, 'run').evaluations]
     assert names == ['run, 1', 'run, 2']
+
+
+@pytest.mark.parametrize('text', ['custom_hooks = [dict(dtype={!r})]', 'test_evaluator = dict(ignore_index={!r})',
+                                  'model = dict(unknown={})'])
+def test_tests_with_other_hooks_or_metrics_replace_no_row(data, tmp_path, text):
+    for folder, value in (('1', 'one'), ('2', 'other')):
+        write_evaluation(tmp_path / folder, data, config=text.format(value))
+    assert [one.name for one in read_run(tmp_path, 'run').evaluations] == ['run, 1', 'run, 2']
 
 
 def test_settings_that_differ_are_listed(data, tmp_path):
@@ -129,7 +140,35 @@ def test_the_verdict_ranks_evaluations_of_the_same_pairs(levir_like, tmp_path):
     f1 = {run.name: run.evaluations[0].record['metrics']['F1'] for run in runs}
     assert first.startswith(f'good has the highest F1, {f1["good"]:.1f} (95 % interval over 2 pairs: ')
     assert second.startswith(f'It is {f1["good"] - f1["bad"]:.2f} above bad (') and 'more than' in second
-    assert third == 'Not ranked, since they are of other pairs: elsewhere.'
+    assert third == 'Not ranked, since they are of other pairs or labels: elsewhere.'
+
+
+def test_the_verdict_knows_other_labels_and_names_of_the_same_files(levir_like, tmp_path, monkeypatch):
+    write_evaluation(tmp_path / 'a' / '1', levir_like / 'test')
+    monkeypatch.chdir(levir_like)
+    write_evaluation(tmp_path / 'b' / '1', Path('val', '..', 'test'), noise=2.)
+    label = next((levir_like / 'test' / 'label').iterdir())
+    former = label.read_bytes()
+    try:
+        cv2.imwrite(str(label), 255 - cv2.imread(str(label), cv2.IMREAD_GRAYSCALE))
+        write_evaluation(tmp_path / 'c' / '1', levir_like / 'test')
+    finally:
+        label.write_bytes(former)
+    monkeypatch.chdir(tmp_path)
+    text = write_report([read_run(tmp_path / name, name) for name in 'abc'], tmp_path / 'page.html', 0)
+    assert ' above b (' in text and 'Not ranked, since they are of other pairs or labels: c.' in text
+
+
+def test_the_verdict_on_one_pair_claims_nothing(data, tmp_path):
+    for name, noise in (('good', 0.5), ('bad', 2.)):
+        write_evaluation(tmp_path / name / '1', data, noise=noise)
+        path = tmp_path / name / '1' / 'evaluation_test.json'
+        content = json.loads(path.read_text())
+        del content['protocols']['']['pairs'][1:]
+        path.write_text(json.dumps(content))
+    first, second, *_ = write_report([read_run(tmp_path / name, name) for name in ('good', 'bad')],
+                                     tmp_path / 'page.html', 0).split('\n\n')
+    assert first.endswith('(one pair only).') and re.fullmatch(r'It is [\d.]+ above bad\.', second)
 
 
 def test_the_interval_is_that_of_resampled_pairs():
@@ -167,6 +206,18 @@ def test_pictures_fit_into_the_limit():
         assert sum(bool(pictures) for pictures in embedded.pairs) >= number
     assert embedded.side == 192 and embed_pairs([lambda: pair], 14_000_000).side == 1024
     assert embed_pairs([]).pairs == []
+
+
+def test_pictures_leave_room_for_the_data(monkeypatch):
+    rng = np.random.default_rng(0)
+    pictures = PairPictures([rng.integers(0, 255, (64, 64, 3), np.uint8)] * 2, None, [None])
+    histograms = rng.integers(0, 2**31, (40, 2, 256))
+    pairs = [ViewedPair('a', [ViewedMap([0] * 4, histogram)], lambda: pictures) for histogram in histograms]
+    monkeypatch.setattr('ifn_plugin.visualization.viewer.LIMIT', 200_000)
+    content = viewer_content([ViewedModel('a', 127, 0.5)], pairs, [])
+    taken = len(pack(content['data']))
+    assert 100_000 < taken < 200_000 and 0 < sum(map(bool, content['pictures'])) < 40
+    assert taken + len(json.dumps(content['pictures'])) < 201_000
 
 
 def test_shrunk_maps_are_exact_at_the_threshold_of_the_model():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
@@ -53,12 +54,15 @@ def run(work_dir, number=2, optimizer=None, schedules=None, model=lambda: Model(
 
 
 POLY = dict(type='PolyLR', begin=0, end=2, by_epoch=False)
+MOMENTUM = dict(type='LinearMomentum', start_factor=0.5, end=2, by_epoch=False)
 
 
 @pytest.mark.parametrize('first, second, told', [
     ({}, {}, None),
     (dict(schedules=[POLY]), dict(schedules=[POLY]), None),
     (dict(optimizer=dict(type='AdamW', lr=0.1, foreach=False)), dict(optimizer=dict(type='AdamW', lr=0.1)), None),
+    (dict(optimizer=dict(type='AdamW', lr=0.1), schedules=[MOMENTUM]),
+     dict(optimizer=dict(type='AdamW', lr=0.1), schedules=[MOMENTUM]), None),
     ({}, dict(optimizer=dict(type='SGD', lr=0.001)), 'optimizer.lr 0.1 (configuration: 0.001)'),
     (dict(schedules=[POLY]), dict(schedules=[POLY], optimizer=dict(type='SGD', lr=0.2)),
      'optimizer.lr 0.1 (configuration: 0.2)'),
@@ -84,6 +88,21 @@ def test_settings_that_a_checkpoint_overrides_are_warned_of(tmp_path, capsys, fi
         line, = (line for line in output.splitlines() if 'Resumed from' in line)
         assert 'WARNING' in line and f'{tmp_path / "iter_2.pth"}, whose settings' in line and 'Fix:' in line
         assert told in line, line
+
+
+def test_weights_behind_an_average_are_checked_too(tmp_path):
+    """EMAHook with an interval averages NaN only later."""
+
+    class Broken(Hook):
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            runner.model.layer.bias.data.fill_(torch.nan)
+
+    average = dict(type='EMAHook', interval=100)
+    run(tmp_path, checkpoint='ifn_plugin.WholeCheckpointHook', hooks=[average])
+    assert (tmp_path / 'iter_2.pth').exists()
+    with pytest.raises(FloatingPointError, match=r'After iteration 2, layer\.bias is not finite: no checkpoint'):
+        run(tmp_path, checkpoint='ifn_plugin.WholeCheckpointHook', hooks=[average, Broken()])
 
 
 def test_the_state_of_another_optimizer_is_refused(tmp_path):

@@ -163,6 +163,15 @@ def test_the_last_checkpoint_is_named_as_mmengine_reads_it(tmp_path, monkeypatch
     assert record.read_bytes() == str(path).encode('latin-1')
 
 
+@pytest.mark.parametrize('template', ['iter_{:06d}.pth', '{0}.pth', '{}of9.pth'])
+def test_checkpoints_with_names_of_ones_own_are_found(tmp_path, template):
+    for step in (8, 10):
+        torch.save({}, tmp_path / template.format(step))
+    WholeCheckpointHook(by_epoch=False, filename_tmpl=template).before_run(
+        SimpleNamespace(_resume=True, _load_from=None, work_dir=str(tmp_path), cfg={}))
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / template.format(10))
+
+
 def test_the_best_of_a_run_that_was_copied_stays(tmp_path):
     hook = WholeCheckpointHook(by_epoch=False, save_best='F1', rule='greater')
     runner = SimpleNamespace(iter=4, epoch=0, message_hub=MessageHub('copy'), logger=MMLogger.get_current_instance(),

@@ -347,7 +347,7 @@ def test_each_pair_is_recorded():
                                                 seg_map_path=f'label/{number}.png')])
     metric.evaluate(len(pairs))
     for number, (record, (probability, label)) in enumerate(zip(metric.record['pairs'], pairs)):
-        assert record['files'] == [f'{kind}/{number}.png' for kind in ('A', 'B', 'label')]
+        assert record['files'] == [str(Path.cwd() / kind / f'{number}.png') for kind in ('A', 'B', 'label')]
         expected = by_sklearn([(probability > 0.5, label)])
         assert {name: record[name] for name in NAMES} == pytest.approx(expected, abs=1e-9)
         assert sum(record['counts']) == (label != 255).sum()
@@ -602,9 +602,11 @@ def test_several_metrics_are_recorded_by_their_prefixes(options, checkpoint, tmp
      ['A/1.png', 'B/1.png', 'label/1.png']),
     (dict(img_path=[Path('A/1.png'), Path('B/1.png')], seg_map_path=Path('label/1.png')),
      ['A/1.png', 'B/1.png', 'label/1.png']),
+    (dict(img_path=['s3://a/1.png']), ['s3://a/1.png', None]),
 ])
-def test_files_are_recorded_as_text(files, found):
+def test_files_are_recorded_as_absolute_paths(files, found):
     metric = ChangeMetric()
     metric.process(None, [with_probabilities(*random_probabilities(0)[0], **files)])
     metric.evaluate(1)
+    found = [name if name is None or '://' in name else str(Path.cwd() / name) for name in found]
     assert json.loads(json.dumps(metric.record))['pairs'][0]['files'] == found

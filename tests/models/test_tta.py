@@ -55,7 +55,7 @@ def test_map_and_probabilities_are_of_all_views(channels):
     torch.nn.Module.__init__(model)
     model.module = torch.nn.Module()
     model.module.decode_head = torch.nn.Module()
-    model.module.decode_head.threshold = 0.4
+    model.module.decode_head.threshold, model.module.decode_head.out_channels = 0.4, channels
     samples = [SegDataSample(seg_logits=PixelData(data=view)) for view in views]
     merged = model.merge_preds([samples])[0]
     expected = (views if channels == 1 else views.softmax(1)).mean(0)
@@ -230,6 +230,6 @@ def test_the_last_of_several_heads_has_the_threshold():
     torch.nn.Module.__init__(model)
     model.module = torch.nn.Module()
     model.module.decode_head = torch.nn.ModuleList([torch.nn.Module(), torch.nn.Module()])
-    model.module.decode_head[-1].threshold = 0.4
+    model.module.decode_head[-1].threshold, model.module.decode_head[-1].out_channels = 0.4, 1
     samples = [SegDataSample(seg_logits=PixelData(data=torch.tensor([[[0.3, 0.5]]])))]
     assert model.merge_preds([samples])[0].pred_sem_seg.data.tolist() == [[[0, 1]]]

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from ifn_plugin.datasets.packing import pack
 from ifn_plugin.tools.check_dataset import main
 
 
@@ -22,6 +23,13 @@ def test_command_prints_findings_and_fails_on_errors(levir_root, tmp_path, capsy
     output = capsys.readouterr().out
     assert error.value.code == 1 and output.endswith('1 errors, 0 notes\n')
     assert re.search(r'^error: val: incomplete pair, missing: \S*val/B/0001', output, re.MULTILINE)
+
+
+def test_a_packed_data_set(levir_root, tmp_path, capsys):
+    pack(levir_root, tmp_path / 'packed')
+    main([str(tmp_path / 'packed')])
+    output = capsys.readouterr().out
+    assert 'split: train, pairs read: 4, files in A, B, label: 4, 4, 4, sizes: 64×64, label values: 0, 1, ' in output
 
 
 def test_without_imagehash_only_duplicates_are_left_out(levir_root, capsys, monkeypatch):

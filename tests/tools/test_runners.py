@@ -19,7 +19,7 @@ from ifn_plugin.apis.inferencer import ChangeDetector
 from ifn_plugin.engine import AccelerationHook
 from ifn_plugin.fileio import load_checkpoint_file
 from ifn_plugin.models.conversion import convert_to_opencd
-from ifn_plugin.tools import compare, demo, export, pack_dataset, predict, test, train
+from ifn_plugin.tools import check_dataset, compare, demo, export, pack_dataset, predict, report, test, train
 from ifn_plugin.tools._common import add_acceleration
 from ifn_plugin.utils.configurations import find_config
 
@@ -270,6 +270,18 @@ def test_folders_to_write_into_are_no_files(parse, arguments, tmp_path, capsys):
         with pytest.raises(SystemExit):
             parse([*arguments, str(tmp_path / name)])
         assert f'{tmp_path / "file"} is a file: name a folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('parse, arguments', [
+    (train.parse_args, ['c.py', '--work-dir', '{}/new']), (check_dataset.parse_args, ['data', '--out', '{}/a.html']),
+    (report.parse_args, ['run', '--out', '{}/new/a.html']), (export.parse_args, ['c.py', 'w.pth', '{}/a.onnx'])])
+def test_folders_that_cannot_be_written_are_refused_at_once(parse, arguments, tmp_path, capsys, monkeypatch):
+    arguments = [text.format(tmp_path) for text in arguments]
+    parse(arguments)
+    monkeypatch.setattr('os.access', lambda path, mode: path != tmp_path)
+    with pytest.raises(SystemExit):
+        parse(arguments)
+    assert f'{tmp_path} cannot be written: name another folder' in capsys.readouterr().err
 
 
 def test_weights_that_cannot_be_downloaded_are_a_line(options, tmp_path, monkeypatch):

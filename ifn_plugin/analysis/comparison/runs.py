@@ -16,6 +16,7 @@ from mmengine.config import Config
 from ifn_plugin.analysis.comparison.settings import protocol_settings
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.fileio import write_atomic
+from ifn_plugin.utils.configurations import format_config
 
 try:
     import fcntl
@@ -36,13 +37,21 @@ def prepare(cfg: Config, folder: Path) -> None:
     """Write the settings of a run beside its folder.
 
     Raises:
-        ValueError: If the folder has a run with other settings.
+        ValueError: If the folder, or that of another seed of the model, has a run with other settings.
     """
+    for path in sorted(folder.parent.glob('seed*.py')):
+        if _without_seed(_read(path)) != _without_seed(cfg):
+            raise ValueError(f'{path.with_suffix("")} holds a run with other settings: name another --work-dir, or '
+                             f'remove it and {path}.')
     path = settings_file(folder)
     if not path.exists():
-        write_atomic(cfg.pretty_text.encode(), path)
-    elif Config.fromfile(path).pretty_text != cfg.pretty_text:
-        raise ValueError(f'{folder} holds a run with other settings: name another --work-dir, or remove it and {path}.')
+        write_atomic(format_config(cfg).encode(), path)
+
+
+def _without_seed(cfg: Config) -> str:
+    settings = cfg.to_dict()
+    settings['randomness'].pop('seed')
+    return str(Config(settings).pretty_text)  # in which NaN equals NaN
 
 
 Say = Callable[[str], None]
@@ -168,7 +177,9 @@ def read_progress(log: Path) -> str:
 
 
 def _read(settings: Path) -> Config:
-    return Config.fromfile(settings, import_custom_modules=False)  # a model's packages may be gone
+    # a model's packages may be gone, and text in double braces is to stay
+    return Config.fromfile(settings, import_custom_modules=False, use_predefined_variables=False,
+                           use_environment_variables=False)
 
 
 def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from ifn_plugin.analysis.dataset_check.records import Split
 from ifn_plugin.datasets import LEVIRCDDataset, find_loaders
 from ifn_plugin.datasets.levircd import LAYOUT, walk
+from ifn_plugin.datasets.packing import SUMS
 from ifn_plugin.datasets.settings import find_remote, list_dataset_settings
 from ifn_plugin.utils.configurations import is_type, registry_of, resolve_type, type_name
 
@@ -42,7 +43,8 @@ def _folder_splits(folder: Path) -> Iterator[Split]:
     for parent in parents:
         if complete.isdisjoint(parent.parents):  # below, A may be the name of a part
             name = str(parent.relative_to(folder))
-            yield Split(name, (parent / 'A', parent / 'B', parent / 'label'), name)
+            suffix = '.npy' if (parent / SUMS).is_file() else None  # of a packed split
+            yield Split(name, (parent / 'A', parent / 'B', parent / 'label'), name, (suffix, ) * 3)
 
 
 def _configured_splits(cfg: Config) -> Iterator[Split]:

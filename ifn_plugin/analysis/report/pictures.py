@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ifn_plugin.analysis.report.maps import PairMap, threshold_of
-from ifn_plugin.analysis.report.runs import Evaluation
+from ifn_plugin.analysis.report.runs import Evaluation, pair_key
 from ifn_plugin.datasets import LoadPair, find_loaders
 from ifn_plugin.evaluation import LEVELS
 from ifn_plugin.evaluation.kept_maps import level_index, read_map
@@ -31,11 +31,11 @@ def report_viewer(evaluations: Sequence[Evaluation],
     rows: dict[tuple[Any, ...], list[tuple[dict[str, Any], PairMap | None] | None]] = {}
     for column, (evaluation, (kept, _)) in enumerate(zip(evaluations, maps)):
         for pair, found in zip(evaluation.record.get('pairs', []), kept):
-            row = rows.setdefault(tuple(pair['files']), [None] * len(evaluations))
+            row = rows.setdefault(pair_key(pair), [None] * len(evaluations))
             row[column] = pair, found
     loaders = [_loader(evaluation) for evaluation in evaluations]
     ordered = sorted(rows.items(), key=lambda item: _badness(item[1]))
-    pairs = [_row(files, cells, loaders) for files, cells in ordered]
+    pairs = [_row(files, cells, loaders) for (*files, _, _), cells in ordered]
     return viewer_content(models, pairs, LEVELS.tolist())
 
 

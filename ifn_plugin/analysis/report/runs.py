@@ -64,6 +64,12 @@ class Evaluation:
         return None
 
 
+def pair_key(pair: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells a pair of a record from others: its files, and how many pixels its label has of each class."""
+    tp, fp, fn, tn = pair['counts']
+    return *pair['files'], fp + tn, tp + fn
+
+
 @dataclass
 class Run:
     """Finished run.
@@ -135,13 +141,14 @@ def _read_records(folder: Path, split: str) -> Iterator[tuple[Path, dict[str, An
 
 
 def _way(content: dict[str, Any]) -> str:
-    """Describe how weights were evaluated: by which model, on which data, and by which protocols."""
+    """Describe how weights were evaluated: by which model and hooks, on which data, and by which protocols."""
     try:
         cfg = parse_config(content['config'])
     except ValueError:
-        return str(content.get('tta'))
+        return f'{content.get("tta")} {content["config"]}'
     loader = cfg.get('test_dataloader') or {}
-    return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), sorted(content['protocols'])])
+    return repr([cfg.get('model'), loader.get('dataset'), cfg.get('test_cfg'), cfg.get('test_evaluator'),
+                 cfg.get('custom_hooks'), sorted(content['protocols'])])
 
 
 def _name_evaluations(name: str, work_dir: Path,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from ifn_plugin.analysis.report.runs import Evaluation
+from ifn_plugin.analysis.report.runs import Evaluation, pair_key
 from ifn_plugin.analysis.tables import Table
 from ifn_plugin.evaluation.bootstrap import interval, resample_f1
 
@@ -17,7 +17,7 @@ _ELSEWHERE = ('work_dir', 'load_from', 'resume', 'visualizer', 'vis_backends', '
 def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
     """Return sentences about the F1 of evaluations, with its uncertainty over the pairs.
 
-    Evaluations of other pairs than the first one's are not ranked.
+    Evaluations of other pairs or labels than the first one's are not ranked.
     """
     scored = [evaluation for evaluation in evaluations if evaluation.record.get('pairs')]
     if not scored:
@@ -35,15 +35,16 @@ def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
         lead = compared[best].record['metrics']['F1'] - compared[other].record['metrics']['F1']
         low, high = interval(samples[best] - samples[other])
         certain = 'more than the choice of pairs explains' if low > 0 else 'which the choice of pairs may explain'
-        sentences.append(f'It is {lead:.2f} above {compared[other].name} ({low:.2f} to {high:.2f}), {certain}.')
+        extent = f' ({low:.2f} to {high:.2f}), {certain}' if len(files) > 1 else ''
+        sentences.append(f'It is {lead:.2f} above {compared[other].name}{extent}.')
     left_out = [evaluation.name for evaluation in scored if _files(evaluation) != files]
     if left_out:
-        sentences.append(f'Not ranked, since they are of other pairs: {", ".join(left_out)}.')
+        sentences.append(f'Not ranked, since they are of other pairs or labels: {", ".join(left_out)}.')
     return sentences
 
 
 def _files(evaluation: Evaluation) -> list[Any]:
-    return sorted(map(str, (pair['files'] for pair in evaluation.record['pairs'])))
+    return sorted(map(str, map(pair_key, evaluation.record['pairs'])))
 
 
 def _counts(evaluation: Evaluation) -> np.ndarray:

@@ -5,6 +5,7 @@ import logging
 import re
 import zipfile
 from bisect import bisect
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,9 @@ class WholeCheckpointHook(CheckpointHook):
             folders = {record.parent, *([Path(named).parent] if named else [])}
             if self.out_dir is not None:
                 folders.add(Path(self.out_dir, run))
-            pattern = re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)')
             found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-            numbers = {path: re.fullmatch(pattern, path.name) for path in found}
-            complete = {path: int(match[1]) for path, match in numbers.items() if match and _is_complete(path)}
+            complete = {path: step for path in found for step in map(int, re.findall(r'\d+', path.name))
+                        if self.filename_tmpl.format(step) == path.name and _is_complete(path)}
             chosen = str(max(complete, key=complete.__getitem__)) if complete else None
             if chosen is None and named and not Path(named).parent.is_dir():
                 return  # its disk may not be mounted: mmengine stops, and says which file is missing
@@ -167,7 +167,10 @@ class WholeCheckpointHook(CheckpointHook):
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
         # of the other buffers, such as masks, some are infinite on purpose
         buffers = {name for name, _ in detector_of(runner).named_buffers() if not name.endswith(('_mean', '_var'))}
-        for name, value in checkpoint['state_dict'].items():
+        # with EMAHook, the first are the averages, and the others, as "module.…", the weights that are trained
+        averaged = checkpoint.get('ema_state_dict', {})
+        for key, value in chain(checkpoint['state_dict'].items(), averaged.items()):
+            name = key.removeprefix('module.')
             if isinstance(value, Tensor) and name not in buffers and not value.isfinite().all():
                 raise FloatingPointError(f'After iteration {checkpoint["meta"]["iter"]}, {name} is not finite: no '
                                          f'checkpoint is saved. {advise(runner)}')

@@ -26,8 +26,10 @@ from ifn_plugin.evaluation import ChangeMetric, change_probability
 from ifn_plugin.evaluation.kept_maps import MAPS, map_name, write_map
 from ifn_plugin.evaluation.metric import collect_records
 from ifn_plugin.fileio import write_atomic
+from ifn_plugin.models.decision import decision_threshold
 from ifn_plugin.registry import HOOKS
-from ifn_plugin.utils.samples import pair_files
+from ifn_plugin.utils.configurations import format_config
+from ifn_plugin.utils.samples import absolute, pair_files
 from ifn_plugin.version import __version__
 
 # Key of the threshold chosen in validation, in mmengine's message hub, which checkpoints include
@@ -45,7 +47,7 @@ def _start_metrics(runner: Runner, evaluator: Evaluator) -> list[ChangeMetric]:
     metrics = [metric for metric in evaluator.metrics if isinstance(metric, ChangeMetric)]
     for metric in metrics:
         metric.start()
-        metric.threshold = getattr(getattr(detector_of(runner), 'decode_head', None), 'threshold', None)
+        metric.threshold = decision_threshold(detector_of(runner))
     return metrics
 
 
@@ -117,7 +119,7 @@ class EvaluationHook(Hook):
         runner.message_hub.update_info(_CHOSEN, find_threshold(checkpoint))
         name, self._starts = runner._load_from if self._starts else None, False
         self._tested = dict(
-            checkpoint=name and str(name),
+            checkpoint=name and absolute(name),
             iteration=(checkpoint.get('meta') or {}).get('iter'))
 
     def before_test(self, runner: Runner) -> None:
@@ -174,7 +176,7 @@ class EvaluationHook(Hook):
     def _write(self, runner: Runner, split: str, records: dict[str, dict], about: dict[str, Any]) -> None:
         if records:
             if self._config is None:  # formatting is slow
-                self._config = runner.cfg.pretty_text
+                self._config = format_config(runner.cfg)
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             content = json.dumps(dict(
                 about, date=datetime.now().isoformat(' ', 'seconds'), seed=runner.seed, versions=_versions(),

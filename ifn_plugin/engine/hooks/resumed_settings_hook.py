@@ -72,8 +72,11 @@ def _compare_optimizers(wrapper: Any, states: Any) -> Iterator[str]:
 
 def _group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a parameter group, as they were before a schedule changed them."""
-    return {name: group.get(f'initial_{name}', value) for name, value in group.items()
-            if name not in _NO_SETTINGS and not name.startswith('initial_')}
+    settings = {name: group.get(f'initial_{name}', value) for name, value in group.items()
+                if name not in _NO_SETTINGS and not name.startswith('initial_')}
+    if 'initial_momentum' in group and 'betas' in group:  # as schedules of Adam's momentum set it
+        settings['betas'] = (group['initial_momentum'], *group['betas'][1:])
+    return settings
 
 
 def _compare_schedules(schedules: Any, states: Any) -> Iterator[str]:
