@@ -18,4 +18,4 @@ def decision_threshold(detector: Any) -> float | None:
     head: Any = getattr(detector, 'decode_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head
     head = getattr(head, 'binary_cd_head', head)
-    return float(head.threshold) if getattr(head, 'out_channels', None) == 1 else None
+    return getattr(head, 'threshold', None) if getattr(head, 'out_channels', None) == 1 else None

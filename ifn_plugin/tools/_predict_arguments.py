@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from ifn_plugin.apis.predict import OUTPUTS
@@ -46,11 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _threshold(text: str) -> float | str:
     """Read a threshold: ``val``, or a number that ``ChangeDetector`` accepts."""
-    try:
-        if text == 'val' or 0 <= float(text) < 1:
-            return text if text == 'val' else float(text)
-    except ValueError:  # no number
-        pass
+    if text == 'val':
+        return text
+    with suppress(ValueError):  # no number
+        if 0 <= (threshold := float(text)) < 1:
+            return threshold
     raise argparse.ArgumentTypeError(f'{text}: use a probability from 0 to below 1, or val')
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 from mmengine.config import Config
@@ -39,8 +40,9 @@ def prepare(cfg: Config, folder: Path) -> None:
     Raises:
         ValueError: If the folder, or that of another seed of the model, has a run with other settings.
     """
+    settings = _without_seed(cfg)
     for path in sorted(folder.parent.glob('seed*.py')):
-        if _without_seed(_read(path)) != _without_seed(cfg):
+        if _without_seed(_read(path)) != settings:
             raise ValueError(f'{path.with_suffix("")} holds a run with other settings: name another --work-dir, or '
                              f'remove it and {path}.')
     path = settings_file(folder)
@@ -51,7 +53,7 @@ def prepare(cfg: Config, folder: Path) -> None:
 def _without_seed(cfg: Config) -> str:
     settings = cfg.to_dict()
     settings['randomness'].pop('seed')
-    return str(Config(settings).pretty_text)  # in which NaN equals NaN
+    return pformat(settings)  # whose keys are sorted, and NaN equals NaN
 
 
 Say = Callable[[str], None]
