@@ -137,7 +137,7 @@ def test_a_training_without_a_test(run, tmp_path):
     markdown = re.sub(' +', ' ', write_report([read_run(copy, 'a'), read_run(run, 'b')], page, 0))
     assert '| a | val | as configured |' in markdown and '| iteration | 4 | 2 | 2 |' in markdown
     assert 'a: This is a validation, which keeps no maps. Fix: test the checkpoint.' in page.read_text()
-    assert 'they are of other pairs: b, whole, b, tiles' in markdown
+    assert 'they are of other pairs or labels: b, whole, b, tiles' in markdown
 
 
 def test_side_outputs_without_weights_are_left_out_with_a_reason(run, tmp_path):
