@@ -96,12 +96,14 @@ class ChangeDetector:
         self.model = model.to(self.device).eval()
         if hasattr(self.model, 'postprocess_pred_and_label'):  # open-cd's detectors of semantic change
             self.model.postprocess_pred_and_label = None  # it needs the classes' labels
-        default = decision_threshold(self.model)
-        chosen = find_threshold(loaded) if threshold == 'val' else threshold
-        if threshold == 'val' and chosen is None:
-            raise ValueError(f'{checkpoint} has no threshold from validation. Fix: name one, or take a checkpoint, '
-                             'such as the best one, of a training with val_evaluator.choose_threshold=True.')
-        self.threshold = float(next(value for value in (chosen, default, 0.5) if value is not None))
+        if threshold == 'val':
+            threshold = find_threshold(loaded)
+            if threshold is None:
+                raise ValueError(f'{checkpoint} has no threshold from validation. Fix: name one, or take a checkpoint, '
+                                 'such as the best one, of a training with val_evaluator.choose_threshold=True.')
+        elif threshold is None:
+            threshold = decision_threshold(self.model)
+        self.threshold = 0.5 if threshold is None else float(threshold)
         settings: dict[str, Any] = dict(
             dtype='float32', compile=False, keep_memory=False, tf32=False) | (acceleration or {})
         self.dtype = accelerate(self.model, **settings)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from ifn_plugin.utils.samples import absolute
+
 Pairs = dict[str, tuple[str, str]]
 
 
@@ -66,8 +68,7 @@ def _shorten(name: str) -> str:
 def name_source(source: str) -> str:
     """Return the name of a raster: its file name without suffix, or that of the last part of a URL."""
     if Path(source).exists():
-        # the name of a link, not of what it leads to as by resolve, and without the dots that absolute leaves
-        return Path(os.path.abspath(source)).stem  # noqa: PTH100
+        return Path(absolute(source)).stem
     last = re.split(r'[/\\!]', source.partition('?')[0].rstrip('/\\'))[-1]
     return '_'.join(Path(part).stem for part in re.findall(r'[^":]+', last))
 

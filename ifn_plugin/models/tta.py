@@ -59,8 +59,8 @@ class ChangeTTAModel(BaseTTAModel):
             views = torch.stack([_undo_diagonal_flip(sample) for sample in samples])
             if views.shape[1] == 1:
                 merged = views.mean(0)
-                threshold = decision_threshold(self.module)
-                changed = (merged > (0.5 if threshold is None else threshold)).to(merged)
+                threshold: Any = decision_threshold(self.module)
+                changed = (merged > threshold).to(merged)
             else:
                 merged = views.log_softmax(1).logsumexp(0) - math.log(len(views))
                 changed = merged.argmax(0, keepdim=True)

@@ -3,13 +3,13 @@
 import argparse
 import re
 from contextlib import suppress
-from pathlib import Path
 
 from ifn_plugin.apis.predict import OUTPUTS
 from ifn_plugin.tools._common import (
     add_acceleration_arguments,
     add_launcher_arguments,
     add_options_argument,
+    output_file,
     output_folder,
     positive,
 )
@@ -76,7 +76,7 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for what is written of rasters."""
     group = parser.add_argument_group('results of rasters')
-    group.add_argument('--polygons', type=Path, metavar='FILE',
+    group.add_argument('--polygons', type=output_file, metavar='FILE',
                        help='write the changed areas as .gpkg, .geojson, .fgb, .shp or .parquet')
     group.add_argument('--min-area', type=float, help='smallest area and hole in --polygons, in m²; default: 0')
     group.add_argument('--simplify', type=float, nargs='?', const=1.5, metavar='PIXELS',

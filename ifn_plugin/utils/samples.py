@@ -13,7 +13,8 @@ def sample_files(img_path: str | Path | Sequence[str | Path] | None) -> list[str
 
 def absolute(file: str | Path) -> str:
     """Return the absolute path of a file, which names it in any working folder; URLs are returned as they are."""
-    return str(file) if '://' in str(file) else os.path.abspath(file)  # noqa: PTH100 (keeps links)
+    # not resolve, which names what a link leads to, nor absolute, which leaves the dots of ../data
+    return str(file) if '://' in str(file) else os.path.abspath(file)  # noqa: PTH100
 
 
 def pair_files(sample: Any) -> list[str | None]:

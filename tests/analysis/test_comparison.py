@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from ifn_plugin.analysis.comparison import Comparison, RunError, combine
 from ifn_plugin.analysis.comparison.cost import cost_report
-from ifn_plugin.analysis.comparison.runs import prepare, read_progress, run
+from ifn_plugin.analysis.comparison.runs import prepare, read_progress, read_results, run
 from ifn_plugin.analysis.comparison.settings import check_protocol
 from ifn_plugin.analysis.comparison.tables import curves, score_tables, time_table
 from ifn_plugin.evaluation import ChangeMetric
@@ -119,6 +119,10 @@ def test_the_seeds_of_a_name_have_the_same_settings(tmp_path):
     for seed in (0, 1):
         prepare(Config(settings | dict(randomness=dict(seed=seed))), tmp_path / 'm' / f'seed{seed}')
     assert math.isinf(Config.fromfile(tmp_path / 'm' / 'seed1.py').model.scale)  # as the run's process reads it
+    for seed in (0, 1):
+        (tmp_path / 'm' / f'seed{seed}').mkdir()
+        (tmp_path / 'm' / f'seed{seed}' / 'result.json').write_text(str(seed))
+    assert read_results(tmp_path, tmp_path / 'm' / 'seed0') == dict(m=[0, 1])
     with pytest.raises(ValueError, match='seed0 holds a run with other settings'):
         prepare(Config(settings | dict(model=dict(width=8), randomness=dict(seed=2))), tmp_path / 'm' / 'seed2')
     assert not (tmp_path / 'm' / 'seed2.py').exists()

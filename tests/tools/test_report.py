@@ -15,6 +15,10 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
     main([str(tmp_path), '--names', 'run \udcb3', '--pairs', '0', '--out', str(tmp_path / 'page.html')])
     assert '<th>run ?</th>' in (tmp_path / 'page.html').read_text()
     assert '| run ? ' in capsys.readouterr().out and '| run ? ' in (tmp_path / 'page.md').read_text()
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), '--pairs', '0', '--out', str(tmp_path / 'file' / 'page.html')])
+    assert 'file is a file: name a folder' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('arguments, message', [

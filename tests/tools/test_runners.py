@@ -274,7 +274,8 @@ def test_folders_to_write_into_are_no_files(parse, arguments, tmp_path, capsys):
 
 @pytest.mark.parametrize('parse, arguments', [
     (train.parse_args, ['c.py', '--work-dir', '{}/new']), (check_dataset.parse_args, ['data', '--out', '{}/a.html']),
-    (report.parse_args, ['run', '--out', '{}/new/a.html']), (export.parse_args, ['c.py', 'w.pth', '{}/a.onnx'])])
+    (report.parse_args, ['run', '--out', '{}/new/a.html']), (export.parse_args, ['c.py', 'w.pth', '{}/a.onnx']),
+    (predict.parse_args, ['c.py', 'w.pth', '1.tif', '2.tif', 'out', '--polygons', '{}/a.gpkg'])])
 def test_folders_that_cannot_be_written_are_refused_at_once(parse, arguments, tmp_path, capsys, monkeypatch):
     arguments = [text.format(tmp_path) for text in arguments]
     parse(arguments)

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
 from mmengine.config import Config
 
-from ifn_plugin.analysis.comparison.settings import protocol_settings
+from ifn_plugin.analysis.comparison.settings import describe_settings
 from ifn_plugin.analysis.logs import read_log
 from ifn_plugin.fileio import write_atomic
 from ifn_plugin.utils.configurations import format_config
@@ -40,20 +39,14 @@ def prepare(cfg: Config, folder: Path) -> None:
     Raises:
         ValueError: If the folder, or that of another seed of the model, has a run with other settings.
     """
-    settings = _without_seed(cfg)
+    settings = describe_settings(cfg)
     for path in sorted(folder.parent.glob('seed*.py')):
-        if _without_seed(_read(path)) != settings:
+        if describe_settings(_read(path)) != settings:
             raise ValueError(f'{path.with_suffix("")} holds a run with other settings: name another --work-dir, or '
                              f'remove it and {path}.')
     path = settings_file(folder)
     if not path.exists():
         write_atomic(format_config(cfg).encode(), path)
-
-
-def _without_seed(cfg: Config) -> str:
-    settings = cfg.to_dict()
-    settings['randomness'].pop('seed')
-    return pformat(settings)  # whose keys are sorted, and NaN equals NaN
 
 
 Say = Callable[[str], None]
@@ -195,9 +188,9 @@ def read_results(work_dir: Path, like: Path) -> dict[str, list[dict[str, Any]]]:
         For each model, the results of its seeds.
     """
     results: dict[str, list[dict[str, Any]]] = {}
-    protocol = protocol_settings(_read(settings_file(like)))
+    protocol = describe_settings(_read(settings_file(like)), protocol_only=True)
     for path in sorted(work_dir.glob('*/seed*/result.json')):
         settings = settings_file(path.parent)
-        if settings.exists() and protocol_settings(_read(settings)) == protocol:
+        if settings.exists() and describe_settings(_read(settings), protocol_only=True) == protocol:
             results.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
     return results

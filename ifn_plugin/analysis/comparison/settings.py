@@ -1,5 +1,6 @@
 """Configurations of the runs of a comparison: the protocol with the model of another configuration."""
 
+from pprint import pformat
 from typing import Any
 
 import torch
@@ -73,13 +74,13 @@ def combine(protocol: Config, config: Config, seed: int, from_scratch: bool = Fa
     return Config(settings)
 
 
-def protocol_settings(run: Config) -> dict[str, Any]:
-    """Return the settings of a run that come from the protocol."""
+def describe_settings(run: Config, protocol_only: bool = False) -> str:
+    """Return the settings of a run but its seed, or those that come from the protocol, as a text to compare."""
     settings = run.to_dict()
-    for key in ('model', 'default_scope', 'custom_imports'):
+    for key in ('model', 'default_scope', 'custom_imports') if protocol_only else ():
         settings.pop(key, None)
     settings.get('randomness', {}).pop('seed', None)
-    return settings
+    return pformat(settings)  # whose keys are sorted, and NaN equals NaN
 
 
 def _simplify(settings: Any, from_scratch: bool) -> None:

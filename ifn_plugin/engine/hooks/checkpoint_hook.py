@@ -167,9 +167,9 @@ class WholeCheckpointHook(CheckpointHook):
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
         # of the other buffers, such as masks, some are infinite on purpose
         buffers = {name for name, _ in detector_of(runner).named_buffers() if not name.endswith(('_mean', '_var'))}
-        # with EMAHook, the first are the averages, and the others, as "module.…", the weights that are trained
-        averaged = checkpoint.get('ema_state_dict', {})
-        for key, value in chain(checkpoint['state_dict'].items(), averaged.items()):
+        # with EMAHook, these are the averages, and the weights that are trained are stored beside, as "module.…"
+        trained = checkpoint.get('ema_state_dict', {})
+        for key, value in chain(checkpoint['state_dict'].items(), trained.items()):
             name = key.removeprefix('module.')
             if isinstance(value, Tensor) and name not in buffers and not value.isfinite().all():
                 raise FloatingPointError(f'After iteration {checkpoint["meta"]["iter"]}, {name} is not finite: no '
